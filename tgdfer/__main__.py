@@ -1,0 +1,5 @@
+"""``python -m tgdfer STAGE ...``."""
+
+from tgdfer.cli import main
+
+main()

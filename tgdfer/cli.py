@@ -1,0 +1,135 @@
+"""The command line: one subcommand per stage, nothing else. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgdfer.errors import UserError
+from tgdfer.params import load_params
+from tgdfer.progress import setup_logging
+
+app = typer.Typer(
+    help="Text-guided dynamic facial expression recognition: from raw clips to the paper's tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters file.")]
+Dataset = Annotated[str, typer.Option("--dataset", help="A data set named under `datasets` in the parameters.")]
+DEFAULT = Path("params.yaml")
+
+
+@app.callback()
+def common(quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False) -> None:
+    """Options before the subcommand."""
+    setup_logging(quiet)
+
+
+@app.command("render-demo")
+def render_demo(params: ParamsFile = DEFAULT) -> None:
+    """Render the embedded data set: faces from action units, as H.264 clips with labels and folds."""
+    from tgdfer.demo.clips import render
+
+    render(load_params(params))
+
+
+@app.command("train-demo-encoder")
+def train_demo_encoder(params: ParamsFile = DEFAULT) -> None:
+    """Train the small CLIP of the embedded data set, on rendered faces of other identities with captions."""
+    from tgdfer.demo.encoder import train
+
+    train(load_params(params))
+
+
+@app.command("import-encoder")
+def import_encoder(
+    name: Annotated[str, typer.Option("--name", help="An encoder named under `encoders` in the parameters.")],
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Load an open_clip model once, check it, and store it under models/ for jobs that reach no network."""
+    from tgdfer.encoders import import_encoder as run
+
+    run(load_params(params), name)
+
+
+@app.command("tracking")
+def tracking(params: ParamsFile = DEFAULT) -> None:
+    """Create the MLflow database and its experiments, before any job writes to them."""
+    from tgdfer.tracking import create_store
+
+    create_store(load_params(params))
+
+
+@app.command("clips")
+def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """List a data set's clips, labels and folds as two Parquet tables."""
+    from tgdfer.datasets import make_tables
+
+    make_tables(load_params(params), dataset)
+
+
+@app.command("frames")
+def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Extract the frames of every clip into Parquet shards; clips that cannot be read go to the rejects."""
+    from tgdfer.frames import extract
+
+    extract(load_params(params), dataset)
+
+
+@app.command("features")
+def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
+    """Encode every frame once with the data set's CLIP image encoder."""
+    from tgdfer.features import encode
+
+    encode(load_params(params), dataset)
+
+
+@app.command("train")
+def train(
+    dataset: Dataset,
+    variant: Annotated[str, typer.Option("--variant", help="A variant named under `variants` in the parameters.")],
+    fold: Annotated[list[int] | None, typer.Option("--fold", help="Only this fold (may be repeated).")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (may be repeated).")] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Train and evaluate one variant on every fold and seed; finished runs are kept, a killed one is resumed."""
+    from tgdfer.training import train_variant
+
+    train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed)
+
+
+@app.command("report")
+def report(params: ParamsFile = DEFAULT) -> None:
+    """Make the tables, figures and the page in reports/ from the files of all runs."""
+    from tgdfer.reporting import make_report
+
+    make_report(load_params(params))
+
+
+@app.command("validate")
+def validate(
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Check the parameters and the data sets on disk without running anything."""
+    from tgdfer.datasets.validate import validate as run
+
+    run(load_params(params), dataset)
+
+
+def main() -> None:
+    """Entry point. A UserError becomes one line on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_complain(error))
+
+
+def _complain(error: UserError) -> int:
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    return 2

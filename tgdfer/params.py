@@ -1,0 +1,256 @@
+"""Typed parameters: ``params.yaml`` is read here, validated once, and handed on as frozen objects.
+
+An unknown key, a wrong type or a value out of range is a :class:`~tgdfer.errors.UserError` that names the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tgdfer.classes import SEVEN
+from tgdfer.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+DEMO_ENCODER = "demo-clip"
+"""The encoder that ``train-demo-encoder`` makes; every other one is imported from open_clip."""
+
+
+class Section(BaseModel):
+    """A part of params.yaml: no unknown keys, no silent conversions, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DatasetParams(Section):
+    """Where a data set lies and how it is read."""
+
+    layout: str
+    root: str
+    annotations: str
+    encoder: Name
+    classes: list[str] = list(SEVEN)
+    truth: str | None = None
+    options: dict[str, str] = {}
+
+
+class EncoderParams(Section):
+    """An open_clip model to import into ``models/<name>/``."""
+
+    model: str
+    pretrained: str
+
+
+class DemoParams(Section):
+    """The embedded data set and the small CLIP that is trained for it."""
+
+    clips: Positive = 1400
+    folds: Annotated[int, Field(ge=2)] = 5
+    seed: int = 0
+    size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
+    encoder_faces: Positive = 16000
+    encoder_epochs: Positive = 8
+
+
+class FramesParams(Section):
+    """Frame extraction: which frames of a clip, how large, and whether faces are cropped."""
+
+    sampling: Literal["all", "uniform", "every", "fps"] = "uniform"
+    max_frames: Positive = 32
+    every: Positive = 1
+    fps: Annotated[float, Field(gt=0)] = 8.0
+    resize: Positive | None = None
+    crop: Literal["none", "face"] = "none"
+    face_margin: Annotated[float, Field(ge=0)] = 0.3
+    no_face: Literal["reject", "centre"] = "reject"
+    shards: Positive = 8
+    max_reject_fraction: Fraction = 0.05
+
+
+class FeaturesParams(Section):
+    """The CLIP feature cache."""
+
+    batch_size: Positive = 64
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    views: Annotated[int, Field(ge=0)] = 0
+    seed: int = 0
+
+
+class BagsParams(Section):
+    """A bag: the instances (frames) of a clip that the model sees at once."""
+
+    frames: Positive = 16
+
+
+class ModelParams(Section):
+    """The model; see docs/model.md for the equations."""
+
+    architecture: Literal["tgdfer", "zero-shot", "linear-probe", "transformer-cls", "bilstm-dmin", "attention-mil"] = (
+        "tgdfer"
+    )
+    temporal: Literal["none", "short", "long", "both"] = "both"
+    window: Positive = 4
+    heads: Positive = 4
+    dropout: Fraction = 0.1
+    text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"
+    context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
+    context: Literal["shared", "per-class"] = "shared"
+    visual_prompt: Literal["none", "pooled", "per-class"] = "pooled"
+    aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "top-k"
+    top_k: Positive = 4
+    coarse_weight: Annotated[float, Field(ge=0)] = 0.5
+    apart_weight: Annotated[float, Field(ge=0)] = 0.1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    imbalance: Literal["none", "class-balanced", "logit-adjustment"] = "none"
+
+
+class TrainingParams(Section):
+    """Optimisation and protocol of one run."""
+
+    epochs: Positive = 30
+    batch_size: Positive = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_epochs: Annotated[int, Field(ge=0)] = 3
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    device: str = "auto"
+    threads: Positive = 1
+
+
+class ReportParams(Section):
+    """What is printed: the selection of the protocol, and the statistics' settings."""
+
+    selection: Literal["last", "best_val", "best_test"] = "last"
+    reference: Name = "tgdfer"
+    bootstrap: Positive = 2000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    seed: int = 0
+
+
+class TrackingParams(Section):
+    """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``."""
+
+    uri: str = "sqlite:///mlflow/mlflow.db"
+    artifacts: str = "mlflow/artifacts"
+
+
+class Overrides(Section):
+    """What a variant changes: any keys of the three sections that a run is made from."""
+
+    bags: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+TableName = Literal["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
+
+
+class VariantParams(Section):
+    """One entry of the grid: its name in print, the tables it is a row of, and what it changes."""
+
+    label: str
+    tables: list[TableName]
+    set: Overrides
+
+
+class RunParams(Section):
+    """Everything that defines one variant's training, overrides applied."""
+
+    bags: BagsParams
+    model: ModelParams
+    training: TrainingParams
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    datasets: dict[Name, DatasetParams]
+    encoders: dict[Name, EncoderParams] = {}
+    demo: DemoParams
+    frames: FramesParams
+    features: FeaturesParams
+    bags: BagsParams
+    model: ModelParams
+    training: TrainingParams
+    seeds: Annotated[list[int], Field(min_length=1)]
+    variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
+    report: ReportParams
+    tracking: TrackingParams
+
+    @model_validator(mode="after")
+    def _references_resolve(self) -> Params:
+        for name, dataset in self.datasets.items():
+            if dataset.encoder != DEMO_ENCODER and dataset.encoder not in self.encoders:
+                known = ", ".join([DEMO_ENCODER, *self.encoders])
+                raise ValueError(f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}")
+        if self.report.reference not in self.variants:
+            raise ValueError(
+                f"report.reference: no variant '{self.report.reference}'; known: {', '.join(self.variants)}"
+            )
+        for name in self.variants:
+            self.run(name)
+        return self
+
+    def dataset(self, name: str) -> DatasetParams:
+        """The data set called ``name``; a UserError that lists the known ones otherwise."""
+        if name not in self.datasets:
+            raise UserError(f"params.yaml: datasets: no data set '{name}'; known: {', '.join(self.datasets)}")
+        return self.datasets[name]
+
+    def run(self, variant: str) -> RunParams:
+        """The run parameters of ``variant``: the base sections with its overrides applied."""
+        if variant not in self.variants:
+            raise UserError(f"params.yaml: variants: no variant '{variant}'; known: {', '.join(self.variants)}")
+        overrides = self.variants[variant].set
+        merged = {
+            section: {**getattr(self, section).model_dump(), **getattr(overrides, section)}
+            for section in ("bags", "model", "training")
+        }
+        try:
+            return RunParams.model_validate(merged)
+        except ValidationError as error:
+            raise ValueError(f"variants.{variant}.set.{_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for problem in error.errors():
+        key = ".".join(str(step) for step in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif problem["type"] not in ("missing", "value_error"):
+            message += f", got {problem['input']!r}"
+        parts.append(f"{key}: {message}" if key else message)
+    return "; ".join(parts)
+
+
+def load_params(path: Path | str = "params.yaml") -> Params:
+    """Read and validate ``path``.
+
+    Raises:
+        UserError: the file is missing, is no YAML mapping, or has an unknown key, a wrong type or a bad value.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's root or give --params") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, Mapping):
+        raise UserError(f"{path}: expected a mapping of sections, got {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_one_line(error)}") from None

@@ -1,0 +1,97 @@
+"""What each stage of the graph reads: the keys of params.yaml and the modules it is made of.
+
+Snakemake's rules take both from here; a test holds dvc.yaml against it. A stage that imports a new module of the
+package names it here, or a change to that module would not remake the stage's outputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tgdfer.params import Params
+
+PACKAGE = Path(__file__).parent
+BASE = ("classes.py", "storage.py")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: the dotted keys of params.yaml (with wildcards in braces) and the package files it depends on."""
+
+    params: tuple[str, ...]
+    code: tuple[str, ...]
+
+
+STAGES: dict[str, Stage] = {
+    "render-demo": Stage(
+        ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
+        ("demo/faces.py", "demo/clips.py", "ffmpeg.py"),
+    ),
+    "train-demo-encoder": Stage(
+        ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs"),
+        ("demo/faces.py", "demo/captions.py", "demo/encoder.py", "encoders.py"),
+    ),
+    "import-encoder": Stage(("encoders.{encoder}",), ("encoders.py",)),
+    "tracking": Stage(("tracking",), ("tracking.py",)),
+    "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
+    "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "ffmpeg.py")),
+    "features": Stage(("features", "datasets.{dataset}.encoder"), ("features.py", "encoders.py")),
+    "train": Stage(
+        ("bags", "model", "training", "seeds", "variants.{variant}.set"),
+        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "features.py", "encoders.py"),
+    ),
+    "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
+}
+
+
+def settings(params: Params, stage: str, **wildcards: str) -> dict[str, Any]:
+    """The part of ``params`` that ``stage`` reads, by dotted key: what its outputs depend on."""
+    dump = params.model_dump(mode="json")
+    chosen: dict[str, Any] = {}
+    for key in STAGES[stage].params:
+        # wildcards are filled step by step, for a name may itself hold a dot
+        value: Any = dump
+        for step in key.split("."):
+            value = value[step.format(**wildcards)]
+        chosen[key.format(**wildcards)] = value
+    return chosen
+
+
+def code(stage: str) -> list[Path]:
+    """The package files of ``stage``, folders expanded, sorted."""
+    files: set[Path] = set()
+    for name in (*BASE, *STAGES[stage].code):
+        path = PACKAGE / name
+        files.update(path.rglob("*.py") if path.is_dir() else [path])
+        if path.is_dir():
+            files.update(
+                file for suffix in ("*.yaml", "*.csv", "*.html", "*.css", "*.js") for file in path.rglob(suffix)
+            )
+    return sorted(files)
+
+
+def code_fingerprint(stage: str) -> str:
+    """SHA-256 over the package files of ``stage``."""
+    digest = hashlib.sha256()
+    for path in code(stage):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def made_by(stage: str, chosen: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of a stage's outputs: parameters, fingerprints of inputs and code, and the versions of the tools."""
+    from importlib.metadata import version
+
+    from tgdfer import __version__
+
+    return {
+        "stage": stage,
+        "parameters": dict(chosen),
+        "inputs": dict(inputs),
+        "code": code_fingerprint(stage),
+        "versions": {"tgdfer": __version__, **{name: version(name) for name in ("pyarrow", "numpy")}},
+    }
