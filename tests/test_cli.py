@@ -1,0 +1,60 @@
+"""The command line: help for every stage, and one clear line with exit code 2 for bad input."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tgdfer.cli import app
+from tgdfer.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+
+
+def tgdfer(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "tgdfer", *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def commands() -> set[str]:
+    return {command.name for command in app.registered_commands}
+
+
+def test_every_stage_is_a_command() -> None:
+    assert set(STAGES) <= commands()
+    assert "validate" in commands()
+
+
+@pytest.mark.parametrize("command", sorted(commands()))
+def test_help_explains(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "--params" in result.output or command == "download"
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (("max_frames: 32", "max_frame: 32"), "frames.max_frame: unknown key"),
+        (("max_frames: 32", "max_frames: many"), "frames.max_frames"),
+    ],
+)
+def test_bad_parameters_are_one_line_and_exit_code_2(tmp_path: Path, edit: tuple[str, str], said: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert edit[0] in text
+    (tmp_path / "params.yaml").write_text(text.replace(*edit))
+    result = tgdfer("frames", "--dataset", "demo", cwd=tmp_path)
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_an_unknown_data_set_and_a_root_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for arguments, said in ((["--dataset", "dfew"], "no data set 'dfew'"), (["--dataset", "demo"], "data/raw/demo")):
+        result = tgdfer("clips", *arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert len(result.stderr.strip().splitlines()) == 1
+        assert said in result.stderr

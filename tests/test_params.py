@@ -1,0 +1,92 @@
+"""Parameters: what is read is what stands in the file, and every mistake names its key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tgdfer.errors import UserError
+from tgdfer.params import load_params
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def raw() -> dict:
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def load(tmp_path: Path, raw: dict):
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return load_params(path)
+
+
+def test_the_shipped_file_is_valid_and_every_variant_resolves() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.report.reference in params.variants
+    for name in params.variants:
+        params.run(name)
+
+
+def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) -> None:
+    raw["variants"]["short-bags"] = {"label": "short bags", "tables": [], "set": {"bags": {"frames": 3}}}
+    params = load(tmp_path, raw)
+    assert params.run("short-bags").bags.frames == 3
+    assert params.run("short-bags").model == params.model
+    assert params.run("short-bags").training == params.training
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "said"),
+    [
+        (("frams",), {}, "frams: unknown key"),
+        (("frames", "max_frame"), 3, "frames.max_frame: unknown key"),
+        (("frames", "max_frames"), "many", "frames.max_frames: .*integer.*'many'"),
+        (("frames", "max_frames"), 0, "frames.max_frames: .*greater than 0.*0"),
+        (("frames", "max_frames"), 2.5, "frames.max_frames: .*integer"),
+        (("training", "epochs"), True, "training.epochs: .*integer"),
+        (("model", "temporal"), "all", "model.temporal: .*'none', 'short', 'long' or 'both'"),
+        (("datasets", "demo", "encoder"), "vit", "datasets.demo.encoder: no encoder 'vit'; known: demo-clip"),
+        (("report", "reference"), "ours", "report.reference: no variant 'ours'"),
+        (("variants", "tgdfer", "set"), {"model": {"windw": 3}}, "variants.tgdfer.set.model.windw: unknown key"),
+        (("variants", "tgdfer", "set"), {"frames": {}}, "variants.tgdfer.set.frames: unknown key"),
+        (("seeds",), [], "seeds: .*at least 1"),
+    ],
+)
+def test_mistakes_name_their_key(tmp_path: Path, raw: dict, keys: tuple[str, ...], value: object, said: str) -> None:
+    section = raw
+    for key in keys[:-1]:
+        section = section[key]
+    section[keys[-1]] = value
+    with pytest.raises(UserError, match=said) as caught:
+        load(tmp_path, raw)
+    assert "\n" not in str(caught.value)
+    assert "params.yaml" in str(caught.value)
+
+
+def test_a_missing_section_is_named(tmp_path: Path, raw: dict) -> None:
+    del raw["bags"]
+    with pytest.raises(UserError, match=r"bags: Field required"):
+        load(tmp_path, raw)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", ""])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml: "):
+        load_params(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    params = load_params(ROOT / "params.yaml")
+    with pytest.raises(UserError, match="no data set 'dfwe'; known: demo"):
+        params.dataset("dfwe")
+    with pytest.raises(UserError, match="no variant 'tgdfr'; known: tgdfer"):
+        params.run("tgdfr")
