@@ -52,7 +52,7 @@ def import_encoder(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Load an open_clip model once, check it, and store it under models/ for jobs that reach no network."""
-    from tgdfer.encoders import import_encoder as run
+    from tgdfer.importing import import_encoder as run
 
     run(load_params(params), name)
 

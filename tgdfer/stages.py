@@ -16,6 +16,7 @@ from tgdfer.params import Params
 
 PACKAGE = Path(__file__).parent
 BASE = ("classes.py", "storage.py")
+ENCODER = ("encoders.py", "text_tower.py", "preprocess.py")
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ STAGES: dict[str, Stage] = {
     ),
     "train-demo-encoder": Stage(
         ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs"),
-        ("demo/faces.py", "demo/captions.py", "demo/encoder.py", "encoders.py"),
+        ("demo/faces.py", "demo/captions.py", "demo/encoder.py", *ENCODER),
     ),
-    "import-encoder": Stage(("encoders.{encoder}",), ("encoders.py",)),
+    "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
     "tracking": Stage(("tracking",), ("tracking.py",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
     "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "ffmpeg.py")),
-    "features": Stage(("features", "datasets.{dataset}.encoder"), ("features.py", "encoders.py")),
+    "features": Stage(("features", "datasets.{dataset}.encoder"), ("features.py", *ENCODER)),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "features.py", "encoders.py"),
+        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "features.py", *ENCODER),
     ),
     "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
 }
