@@ -1,0 +1,203 @@
+"""ffmpeg: find it, build its command lines with ffmpeg-python, run it without ever hanging, say in a line what failed.
+
+The system's ffmpeg is used if there is one (``TGDFER_FFMPEG`` names another), else the one that the imageio-ffmpeg wheel
+carries. There may be no ffprobe beside it, so whatever is to be known about a video comes from ffmpeg itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgdfer.errors import UserError
+from tgdfer.storage import atomic
+
+VARIABLE = "TGDFER_FFMPEG"
+TIMEOUT_S = 600.0
+"""Longest time for one clip; a file that makes ffmpeg loop must not stop a run."""
+MP4_ARGS = {"f": "mp4", "movflags": "+faststart", "map_metadata": "-1", "fflags": "+bitexact"}
+
+
+class FFmpegError(Exception):
+    """ffmpeg failed on a file. The message is its reason in one line."""
+
+
+def executable() -> str:
+    """Path of the ffmpeg in use.
+
+    Raises:
+        UserError: ``TGDFER_FFMPEG`` names no program, or there is no ffmpeg anywhere.
+    """
+    named = os.environ.get(VARIABLE)
+    if named:
+        found = shutil.which(named)
+        if not found:
+            raise UserError(f"{VARIABLE}={named}: no such program; name an ffmpeg or unset it")
+        return found
+    found = shutil.which("ffmpeg")
+    if found:
+        return found
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError:
+        raise UserError(f"no ffmpeg: install it, or set {VARIABLE} to one, or reinstall imageio-ffmpeg") from None
+
+
+@lru_cache
+def version(program: str) -> str:
+    """The version that ``program`` reports of itself, for provenance: other versions decode and encode otherwise."""
+    out = subprocess.run([program, "-version"], capture_output=True, text=True, check=False, timeout=60).stdout
+    match = re.match(r"ffmpeg version (\S+)", out)
+    if not match:
+        raise UserError(f"{program}: does not answer as an ffmpeg does to -version")
+    return match[1]
+
+
+def run(command: list[str], feed: Iterable[Any] | None = None, timeout: float = TIMEOUT_S) -> tuple[bytes, str]:
+    """Run ``command`` to its end and return what it wrote to standard output and to standard error.
+
+    Both are read while it runs (a full pipe would stop it), its input is ``feed`` or nothing, and it is killed after
+    ``timeout`` seconds.
+
+    Raises:
+        FFmpegError: it exited with an error, or was killed.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if feed is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    if feed is None:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise FFmpegError(f"ffmpeg did not end within {timeout:g} s") from None
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        return out, _checked(process.returncode, err)
+    return _run_fed(process, feed, timeout)
+
+
+def _run_fed(process: subprocess.Popen[bytes], feed: Iterable[Any], timeout: float) -> tuple[bytes, str]:
+    assert process.stdin and process.stdout and process.stderr
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    read: dict[str, bytes] = {}
+    streams = {"out": process.stdout, "err": process.stderr}
+    readers = [
+        threading.Thread(target=lambda name=name, stream=stream: read.update({name: stream.read()}), daemon=True)
+        for name, stream in streams.items()
+    ]
+    timer = threading.Timer(timeout, stop)
+    for thread in (*readers, timer):
+        thread.start()
+    try:
+        try:
+            for chunk in feed:
+                process.stdin.write(chunk)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended early; its exit status and standard error say why
+        process.wait()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        timer.cancel()
+        process.wait()
+        for thread in readers:
+            thread.join()
+    if late.is_set():
+        raise FFmpegError(f"ffmpeg did not end within {timeout:g} s")
+    return read["out"], _checked(process.returncode, read["err"])
+
+
+def _checked(status: int, err: bytes) -> str:
+    text = err.decode("utf-8", "replace")
+    if status:
+        raise FFmpegError(reason(text) or f"ffmpeg exited with status {status}")
+    return text
+
+
+def reason(err: str) -> str:
+    """The first line of ffmpeg's standard error that says what is wrong, without addresses, prefixes and paths."""
+    said = [line for line in err.splitlines() if line.strip()]
+    errors = [line for line in said if "[error]" in line or "[fatal]" in line or "[panic]" in line] or said
+    for line in errors:
+        plain = re.sub(r"\[[^\]]*\]\s*", "", line).strip()
+        plain = re.sub(r"^Error opening input( file)?:? (.*: )?(?=[A-Z])", "", plain)
+        if plain:
+            return plain[:200]
+    return ""
+
+
+def encode_h264(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    size: tuple[int, int],
+    crf: int = 20,
+    preset: str = "fast",
+) -> None:
+    """Write an H.264 mp4 of ``frames``, atomically and with the same bytes for the same frames.
+
+    Args:
+        path: the file to write.
+        frames: uint8 RGB images [height, width, 3].
+        fps: frames per second.
+        size: (width, height) in pixels, both even.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+        preset: x264's preset, from ultrafast to veryslow.
+
+    Raises:
+        ValueError: a frame of another shape or type, or no frame at all.
+        FFmpegError: ffmpeg cannot write it.
+    """
+    import ffmpeg
+
+    width, height = size
+
+    def raw() -> Iterable[bytes]:
+        count = 0
+        for count, frame in enumerate(frames, start=1):  # noqa: B007
+            if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+                wanted = (height, width, 3)
+                raise ValueError(f"{path}: frame {count} is {frame.dtype}{frame.shape}, expected uint8{wanted}")
+            yield frame.tobytes()
+        if not count:
+            raise ValueError(f"{path}: no frames to write")
+
+    with atomic(path) as part:
+        # one thread and bitexact flags: no thread count, no version and no date in the file
+        stream = ffmpeg.input("pipe:", f="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", r=fps).output(
+            str(part),
+            vcodec="libx264",
+            pix_fmt="yuv420p",
+            crf=crf,
+            preset=preset,
+            threads=1,
+            **{"flags:v": "+bitexact", "x264-params": "threads=1:lookahead-threads=1"},
+            **MP4_ARGS,
+        )
+        command = stream.compile(cmd=executable(), overwrite_output=True)
+        run([command[0], "-loglevel", "level+error", "-nostats", *command[1:]], feed=raw())
