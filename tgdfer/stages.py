@@ -16,6 +16,8 @@ from tgdfer.params import Params
 
 PACKAGE = Path(__file__).parent
 BASE = ("classes.py", "storage.py")
+SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
+"""What counts as code in a folder of the package."""
 ENCODER = ("encoders.py", "text_tower.py", "preprocess.py")
 
 
@@ -30,20 +32,30 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "render-demo": Stage(
         ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
-        ("demo/faces.py", "demo/clips.py", "ffmpeg.py"),
+        (
+            "demo/units.py",
+            "demo/people.py",
+            "demo/parts.py",
+            "demo/faces.py",
+            "demo/script.py",
+            "demo/clips.py",
+            "ffmpeg.py",
+        ),
     ),
     "train-demo-encoder": Stage(
-        ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs"),
+        ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
         ("demo/faces.py", "demo/captions.py", "demo/encoder.py", *ENCODER),
     ),
     "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
     "tracking": Stage(("tracking",), ("tracking.py",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
     "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "ffmpeg.py")),
-    "features": Stage(("features", "datasets.{dataset}.encoder"), ("features.py", *ENCODER)),
+    "features": Stage(
+        ("features", "datasets.{dataset}.encoder"), ("features.py", "feature_cache.py", "precision.py", *ENCODER)
+    ),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "features.py", *ENCODER),
+        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "feature_cache.py", *ENCODER),
     ),
     "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
 }
@@ -67,11 +79,9 @@ def code(stage: str) -> list[Path]:
     files: set[Path] = set()
     for name in (*BASE, *STAGES[stage].code):
         path = PACKAGE / name
-        files.update(path.rglob("*.py") if path.is_dir() else [path])
-        if path.is_dir():
-            files.update(
-                file for suffix in ("*.yaml", "*.csv", "*.html", "*.css", "*.js") for file in path.rglob(suffix)
-            )
+        files.update(
+            (file for file in path.rglob("*") if file.suffix in SUFFIXES) if path.is_dir() else [path],
+        )
     return sorted(files)
 
 

@@ -1,0 +1,86 @@
+# Everything here works in a fresh clone with nothing installed but Python 3.11 or newer (and git). `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+# the first Python of these that is 3.11 to 3.13
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& { echo "$$python"; break; }; done)
+JOBS ?= all
+TEST_WORKERS ?= 2
+UI_PORT ?= 5000
+
+# the tools of the environment are found whether or not it was activated
+export PATH := $(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help venv demo repro report test test-all lint format ui lock bench clean clean-all
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+venv: $(STAMP) ## the environment in .venv, exactly as requirements.lock says
+
+# uv's own version comes from the lock as well
+$(STAMP): requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; say make PYTHON=/path/to/python" >&2; exit 2; }
+	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: venv ## the whole way on the embedded data set: clips to tables, figures and the page
+	snakemake --profile local --cores $(JOBS) all
+	@echo
+	@echo "The report:  $(CURDIR)/reports/index.html"
+	@echo "The tables:  $(CURDIR)/reports/tables/    the figures: $(CURDIR)/reports/figures/"
+	@echo "Every run:   make ui   (MLflow on http://127.0.0.1:$(UI_PORT))"
+
+repro: venv ## the same by DVC
+	dvc repro
+
+report: venv ## the tables, figures and page again, from the files of the runs
+	python -m tgdfer report
+
+test: venv ## all tests but the long ones
+	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
+
+test-all: venv ## all tests: with whole graphs, and on a SLURM that they start where it is installed (minutes)
+	python -m pytest -n $(TEST_WORKERS)
+
+lint: venv ## format, style, types, and Snakemake's own lint
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: venv ## put the code into its format
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile workflow
+
+ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
+	@[ -e mlflow/mlflow.db ] || { echo "error: mlflow/mlflow.db: no runs yet; run make demo first" >&2; exit 2; }
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow/mlflow.db}" --host 127.0.0.1 --port $(UI_PORT)
+
+lock: venv ## requirements.lock anew from pyproject.toml
+	uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
+
+bench: venv ## the benchmarks
+	for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file"; done
+
+clean: ## what the stages produced, the raw demo clips and the MLflow database included; not the environment
+	find data reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf models runs checkpoints mlflow logs .snakemake
+
+clean-all: clean ## that, and the environment and all caches
+	rm -rf $(VENV) .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,42 @@
+"""Raw clips to the paper's tables: `snakemake --profile local all`, or `--profile slurm` on a cluster.
+
+What the stages read and write stands in tgdfer/stages.py and tgdfer/paths.py; params.yaml says what is run.
+The same graph for `dvc repro` is dvc.yaml; tests/test_graph.py holds the two against each other.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "workflow/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    tracking,
+
+
+wildcard_constraints:
+    dataset="[^/]+",
+    variant="[^/]+",
+    encoder=r"(?!demo-clip/)[^/]+",
+
+
+rule all:
+    default_target: True
+    input:
+        paths.REPORT_PAGE,
+
+
+include: "workflow/rules/demo.smk"
+include: "workflow/rules/encoders.smk"
+include: "workflow/rules/tracking.smk"
+include: "workflow/rules/clips.smk"
+include: "workflow/rules/frames.smk"
+include: "workflow/rules/features.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/report.smk"

@@ -1,0 +1,148 @@
+"""The two graphs say the same: stages, inputs, outputs, commands, parameters; and what they promise of a change."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from graphs import BIN, ROOT, Project, covered
+
+from tgdfer import stages
+from tgdfer.params import load_params
+
+STUB = (Path(__file__).parent / "stub_cli.py").read_text()
+PARAMS = (ROOT / "params.yaml").read_text()
+
+
+def with_more(params: str) -> str:
+    """The parameters with a second data set and an imported encoder: what a user adds, without touching the graphs."""
+    changed = yaml.safe_load(params)
+    changed["datasets"]["mine"] = {
+        "layout": "folder",
+        "root": "mine",
+        "annotations": "mine/clips.csv",
+        "encoder": "vit-b-32",
+    }
+    changed["encoders"] = {"vit-b-32": {"model": "ViT-B-32-quickgelu", "pretrained": "openai"}}
+    return yaml.safe_dump(changed, sort_keys=False)
+
+
+def make(tmp_path: Path, params: str = PARAMS) -> Project:
+    project = Project.make(tmp_path / "project", params, STUB)
+    for stage in stages.STAGES:  # the stub needs none of the modules, so one that is named but not there is made
+        for file in stages.code(stage):
+            t = project.root / file.relative_to(ROOT)
+            if file.suffix:
+                t.parent.mkdir(parents=True, exist_ok=True)
+                t.exists() or t.write_text("#")
+            else:
+                t.mkdir(exist_ok=True)
+                (t / "__init__.py").touch()
+    project.run("git", "add", "-A")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "x")
+    (project.root / "mine").mkdir()
+    (project.root / "mine" / "clips.csv").write_text("clip_id,path,label,fold\n")
+    return project
+
+
+@pytest.fixture(scope="module", params=["as it is", "with more"])
+def graphs(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, list[dict], list[dict]]:
+    project = make(tmp_path_factory.mktemp("graphs"), PARAMS if request.param == "as it is" else with_more(PARAMS))
+    jobs = [job for job in project.snakemake_jobs() if job["rule"] != "all"]
+    return project, jobs, project.dvc_stages()
+
+
+def plain(command: str) -> str:
+    """A command without the redirection of its log and the prefix."""
+    return command.split(" > ")[0].rsplit("; ", 1)[-1].strip()
+
+
+def expand(dep: str, root: Path) -> set[str]:
+    """A DVC dependency as files; a folder of the package stands for its modules and the data files beside them."""
+    if not (root / dep).is_dir() or not dep.startswith("tgdfer"):
+        return {dep}
+    return {
+        path.relative_to(root).as_posix()
+        for path in (root / dep).rglob("*")
+        if path.is_file() and path.suffix in stages.SUFFIXES
+    }
+
+
+def test_the_graphs_are_the_same(graphs: tuple[Project, list[dict], list[dict]]) -> None:
+    project, jobs, dvc_stages = graphs
+    by_command = {stage["command"]: stage for stage in dvc_stages}
+    assert sorted(plain(job["command"]) for job in jobs) == sorted(by_command)
+
+    for job in jobs:
+        stage = by_command[plain(job["command"])]
+        name = stage["name"]
+        # every output that Snakemake declares is a DVC output or lies in one, and no DVC output goes undeclared
+        assert all(covered(output, stage["outs"]) for output in job["output"]), name
+        if stage["name"] == "report":
+            assert set(stage["outs"]) == {"reports/index.html", "reports/tables", "reports/figures"}
+        else:
+            assert all(any(covered(output, [out]) for output in job["output"]) for out in stage["outs"]), name
+
+        deps = set().union(*(expand(dep, project.root) for dep in stage["deps"]))
+        # a file that Snakemake names is a dependency of DVC's, or lies in a folder that is one
+        missing = {file for file in job["input"] if not covered(file, deps)}
+        assert not missing, f"dvc.yaml: {name}: deps lack {sorted(missing)}"
+        # and the other way round; a folder that DVC names must hold a file that Snakemake names
+        extra = {dep for dep in deps if not any(covered(file, [dep]) for file in job["input"])}
+        assert not extra, f"dvc.yaml: {name}: deps have {sorted(extra)}, which Snakemake's rule has not"
+
+        assert sorted(stage["params"]) == sorted(job["params"]), f"dvc.yaml: {name}: params"
+
+
+def test_code_and_parameters_come_from_one_place(graphs: tuple[Project, list[dict], list[dict]]) -> None:
+    _, jobs, _ = graphs
+    assert {job["rule"].replace("_", "-") for job in jobs} <= set(stages.STAGES)
+    for job in jobs:
+        stage = job["rule"].replace("_", "-")
+        code = {path.relative_to(stages.PACKAGE.parent).as_posix() for path in stages.code(stage)}
+        assert {file for file in job["input"] if file.startswith("tgdfer/")} == code
+        wildcards = job["wildcards"]
+        assert set(job["params"]) == {key.format(**wildcards) for key in stages.STAGES[stage].params}
+
+
+def test_folders_are_kept_between_calls_and_each_job_has_a_log_of_its_own(
+    graphs: tuple[Project, list[dict], list[dict]],
+) -> None:
+    _, jobs, dvc_stages = graphs
+    for stage in dvc_stages:
+        for out, persist in stage["outs"].items():
+            folder = not Path(out).suffix and not out.startswith("reports/")
+            assert persist == folder, f"{stage['name']}: {out}: persist"
+    logs = [log for job in jobs for log in job["log"]]
+    assert len(logs) == len(set(logs)) == len(jobs)
+
+
+def test_stages_that_compute_on_a_gpu_ask_for_one(graphs: tuple[Project, list[dict], list[dict]]) -> None:
+    for job in graphs[1]:
+        wants = job["rule"] in ("train", "features", "train_demo_encoder")
+        assert job["resources"].get("gpu", 0) == int(wants), job["rule"]
+
+
+def path_without(folder: Path, *names: str) -> str:
+    """A PATH that has every tool of the caller's but ``names``."""
+    folder.mkdir()
+    for directory in [str(BIN), *os.environ["PATH"].split(os.pathsep)]:
+        for tool in Path(directory).glob("*"):
+            if tool.name not in names and not (folder / tool.name).exists():
+                (folder / tool.name).symlink_to(tool)
+    return str(folder)
+
+
+def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
+    project = make(tmp_path)
+    path = path_without(tmp_path / "bin", "sbatch", "squeue", "sacct", "scancel", "srun", "sinfo", "scontrol")
+    said = project.run(str(BIN / "snakemake"), "--profile", "slurm", "-n", "all", PATH=path).stdout
+    variants = len(load_params(ROOT / "params.yaml").variants)
+    assert re.search(rf"^train +{variants}$", said, re.MULTILINE)
+    # every training, the features and the demo encoder
+    assert said.count("gpu=1") == variants + 2

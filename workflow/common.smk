@@ -1,0 +1,83 @@
+"""What the rules share: the parameters, the package's modules as inputs, and how resources grow with the attempt."""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+# the package beside this Snakefile, whatever is installed
+sys.path.insert(0, workflow.basedir)
+
+from tgdfer import paths, stages
+from tgdfer.errors import UserError
+from tgdfer.params import load_params
+
+# `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated
+shell.prefix(f'export PATH={Path(sys.executable).parent}:"$PATH"; ')
+
+try:
+    PARAMS = load_params()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def code(stage):
+    """The package files of a stage: an edit remakes its outputs, which `shell:` alone would hide."""
+    root = Path.cwd()
+    return [
+        str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+        for file in stages.code(stage)
+    ]
+
+
+def settings(stage):
+    """The parameters of a stage as a function of the wildcards: a change remakes its outputs."""
+    return lambda wildcards: stages.settings(PARAMS, stage, **dict(wildcards))
+
+
+def grow(base):
+    """A resource that doubles with every attempt of a job that was killed for the lack of it."""
+    return lambda wildcards, attempt: base * 2 ** (attempt - 1)
+
+
+def summaries(wildcards):
+    """The summary of every variant on every data set."""
+    return [
+        paths.variant(dataset, variant)
+        for dataset in PARAMS.datasets
+        for variant in PARAMS.variants
+    ]
+
+
+def truths(wildcards):
+    """The true intensities per frame of the data sets that have them; the report alone reads them."""
+    return [dataset.truth for dataset in PARAMS.datasets.values() if dataset.truth]
+
+
+def encoder_of(wildcards):
+    """The description of a data set's encoder."""
+    return paths.encoder(PARAMS.datasets[wildcards.dataset].encoder)
+
+
+def features_of(wildcards):
+    """The manifest of a data set's feature cache."""
+    return paths.features(wildcards.dataset, PARAMS.datasets[wildcards.dataset].encoder)
+
+
+def gpus_here():
+    """The number of NVIDIA GPUs that this machine shows."""
+    import subprocess
+
+    try:
+        listing = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listing.splitlines())
+
+
+if config.get("gpus") == "auto":
+    # jobs that ask for a GPU share those of this machine; without one they ask for none
+    workflow.register_resource("gpu", gpus_here())

@@ -1,0 +1,20 @@
+rule clips:
+    input:
+        annotations=lambda wildcards: PARAMS.datasets[wildcards.dataset].annotations,
+        code=code("clips"),
+    output:
+        clips=paths.clips("{dataset}"),
+        folds=paths.folds("{dataset}"),
+    log:
+        "logs/clips/{dataset}.log",
+    benchmark:
+        "logs/benchmarks/clips/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=grow(4000),
+        runtime=grow(60),
+    params:
+        settings=settings("clips"),
+    shell:
+        "python -m tgdfer clips --dataset {wildcards.dataset} > {log} 2>&1"

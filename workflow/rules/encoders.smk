@@ -1,0 +1,40 @@
+rule train_demo_encoder:
+    input:
+        code=code("train-demo-encoder"),
+    output:
+        paths.encoder("demo-clip"),
+    log:
+        "logs/train-demo-encoder.log",
+    benchmark:
+        "logs/benchmarks/train-demo-encoder.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=grow(4000),
+        runtime=grow(60),
+        gpu=1,
+    params:
+        settings=settings("train-demo-encoder"),
+    shell:
+        "python -m tgdfer train-demo-encoder > {log} 2>&1"
+
+
+rule import_encoder:
+    input:
+        code=code("import-encoder"),
+    output:
+        paths.encoder("{encoder}"),
+    log:
+        "logs/import-encoder/{encoder}.log",
+    benchmark:
+        "logs/benchmarks/import-encoder/{encoder}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=grow(8000),
+        runtime=grow(30),
+    params:
+        settings=settings("import-encoder"),
+    shell:
+        "python -m tgdfer import-encoder --name {wildcards.encoder} > {log} 2>&1"

@@ -1,0 +1,15 @@
+rule tracking:
+    input:
+        code=code("tracking"),
+    output:
+        paths.EXPERIMENTS,
+    log:
+        "logs/tracking.log",
+    benchmark:
+        "logs/benchmarks/tracking.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        settings=settings("tracking"),
+    shell:
+        "python -m tgdfer tracking > {log} 2>&1"
