@@ -45,7 +45,7 @@ def test_written_encoder_is_the_model(project):
         expected = model.encode_image((images / 255 - mean) / std, normalize=True)
         torch.testing.assert_close(encoder.vision_tower()(images), expected, atol=1e-5, rtol=1e-5)
     assert encoder.dim == 32
-    assert encoder.logit_scale == pytest.approx(float(model.logit_scale.exp()))
+    assert encoder.logit_scale == pytest.approx(model.logit_scale.exp().item())
     assert json.loads(Path("models/tiny/encoder.json").read_text())["image_size"] == 32
 
 

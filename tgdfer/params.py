@@ -42,10 +42,14 @@ class DatasetParams(Section):
 
 
 class EncoderParams(Section):
-    """An open_clip model to import into ``models/<name>/``."""
+    """An open_clip model to import into ``models/<name>/``.
+
+    ``pretrained`` is one of open_clip's tags for ``model`` or a checkpoint file. A ``model`` that starts with
+    ``local-dir:`` or ``hf-hub:`` brings its weights, and ``pretrained`` is left out.
+    """
 
     model: str
-    pretrained: str
+    pretrained: str | None = None
 
 
 class DemoParams(Section):
@@ -57,6 +61,7 @@ class DemoParams(Section):
     size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
     encoder_faces: Positive = 16000
     encoder_epochs: Positive = 8
+    encoder_threads: Positive = 2
 
 
 class FramesParams(Section):
@@ -75,11 +80,19 @@ class FramesParams(Section):
 
 
 class FeaturesParams(Section):
-    """The CLIP feature cache."""
+    """The CLIP feature cache.
+
+    ``dtype: auto`` is the fastest format whose features agree with float32 on this hardware. ``views`` augmented
+    copies of each clip (flip, crop, colour; drawn from ``seed``) are cached beside the plain one: ``view_scale`` is the
+    smallest share of the area that a crop keeps, ``view_jitter`` the largest relative change of colour.
+    """
 
     batch_size: Positive = 64
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    views: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    views: Annotated[int, Field(ge=0, le=100)] = 0
+    view_scale: Annotated[float, Field(gt=0, le=1)] = 0.7
+    view_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
     seed: int = 0
 
 

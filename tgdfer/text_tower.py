@@ -46,6 +46,7 @@ class TextTower(nn.Module):
         self.transformer = text.transformer
         self.ln_final = text.ln_final
         self.text_projection = text.text_projection
+        self.attn_mask: torch.Tensor
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
         self.width: int = self.token_embedding.embedding_dim
         self.context_length: int = int(text.context_length)
