@@ -151,8 +151,12 @@ class ReportParams(Section):
 
 
 class TrackingParams(Section):
-    """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``."""
+    """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``.
 
+    ``mode: events`` writes to files alone, ``live`` always sends; ``auto`` sends, except from a SLURM job to SQLite.
+    """
+
+    mode: Literal["auto", "live", "events"] = "auto"
     uri: str = "sqlite:///mlflow/mlflow.db"
     artifacts: str = "mlflow/artifacts"
 

@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parent
 BASE = ("classes.py", "storage.py")
 SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
 """What counts as code in a folder of the package."""
+FACES = ("demo/units.py", "demo/people.py", "demo/parts.py", "demo/faces.py")
 ENCODER = ("encoders.py", "text_tower.py", "preprocess.py")
 
 
@@ -32,22 +33,14 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "render-demo": Stage(
         ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
-        (
-            "demo/units.py",
-            "demo/people.py",
-            "demo/parts.py",
-            "demo/faces.py",
-            "demo/script.py",
-            "demo/clips.py",
-            "ffmpeg.py",
-        ),
+        (*FACES, "demo/script.py", "demo/clips.py", "ffmpeg.py"),
     ),
     "train-demo-encoder": Stage(
         ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
-        ("demo/faces.py", "demo/captions.py", "demo/encoder.py", *ENCODER),
+        (*FACES, "demo/captions.py", "demo/encoder.py", *ENCODER),
     ),
     "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
-    "tracking": Stage(("tracking",), ("tracking.py",)),
+    "tracking": Stage(("tracking", "datasets"), ("tracking",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
     "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "ffmpeg.py")),
     "features": Stage(
