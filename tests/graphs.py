@@ -55,7 +55,7 @@ class Project:
 
     @classmethod
     def make(cls, root: Path, params: str, cli: str | None = None) -> Project:
-        """Copy the project to ``root`` with ``params`` as its params.yaml and, if given, ``cli`` as its command line."""
+        """Copy the project to ``root``, with ``params`` as its params.yaml and ``cli``, if given, as its command line."""
         for part in PARTS:
             source, target = ROOT / part, root / part
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -97,9 +97,10 @@ class FeaturesParams(Section):
 
 
 class BagsParams(Section):
-    """A bag: the instances (frames) of a clip that the model sees at once."""
+    """A bag: ``frames`` instances of a clip that the model sees at once, each the mean of ``instance_frames`` frames."""
 
     frames: Positive = 16
+    instance_frames: Positive = 1
 
 
 class ModelParams(Section):
@@ -113,11 +114,14 @@ class ModelParams(Section):
     heads: Positive = 4
     dropout: Fraction = 0.1
     text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"
+    descriptions_per_class: Positive = 2
     context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
     context: Literal["shared", "per-class"] = "shared"
     visual_prompt: Literal["none", "pooled", "per-class"] = "pooled"
+    prompt_temperature: Annotated[float, Field(gt=0)] = 0.07
     aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "top-k"
     top_k: Positive = 4
+    sharpness: Annotated[float, Field(gt=0)] = 1.0
     coarse_weight: Annotated[float, Field(ge=0)] = 0.5
     apart_weight: Annotated[float, Field(ge=0)] = 0.1
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -131,13 +135,21 @@ class TrainingParams(Section):
     batch_size: Positive = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Of the learnable text tokens."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    """Of matrices; norms, biases, gates and prompt tokens never decay."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 3
+    """Linear, at most half of the training; a cosine to zero follows, per step."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the moving average of weights that is evaluated and stored; 0: none."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Of a training fold, held back for the selection best_val; 0: none, and that selection is absent."""
+    select_by: Literal["war", "uar"] = "war"
+    """What best_val and best_test choose their epoch by."""
     device: str = "auto"
     threads: Positive = 1
+    """Of one process on the CPU; another number may change the last digits."""
 
 
 class ReportParams(Section):

@@ -1,0 +1,244 @@
+"""Tracking: every run once, whatever is retried, killed or sent twice; and never a training that ends for its sake."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tgdfer import paths, tracking
+from tgdfer.params import Params, load_params
+from tgdfer.tracking import events
+from tgdfer.tracking.store import Store
+
+ROOT = Path(__file__).parents[1]
+URI = "sqlite:///mlflow/mlflow.db"
+
+
+def parameters(**tracking_settings: str) -> Params:
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["tracking"].update(tracking_settings)
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    return load_params()
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database: its migration takes seconds, so it is made once and copied."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(file.parent)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Store(parameters(uri=f"sqlite:///{file}"))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow").mkdir()
+    shutil.copy(database, "mlflow/mlflow.db")
+
+
+def train(
+    params: Params, fold: int = 1, seed: int = 0, epochs: int = 3, end: BaseException | None = None, **tags: str
+) -> None:
+    with tracking.run(
+        params,
+        dataset="demo",
+        variant="tgdfer",
+        fold=fold,
+        seed=seed,
+        parameters={"model": {"window": 4}},
+        tags={"fingerprint": f"f{fold}", **tags},
+    ) as tracker:
+        for epoch in range(epochs):
+            tracker.metrics({"loss": 1 / (epoch + 1), "uar": 0.1 * (epoch + fold), "absent": None}, epoch)
+        if end is not None:
+            raise end
+        Path("metrics.json").write_text("{}")
+        tracker.artifact(Path("metrics.json"))
+
+
+def runs(params: Params, kind: str = "run") -> list:
+    store = Store(params)
+    found = store.client.search_runs(
+        [store.experiment("tgdfer/demo")], f"tags.\"tgdfer.kind\" = '{kind}'", max_results=1000
+    )
+    return sorted(found, key=lambda run: run.info.run_name)
+
+
+def history(params: Params, run_id: str, key: str) -> list[tuple[int, float]]:
+    points = Store(params).client.get_metric_history(run_id, key)
+    return sorted((point.step, point.value) for point in points)
+
+
+LOSSES = [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
+
+
+def test_the_store_is_made_once_and_says_what_it_holds() -> None:
+    params = parameters()
+    tracking.create_store(params)
+    first = paths.EXPERIMENTS.read_bytes()
+    assert json.loads(first) == {"experiments": ["tgdfer/demo"]}
+    tracking.create_store(params)
+    assert paths.EXPERIMENTS.read_bytes() == first
+    experiment = Store(params).client.get_experiment_by_name("tgdfer/demo")
+    assert experiment.artifact_location == Path("mlflow/artifacts").resolve().as_uri()
+
+
+def test_a_run_is_kept_with_all_it_said() -> None:
+    params = parameters()
+    train(params, clips="abc")
+    (run,) = runs(params)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "tgdfer fold1 seed0"
+    assert run.data.params == {"model.window": "4", "fold": "1", "seed": "0"}
+    assert run.data.tags["tgdfer.run"] == "demo/tgdfer/fold1/seed0"
+    assert run.data.tags["tgdfer.clips"] == "abc"
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert "absent" not in run.data.metrics
+    assert [file.path for file in Store(params).client.list_artifacts(run.info.run_id)] == ["metrics.json"]
+    assert not events.pending()
+
+
+@pytest.mark.parametrize("end", [RuntimeError("out of memory"), KeyboardInterrupt()], ids=["fails", "is interrupted"])
+def test_a_retry_continues_its_run(end: BaseException) -> None:
+    params = parameters()
+    with pytest.raises(type(end)):
+        train(params, epochs=2, end=end)
+    assert runs(params)[0].info.status == ("FAILED" if isinstance(end, Exception) else "KILLED")
+    train(params)
+    (run,) = runs(params)
+    assert run.info.status == "FINISHED"
+    assert history(params, run.info.run_id, "loss") == LOSSES
+
+
+def test_a_killed_attempt_loses_nothing_and_leaves_nothing() -> None:
+    params = parameters()
+    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {"fingerprint": "f1", "kind": "run"})
+    journal = events.Journal(events.file_of(start["run"]))
+    journal.write(start)
+    journal.write({"event": "metrics", "points": events.points({"loss": 1.0}, 0)})
+    with journal.path.open("a") as stream:
+        stream.write('{"event": "metr')  # SIGKILL in the middle of a line
+    tracking.create_store(params)
+    assert history(params, runs(params)[0].info.run_id, "loss") == [(0, 1.0)]
+    assert events.pending(), "its job may still be writing"
+    train(params)
+    (run,) = runs(params)
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert not events.pending()
+
+
+def test_other_parameters_are_another_run_and_the_old_one_is_marked() -> None:
+    params = parameters()
+    train(params)
+    with tracking.run(
+        params, dataset="demo", variant="tgdfer", fold=1, seed=0, parameters={"x": 1}, tags={"fingerprint": "new"}
+    ):
+        pass
+    current = {run.data.tags["tgdfer.fingerprint"]: run.data.tags["tgdfer.current"] for run in runs(params)}
+    assert current == {"f1": "false", "new": "true"}
+
+
+def test_the_variant_has_mean_and_deviation_over_its_runs() -> None:
+    params = parameters()
+    for fold in (1, 2, 3):
+        train(params, fold)
+    (parent,) = runs(params, "variant")
+    assert parent.info.run_name == "tgdfer"
+    assert parent.info.status == "FINISHED"
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs(params)} == {parent.info.run_id}
+    assert parent.data.metrics["uar_mean"] == pytest.approx(0.4)
+    assert parent.data.metrics["uar_std"] == pytest.approx(0.1)
+    assert parent.data.metrics["runs"] == 3
+
+
+def test_events_are_imported_and_twice_is_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters()
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # SQLite is left alone by jobs on many machines
+    with pytest.raises(RuntimeError):
+        train(params, epochs=2, end=RuntimeError("node died"))
+    train(params)
+    train(params, fold=2)
+    assert runs(params) == []
+    waiting = [(path, path.read_bytes()) for path in events.pending()]
+    assert len(waiting) == 3
+
+    monkeypatch.delenv("SLURM_JOB_ID")
+    for _ in range(2):
+        tracking.create_store(params)
+        assert not events.pending()
+        first, second = runs(params)
+        assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
+        assert first.data.tags["tgdfer.slurm_job"] == "7"
+        assert history(params, first.info.run_id, "loss") == LOSSES
+        for path, content in waiting:  # as if the first import had been killed before it removed them
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def test_a_store_that_fails_never_ends_a_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = parameters()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # the discard port: nothing listens
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    train(params)
+    assert len(events.pending()) == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    tracking.create_store(params)
+    (run,) = runs(params)
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert run.info.status == "FINISHED"
+
+
+def test_a_store_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters()
+    monkeypatch.setattr(tracking, "FLUSH_POINTS", 1)
+    with tracking.run(
+        params, dataset="demo", variant="tgdfer", fold=1, seed=0, parameters={}, tags={"fingerprint": "f1"}
+    ) as tracker:
+        tracker.metrics({"loss": 1.0}, 0)
+        with monkeypatch.context() as broken:
+            broken.setattr(tracker._sink, "apply", lambda event: 1 / 0)
+            tracker.metrics({"loss": 0.5}, 1)
+        tracker.metrics({"loss": 1 / 3}, 2)
+    (run,) = runs(params)
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert not events.pending()
+
+
+def write(fold: int, folder: str) -> None:
+    import os
+
+    os.chdir(folder)
+    train(load_params(), fold, epochs=5)
+
+
+def test_many_writers_of_a_new_database_lose_nothing(tmp_path: Path) -> None:
+    params = parameters()
+    Path("mlflow/mlflow.db").unlink()
+    writers = 3
+    context = multiprocessing.get_context("spawn")
+    jobs = [context.Process(target=write, args=(fold, str(tmp_path))) for fold in range(1, writers + 1)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    assert [job.exitcode for job in jobs] == [0] * writers
+    found = runs(params)
+    assert {int(run.data.params["fold"]) for run in found} == set(range(1, writers + 1))
+    assert len(found) == writers
+    for run in found:
+        assert len(history(params, run.info.run_id, "loss")) == 5
+    (parent,) = runs(params, "variant")
+    assert parent.data.metrics["runs"] == writers
+    assert not events.pending()

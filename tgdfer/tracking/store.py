@@ -1,0 +1,181 @@
+"""MLflow: the database or server, its experiments, and runs that are made once and continued by every retry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from filelock import FileLock
+
+from tgdfer import paths
+from tgdfer.params import Params
+from tgdfer.tracking.events import Event
+
+SQLITE = "sqlite:///"
+BATCH_METRICS = 1000
+BATCH_PARAMETERS = 100
+LONGEST_PARAMETER = 6000
+
+
+def uri_of(params: Params) -> str:
+    """The tracking URI: MLFLOW_TRACKING_URI if it is set, else the parameter's; a database's path is made absolute."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
+    return SQLITE + str(Path(uri.removeprefix(SQLITE)).resolve()) if uri.startswith(SQLITE) else uri
+
+
+def experiment_of(dataset: str) -> str:
+    """The name of a data set's experiment."""
+    return f"tgdfer/{dataset}"
+
+
+def batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    """Slices of at most ``size``."""
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def lock(name: str) -> FileLock:
+    """A lock between the processes of one machine."""
+    paths.MLFLOW.mkdir(parents=True, exist_ok=True)
+    return FileLock(paths.MLFLOW / f".{name}.lock")
+
+
+class Store:
+    """A tracking database or server, made ready once: processes that open a new SQLite file at once lose runs."""
+
+    def __init__(self, params: Params) -> None:
+        # a server that is down is noticed in seconds; the events stay on disk for a later import
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        self.params = params
+        self.uri = uri_of(params)
+        self.sqlite = self.uri.startswith(SQLITE)
+        if self.sqlite:
+            Path(self.uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        with lock("store"):
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.client.search_experiments(max_results=1)  # migrates a new database
+
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, made if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        with lock("store"):
+            found = self.client.get_experiment_by_name(name)
+            if found is not None:
+                if found.lifecycle_stage == "deleted":
+                    self.client.restore_experiment(found.experiment_id)
+                return found.experiment_id
+            # a server keeps artifacts where it was told to; a database on this machine keeps them beside itself
+            location = Path(self.params.tracking.artifacts).resolve().as_uri() if self.sqlite else None
+            try:
+                return self.client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another machine was faster
+                made = self.client.get_experiment_by_name(name)
+                if made is None:
+                    raise
+                return made.experiment_id
+
+    def find(self, experiment: str, run: str, fingerprint: str | None = None) -> list[Any]:
+        """The runs with this name (and fingerprint), newest first."""
+        asked = [f"tags.\"tgdfer.run\" = '{run}'"]
+        if fingerprint is not None:
+            asked.append(f"tags.\"tgdfer.fingerprint\" = '{fingerprint}'")
+        return list(self.client.search_runs([experiment], " and ".join(asked), order_by=["attributes.start_time DESC"]))
+
+    def parent(self, experiment: str, event: Event) -> str:
+        """The id of the run that stands for a variant: the current one with the children's parameters, made if none."""
+        run, kin = event["parent"], event["tags"].get("tgdfer.variant_fingerprint", "")
+        with lock("parent"):
+            found = self.find(experiment, run, kin)
+            if found:
+                self.client.update_run(found[0].info.run_id, status="RUNNING")
+                return found[0].info.run_id
+            self._retire(self.find(experiment, run))
+            own = ("tgdfer.dataset", "tgdfer.variant", "mlflow.source.name", "mlflow.source.git.commit", "mlflow.user")
+            tags = {key: event["tags"][key] for key in own if key in event["tags"]}
+            tags |= {"tgdfer.run": run, "tgdfer.fingerprint": kin, "tgdfer.kind": "variant", "tgdfer.current": "true"}
+            made = self.client.create_run(experiment, event["time"], tags, event["tags"].get("tgdfer.variant", run))
+            return made.info.run_id
+
+    def _retire(self, runs: Iterable[Any]) -> None:
+        for run in runs:
+            if run.data.tags.get("tgdfer.current") != "false":
+                self.client.set_tag(run.info.run_id, "tgdfer.current", "false")
+
+
+class Sink:
+    """One run of MLflow, which takes the events of all attempts at it; the same event twice changes nothing."""
+
+    def __init__(self, store: Store, event: Event) -> None:
+        from mlflow.entities import Param
+
+        self.store, self.client = store, store.client
+        self.experiment = store.experiment(event["experiment"])
+        self.known: set[tuple[str, int]] = set()
+        self.parent = store.parent(self.experiment, event) if event["parent"] else None
+        tags = {**event["tags"], "tgdfer.current": "true"}
+        if self.parent:
+            tags["mlflow.parentRunId"] = self.parent
+        found = store.find(self.experiment, event["run"], event["tags"]["tgdfer.fingerprint"])
+        if found:
+            self.run_id = found[0].info.run_id
+            for key in found[0].data.metrics:
+                history = self.client.get_metric_history(self.run_id, key)
+                self.known |= {(point.key, point.step) for point in history}
+            self.client.update_run(self.run_id, status="RUNNING")
+        else:
+            store._retire(store.find(self.experiment, event["run"]))
+            self.run_id = self.client.create_run(self.experiment, event["time"], tags, event["name"]).info.run_id
+        had = found[0].data.params if found else {}
+        new = [Param(key, value[:LONGEST_PARAMETER]) for key, value in event["parameters"].items() if key not in had]
+        for part in batches(new, BATCH_PARAMETERS):
+            self.client.log_batch(self.run_id, params=part)
+
+    def apply(self, event: Event) -> None:
+        """Send one event."""
+        if event["event"] == "metrics":
+            self._metrics(event["points"])
+        elif event["event"] == "artifact":
+            if Path(event["path"]).is_file():  # an import may come after the file was cleaned away
+                self.client.log_artifact(self.run_id, event["path"])
+        elif event["event"] == "end":
+            self.client.set_terminated(self.run_id, event["status"], event["time"])
+            if self.parent:
+                self._summarise(event["time"])
+
+    def _metrics(self, points: Sequence[Sequence[Any]]) -> None:
+        from mlflow.entities import Metric
+
+        # a resumed training repeats the epochs after its last checkpoint: to the same values, so the first stand
+        new = [Metric(*point) for point in points if (point[0], point[3]) not in self.known]
+        self.known |= {(point.key, point.step) for point in new}
+        for part in batches(new, BATCH_METRICS):
+            self.client.log_batch(self.run_id, metrics=part)
+
+    def _summarise(self, time: int) -> None:
+        """Mean and deviation over the finished children, as metrics of the parent; it ends when no child runs."""
+        from mlflow.entities import Metric
+
+        with lock("parent"):
+            children = self.client.search_runs([self.experiment], f"tags.\"mlflow.parentRunId\" = '{self.parent}'")
+            done = [child for child in children if child.info.status == "FINISHED"]
+            values: dict[str, list[float]] = {}
+            for child in done:
+                for key, value in child.data.metrics.items():
+                    values.setdefault(key, []).append(value)
+            summary = {"runs": float(len(done))}
+            for key, found in values.items():
+                summary[f"{key}_mean"] = fmean(found)
+                if len(found) > 1:
+                    summary[f"{key}_std"] = stdev(found)
+            metrics = [Metric(key, value, time, len(done)) for key, value in summary.items()]
+            for part in batches(metrics, BATCH_METRICS):
+                self.client.log_batch(self.parent, metrics=part)
+            if not any(child.info.status == "RUNNING" for child in children):
+                self.client.set_terminated(self.parent, "FINISHED", time)
