@@ -1,0 +1,105 @@
+"""The training loss and the choices against class imbalance; eqs. (16)-(20)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from tgdfer.model.output import ModelOutput
+    from tgdfer.params import ModelParams
+
+BETA = 0.999
+"""Of the effective number of samples: between no re-weighting (0) and inverse frequency (1)."""
+
+
+def class_weights(class_counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
+    """Class-balanced weights (1 - beta) / (1 - beta^n_c) of Cui et al. (CVPR 2019), eq. (18).
+
+    They are scaled so that their mean over the training clips is 1: the learning rate keeps its meaning. A class
+    without clips has weight 0.
+
+    Args:
+        class_counts: int64 [C], clips of each class in the training split.
+        beta: in [0, 1).
+
+    Returns:
+        float32 [C].
+    """
+    counts = class_counts.double()
+    weights = torch.where(counts > 0, (1 - beta) / (1 - beta ** counts.clamp_min(1)), 0.0)
+    total = (weights * counts).sum()
+    return (weights * counts.sum() / total.clamp_min(torch.finfo(torch.float64).tiny)).float()
+
+
+def log_prior(class_counts: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the classes' frequencies, for logit adjustment (Menon et al., ICLR 2021), eq. (19).
+
+    A class without clips counts as one with one clip, so that every value is finite.
+    """
+    counts = class_counts.double().clamp_min(1)
+    return (counts / counts.sum()).log().float()
+
+
+def cross_entropy(
+    logits: torch.Tensor, target: torch.Tensor, params: ModelParams, class_counts: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy with label smoothing and the chosen remedy against imbalance, mean over the batch; eq. (16).
+
+    Args:
+        logits: [B, C].
+        target: int64 [B].
+        params: label_smoothing, imbalance.
+        class_counts: int64 [C].
+    """
+    if params.imbalance == "logit-adjustment":
+        logits = logits + log_prior(class_counts).to(logits)
+    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=params.label_smoothing)
+    if params.imbalance == "class-balanced":
+        each = each * class_weights(class_counts).to(each)[target]
+    return each.mean()
+
+
+def apart(text: torch.Tensor) -> torch.Tensor:
+    """Mean positive cosine between label features of different classes, eq. (17): 0 when all are at right angles.
+
+    Args:
+        text: [C, D] or [B, C, D].
+    """
+    classes = text.shape[-2]
+    if classes < 2:
+        return text.new_zeros(())
+    text = F.normalize(text, dim=-1)
+    cosine = text @ text.transpose(-1, -2)
+    other = ~torch.eye(classes, dtype=torch.bool, device=text.device)
+    return (cosine.relu() * other).sum((-1, -2)).mean() / (classes * (classes - 1))
+
+
+def loss(
+    output: ModelOutput, target: torch.Tensor, params: ModelParams, class_counts: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The whole loss, eq. (20): aligned + coarse_weight * coarse + apart_weight * apart, without parts that a model lacks.
+
+    Args:
+        output: of the model.
+        target: int64 [B].
+        params: the model's parameters.
+        class_counts: int64 [C], clips of each class in the training split.
+
+    Returns:
+        The scalar to minimise, and its parts (unweighted, detached) by name: aligned, coarse, apart.
+    """
+    total = cross_entropy(output.logits, target, params, class_counts)
+    parts = {"aligned": total.detach()}
+    if output.coarse is not None and params.coarse_weight > 0:
+        coarse = cross_entropy(output.coarse, target, params, class_counts)
+        total = total + params.coarse_weight * coarse
+        parts["coarse"] = coarse.detach()
+    # label features that nothing can move would only add a constant
+    if output.text is not None and params.apart_weight > 0 and output.text.requires_grad:
+        spread = apart(output.text)
+        total = total + params.apart_weight * spread
+        parts["apart"] = spread.detach()
+    return total, parts

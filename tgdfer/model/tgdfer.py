@@ -1,0 +1,128 @@
+"""TG-DFER: temporal network, label features from text, visual prompt, instance-level alignment, MIL, coarse branch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tgdfer.model.mil import InstanceConfidence, aggregate
+from tgdfer.model.output import ModelOutput
+from tgdfer.model.temporal import TemporalNetwork
+from tgdfer.model.text import LabelText
+from tgdfer.model.visual_prompt import VisualPrompt
+
+if TYPE_CHECKING:
+    from tgdfer.params import ModelParams
+
+DEFAULT_SCALE = 1 / 0.07
+"""CLIP's own start of the scale, where there is no encoder to take it from."""
+MAX_SCALE = 100.0
+
+
+class Alignment(nn.Module):
+    """Frames against label features: A = s cos(h_t, t'_c), eq. (12), s learnt as in CLIP and at most 100."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def forward(self, h: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] and [C, D] or [B, C, D] -> [B, T, C]."""
+        scale = self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        text = F.normalize(text, dim=-1)
+        return scale * (F.normalize(h, dim=-1) @ text.transpose(-1, -2))
+
+
+class LearntLabels(nn.Module):
+    """Label features without words: free vectors."""
+
+    def __init__(self, classes: int, dim: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.randn(classes, dim) / math.sqrt(dim))
+
+    def forward(self) -> torch.Tensor:
+        """[C, D], L2-normalised."""
+        return F.normalize(self.vectors, dim=-1)
+
+
+def label_features(params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> LabelText | LearntLabels:
+    """The text branch that ``params.text`` asks for."""
+    if params.text == "none":
+        return LearntLabels(len(classes), dim)
+    return LabelText(params, classes, encoder)
+
+
+def start_scale(params: ModelParams, encoder: Any) -> float:
+    """The scale that the alignment starts with: the encoder's own, at most 100, where its text is used."""
+    return min(encoder.logit_scale, MAX_SCALE) if params.text != "none" else DEFAULT_SCALE
+
+
+class TGDFER(nn.Module):
+    """The full model; every part can be replaced or left out by ``params``.
+
+    At the start, with text and without learnt tokens, the alignment is that of zero-shot CLIP, frame by frame.
+
+    Args:
+        params: the model's parameters.
+        classes: C names.
+        dim: D of the features.
+        encoder: the CLIP encoder; may be None where ``params.text`` is none.
+    """
+
+    trainable = True
+
+    def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
+        super().__init__()
+        self.params = params
+        self.labels = label_features(params, classes, dim, encoder)
+        self.temporal = (
+            None
+            if params.temporal == "none"
+            else TemporalNetwork(dim, params.heads, params.window, params.temporal, params.dropout)
+        )
+        # only what is used is built: a parameter without a gradient would stop distributed training
+        confident = params.visual_prompt == "pooled" or params.aggregation == "attention" or params.coarse_weight > 0
+        self.confidence = InstanceConfidence(dim, max(1, dim // 2), params.dropout) if confident else None
+        self.prompt = (
+            None
+            if params.visual_prompt == "none"
+            else VisualPrompt(dim, params.visual_prompt, params.prompt_temperature, params.dropout)
+        )
+        self.align = Alignment(start_scale(params, encoder))
+        self.coarse = (
+            nn.Sequential(nn.LayerNorm(dim), nn.Dropout(params.dropout), nn.Linear(dim, len(classes)))
+            if params.coarse_weight > 0
+            else None
+        )
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
+        """Classify bags.
+
+        Args:
+            x: CLIP features of the frames, float [B, T, D], L2-normalised.
+            mask: bool [B, T]; each bag has at least one valid frame.
+            frame_position: [B, T], ascending in any unit, for attention by distance in time; None: evenly spaced.
+        """
+        h = x if self.temporal is None else self.temporal(x, mask, frame_position)
+        text = self.labels()
+        attention = None if self.confidence is None else self.confidence(h, mask)
+        if self.prompt is not None:
+            text = self.prompt(h, mask, text, attention)
+        alignment = self.align(h, text).masked_fill(~mask[..., None], 0)
+        logits = aggregate(
+            alignment,
+            mask,
+            self.params.aggregation,
+            k=self.params.top_k,
+            attention=attention,
+            sharpness=self.params.sharpness,
+        )
+        coarse = None
+        if self.coarse is not None and attention is not None:
+            coarse = self.coarse(torch.einsum("bt,btd->bd", attention, h))  # eq. (14)
+        return ModelOutput(logits, coarse, alignment, attention, text, mask)

@@ -1,0 +1,64 @@
+"""The visual prompt: what the clip looks like, handed to the label features; eqs. (9)-(11)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class VisualPrompt(nn.Module):
+    """t'_c = t_c + D^-1/2 FFN(LN(t_c + V)); the FFN's last layer starts at zero, so t'_c starts as t_c.
+
+    Args:
+        dim: D.
+        kind: ``pooled`` (one prompt per clip, by instance confidence) or ``per-class`` (by likeness to the class).
+        temperature: tau of ``per-class``.
+        dropout: in the FFN.
+    """
+
+    def __init__(self, dim: int, kind: str, temperature: float, dropout: float) -> None:
+        super().__init__()
+        self.dim, self.kind, self.temperature = dim, kind, temperature
+        self.norm = nn.LayerNorm(dim)
+        self.inner = nn.Linear(dim, dim)
+        self.outer = nn.Linear(dim, dim)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def prompt(
+        self, h: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, attention: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The visual prompt, L2-normalised: [B, 1, D] if pooled, eq. (9), [B, C, D] if per class, eq. (10)."""
+        if self.kind == "pooled":
+            if attention is None:
+                raise ValueError("a pooled visual prompt needs the instance confidence")
+            pooled = torch.einsum("bt,btd->bd", attention, h)[:, None]
+        else:
+            scores = F.normalize(h, dim=-1) @ text.T / self.temperature
+            floor = torch.finfo(scores.dtype).min / 2
+            weight = scores.masked_fill(~mask[..., None], floor).softmax(1)
+            pooled = torch.einsum("btc,btd->bcd", weight, h)
+        return F.normalize(pooled, dim=-1)
+
+    def forward(
+        self, h: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, attention: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Label features enriched for each clip, eq. (11).
+
+        Args:
+            h: frames [B, T, D].
+            mask: bool [B, T].
+            text: [C, D], L2-normalised.
+            attention: instance confidence [B, T]; needed if pooled.
+
+        Returns:
+            [B, C, D], not normalised.
+        """
+        # sqrt(D): unit norm to unit variance, which the layer norm's epsilon is made for
+        mixed = (text + self.prompt(h, mask, text, attention)) * math.sqrt(self.dim)
+        inner = self.dropout(F.gelu(self.inner(self.norm(mixed))))
+        return text + self.outer(inner) / math.sqrt(self.dim)
