@@ -7,8 +7,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
-# the first Python of these that is 3.11 to 3.13
-PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python; do \
+# the first of these that is a whole Python, 3.11 to 3.13
+PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python /usr/local/bin/python3 /usr/bin/python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
 JOBS ?= all
@@ -18,6 +18,8 @@ UI_PORT ?= 5000
 # the tools of the environment are found whether or not it was activated
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# certificates of the system, as pip has them
+export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
