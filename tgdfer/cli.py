@@ -97,10 +97,13 @@ def train(
     seed: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (may be repeated).")] = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
-    """Train and evaluate one variant on every fold and seed; finished runs are kept, a killed one is resumed."""
+    """Train and evaluate one variant on every fold and seed; finished runs are kept, a killed one is resumed.
+
+    Exit codes: 0 done, 1 a run failed (the others are done), 2 bad input, 75 stopped by a signal and to be continued.
+    """
     from tgdfer.training import train_variant
 
-    train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed)
+    raise typer.Exit(train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed))
 
 
 @app.command("report")

@@ -20,6 +20,18 @@ SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
 """What counts as code in a folder of the package."""
 FACES = ("demo/units.py", "demo/people.py", "demo/parts.py", "demo/faces.py")
 ENCODER = ("encoders.py", "text_tower.py", "preprocess.py")
+TRAINING = (
+    "determinism.py",
+    "distributed.py",
+    "engine.py",
+    "evaluation.py",
+    "folds.py",
+    "optimiser.py",
+    "runs.py",
+    "splits.py",
+    "training.py",
+    "weights.py",
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +54,13 @@ STAGES: dict[str, Stage] = {
     "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
     "tracking": Stage(("tracking", "datasets"), ("tracking",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
-    "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "ffmpeg.py")),
+    "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py")),
     "features": Stage(
         ("features", "datasets.{dataset}.encoder"), ("features.py", "feature_cache.py", "precision.py", *ENCODER)
     ),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-        ("bags.py", "model", "training.py", "evaluation.py", "metrics.py", "feature_cache.py", *ENCODER),
+        ("feature_cache.py", "bags.py", "model", "metrics.py", *TRAINING, *ENCODER),
     ),
     "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
 }

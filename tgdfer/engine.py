@@ -1,0 +1,276 @@
+"""One run: the epochs of one model on one fold, its three selections, and the checkpoint that a kill leaves.
+
+A run depends on its own random generators alone and is deterministic: it gives the same numbers by itself, after other
+runs in the same process, and after any number of kills.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tgdfer import storage
+from tgdfer.determinism import derive
+from tgdfer.distributed import Group
+from tgdfer.evaluation import Scores, batches, place, score
+from tgdfer.folds import Fold
+from tgdfer.metrics import rates
+from tgdfer.model.losses import loss as loss_of
+from tgdfer.optimiser import Average, make_optimiser, rate, set_rate
+from tgdfer.params import RunParams
+from tgdfer.progress import log
+from tgdfer.weights import load_own_state, own_state
+
+SAVE_EVERY_S = 20.0
+"""Between two checkpoints: what a kill costs at most."""
+
+
+class RunError(Exception):
+    """This run has no result, for a reason that says nothing about other runs."""
+
+
+class Stopped(BaseException):
+    """A signal asked the process to stop; the checkpoint is written. No Exception, lest one handle it as an error."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """An epoch that a selection chose, with the test scores it had."""
+
+    epoch: int
+    value: float
+    """What the choice was made by."""
+    scores: Scores
+
+
+class Engine:
+    """Trains ``model`` on ``fold``; :attr:`history` and :attr:`selections` are the result.
+
+    Args:
+        model: On the CPU or already on ``device``; a false attribute ``trainable`` means evaluation alone.
+        fold: Its bags.
+        params: The run's parameters.
+        seed: The run's seed; with the fold's number it fixes every random choice, whatever the variant.
+        device: Where to compute.
+        checkpoint: The file for resuming.
+        fingerprint: Of all that the run depends on; a checkpoint with another one is not used.
+        stop: Asked before every step; true means save and raise :class:`Stopped`.
+        group: The processes that share the run.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        fold: Fold,
+        params: RunParams,
+        seed: int,
+        device: torch.device,
+        checkpoint: Path,
+        fingerprint: str,
+        stop: Callable[[], bool] = lambda: False,
+        group: Group | None = None,
+    ) -> None:
+        self.model, self.fold, self.params, self.device = model.to(device), fold, params, device
+        self.checkpoint, self.fingerprint, self.stop, self.group = checkpoint, fingerprint, stop, group or Group()
+        self.random = seed, fold.number
+        self.classes = len(fold.train_counts)
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.epochs = params.training.epochs if getattr(model, "trainable", True) else 0
+        self.steps = -(-len(fold.train) // params.training.batch_size)
+        self.epoch, self.step = 1, 0
+        self.stopping = False
+        self.saved = time.monotonic()
+        self.rate = 0.0
+        self.part_names: list[str] = []
+        self.records: list[torch.Tensor] = []
+        self.history: list[dict[str, Any]] = []
+        self.selections: dict[str, Selection] = {}
+        self.sampling = torch.Generator().manual_seed(derive(*self.random, "sampling"))
+        self.test_parts = batches(fold.test, device)
+        self.validation_parts = batches(fold.validation, device) if fold.validation is not None else []
+        self.counts = fold.train_counts.to(device)
+        torch.manual_seed(derive(*self.random, "dropout", self.group.rank))
+        if self.epochs:
+            self.optimiser = make_optimiser(model, params.training)
+            decay = params.training.ema
+            self.average = Average(model.parameters(), decay) if decay else None
+
+    def run(self, on_epoch: Callable[[dict[str, Any]], None] = lambda row: None) -> None:
+        """Train to the end, from the checkpoint if there is one that fits; ``on_epoch`` gets each row of the history.
+
+        Raises:
+            RunError: a loss or a probability is not finite.
+            Stopped: ``stop`` said so; calling again with the same checkpoint goes on exactly.
+        """
+        if not self.epochs:
+            self._select(0, score(self.model, self.test_parts), self._validate())
+            return
+        self._resume()
+        for row in self.history:
+            on_epoch(row)
+        self.saved = time.monotonic()
+        self.model.train()
+        while self.epoch <= self.epochs:
+            self._train_epoch()
+            if self.average:
+                self.average.swap()
+            row = self._finish_epoch()
+            if self.average and self.epoch < self.epochs:
+                self.average.swap()  # after the last epoch the average is the model
+            self.history.append(row)
+            on_epoch(row)
+            self.epoch, self.step, self.records = self.epoch + 1, 0, []
+
+    def _train_epoch(self) -> None:
+        shuffle = torch.Generator().manual_seed(derive(*self.random, "order", self.epoch))
+        order = torch.randperm(len(self.fold.train), generator=shuffle)
+        size = self.params.training.batch_size
+        while self.step < self.steps:
+            if self.stopping or (self.group.size == 1 and self.stop()):
+                self._save()
+                raise Stopped
+            if self.group.size == 1 and time.monotonic() - self.saved > SAVE_EVERY_S:
+                self._save()
+            self._train_step(order[self.step * size : (self.step + 1) * size])
+            self.step += 1
+
+    def _train_step(self, chosen: torch.Tensor) -> None:
+        training = self.params.training
+        total = self.epochs * self.steps
+        self.rate = set_rate(
+            self.optimiser,
+            rate((self.epoch - 1) * self.steps + self.step, total, training.warmup_epochs * self.steps),
+        )
+        batch = self.fold.train.batch(chosen, self.sampling)  # drawn in full by every process: the same clips, frames
+        mine = self.group.share(len(chosen))
+        part = place(batch, self.device, mine)
+        self.optimiser.zero_grad(set_to_none=True)
+        weight = len(part.y) / len(chosen)
+        if len(part.y):
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+                output = self.model(part.x, part.mask, part.frame_index.to(part.x.dtype))
+                loss, parts = loss_of(output, part.y, self.params.model, self.counts)
+            (loss * weight).backward()
+            self.part_names = list(parts)
+            right = (output.logits.detach().argmax(dim=-1) == part.y).sum()
+            record = torch.stack([loss.detach(), *(value.detach() for value in parts.values())]).float() * weight
+            record = torch.cat([record, right.float()[None]])
+        else:
+            record = torch.zeros(len(self.part_names) + 2, device=self.device)
+        stopping = torch.full((1,), float(self.group.size > 1 and self.stop()), device=self.device)
+        record, stopping = self.group.sum(self.trainable, torch.cat([record, stopping])).split([len(record), 1])
+        self.records.append(record)
+        # a signal that reached one process stops all of them before the same step
+        self.stopping = self.group.size > 1 and bool(stopping > 0)
+        nn.utils.clip_grad_norm_(self.trainable, training.clip_norm)
+        self.optimiser.step()
+        if self.average:
+            self.average.update()
+
+    def _finish_epoch(self) -> dict[str, Any]:
+        sizes = torch.full((self.steps,), float(self.params.training.batch_size))
+        sizes[-1] = len(self.fold.train) - self.params.training.batch_size * (self.steps - 1)
+        records = torch.stack(self.records).cpu()
+        bad = torch.nonzero(~records.isfinite().all(dim=1))
+        if len(bad):
+            raise RunError(f"the loss is not finite at epoch {self.epoch}, step {int(bad[0]) + 1} of {self.steps}")
+        losses = (records[:, :-1] * sizes[:, None]).sum(dim=0) / len(self.fold.train)
+        row: dict[str, Any] = {"epoch": self.epoch, "learning_rate": self.rate}
+        row |= dict(zip(["loss", *(f"loss_{name}" for name in self.part_names)], losses.tolist(), strict=True))
+        row["train_war"] = float(records[:, -1].sum()) / len(self.fold.train)
+        scores, validation = score(self.model, self.test_parts), self._validate()
+        if not scores.finite:
+            raise RunError(f"the probabilities of test clips are not finite after epoch {self.epoch}")
+        return row | self._select(self.epoch, scores, validation)
+
+    def _validate(self) -> Scores | None:
+        return score(self.model, self.validation_parts) if self.validation_parts else None
+
+    def _select(self, epoch: int, scores: Scores, validation: Scores | None) -> dict[str, float]:
+        """Keep ``scores`` for the selections that choose this epoch; the earliest of equals wins."""
+        row: dict[str, float] = {}
+        by = ["uar", "war"].index(self.params.training.select_by)
+        test = rates(scores.probabilities.argmax(axis=1), self.fold.test_labels, self.classes)
+        candidates = {"best_test": test[by]}
+        if validation is not None:
+            inner = rates(validation.probabilities.argmax(axis=1), self.fold.validation_labels, self.classes)
+            row |= {"val_uar": inner[0], "val_war": inner[1]}
+            candidates["best_val"] = inner[by]
+        for name, value in candidates.items():
+            if name not in self.selections or value > self.selections[name].value:
+                self.selections[name] = Selection(epoch, value, scores)
+        self.selections["last"] = Selection(epoch, test[by], scores)
+        return row | {"test_uar": test[0], "test_war": test[1]}
+
+    def _save(self) -> None:
+        """Write the checkpoint: everything that the rest of the run depends on."""
+        random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.device)
+        random_states = self.group.gather(random)
+        self.saved = time.monotonic()
+        if not self.group.first:
+            return
+        state = {
+            "fingerprint": self.fingerprint,
+            "processes": self.group.size,
+            "epoch": self.epoch,
+            "step": self.step,
+            "model": own_state(self.model),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "random": random_states,
+            "sampling": self.sampling.get_state(),
+            "parts": self.part_names,
+            "records": [record.cpu() for record in self.records],
+            "history": self.history,
+            "selections": {
+                name: (chosen.epoch, chosen.value, *map(torch.from_numpy, _arrays(chosen.scores)))
+                for name, chosen in self.selections.items()
+            },
+        }
+        with storage.atomic(self.checkpoint) as part:
+            torch.save(state, part)
+
+    def _resume(self) -> None:
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            log.warning(
+                "%s: not a readable checkpoint (%s); the run starts over", self.checkpoint, type(error).__name__
+            )
+            return
+        if state["fingerprint"] != self.fingerprint or state["processes"] != self.group.size:
+            log.info("%s: from other parameters, data or processes; the run starts over", self.checkpoint)
+            return
+        load_own_state(self.model, state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        random = state["random"][self.group.rank]
+        torch.set_rng_state(random["cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        self.sampling.set_state(state["sampling"])
+        self.epoch, self.step, self.part_names = state["epoch"], state["step"], state["parts"]
+        self.records = [record.to(self.device) for record in state["records"]]
+        self.history = state["history"]
+        self.selections = {
+            name: Selection(epoch, value, Scores(probabilities.numpy(), relevance.numpy()))
+            for name, (epoch, value, probabilities, relevance) in state["selections"].items()
+        }
+        log.info("resumed at epoch %d, step %d of %d", self.epoch, self.step + 1, self.steps)
+
+
+def _arrays(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    return scores.probabilities, scores.relevance

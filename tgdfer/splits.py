@@ -1,0 +1,55 @@
+"""The inner validation split of a training fold: by class in proportion, by subject where subjects are known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def inner_split(
+    clip_ids: Sequence[str],
+    labels: np.ndarray,
+    subjects: Sequence[str | None],
+    fraction: float,
+    key: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part the clips of a training fold into training and validation.
+
+    Groups (all clips of a subject; a clip without a subject is its own group) come in an order that hashing gives, and
+    each goes to validation if that brings the class counts there closer to ``fraction`` of the whole, measured by
+    the chi-square distance, and leaves every class a training clip. So the split depends on the names and labels of
+    the clips and on ``key`` alone: not on their order, not on the seed of a run, not on other folds.
+
+    Args:
+        clip_ids: N names.
+        labels: int [N] class indices.
+        subjects: N names or None.
+        fraction: The share of validation clips that is aimed at, 0 to 0.5.
+        key: Other keys give other splits; one key for all variants makes their runs comparable in pairs.
+
+    Returns:
+        Indices of the training and of the validation clips, both ascending. Validation is empty if ``fraction`` is
+        0 or no group is small enough.
+    """
+    labels = np.asarray(labels)
+    groups: dict[str, list[int]] = {}
+    for index, (clip, subject) in enumerate(zip(clip_ids, subjects, strict=True)):
+        groups.setdefault(f"subject\0{subject}" if subject is not None else f"clip\0{clip}", []).append(index)
+    total = np.bincount(labels, minlength=1) if len(labels) else np.zeros(1, dtype=np.int64)
+    target = fraction * total
+    weight = np.divide(1.0, target, out=np.zeros(len(total)), where=target > 0)
+    count = np.zeros(len(total), dtype=np.int64)
+    chosen: list[int] = []
+    if fraction > 0:
+        for group in sorted(groups, key=lambda name: hashlib.sha256(f"{key}\0{name}".encode()).digest()):
+            more = np.bincount(labels[groups[group]], minlength=len(total))
+            # sum of weight * ((count + more - target)^2 - (count - target)^2), without the cancellation
+            change = float((weight * more * (2 * (count - target) + more)).sum())
+            if change < 0 and bool((total - count - more)[more > 0].all()):
+                count += more
+                chosen += groups[group]
+    inside = np.zeros(len(labels), dtype=bool)
+    inside[chosen] = True
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
