@@ -116,7 +116,7 @@ def test_class_counts_and_length():
 
 
 def test_a_missing_clip_is_named():
-    with pytest.raises(UserError, match="no clip 'clip9' .1 of 2 missing"):
+    with pytest.raises(UserError, match=r"no clip 'clip9' \(1 of 2 missing"):
         Bags.from_cache(make_cache([2]), ["clip000", "clip9"], torch.tensor([0, 0]), 4)
     with pytest.raises(UserError, match="2 clips and 1 labels"):
         Bags.from_cache(make_cache([2, 2]), ["clip000", "clip001"], torch.tensor([0]), 4)

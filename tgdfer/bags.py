@@ -1,8 +1,8 @@
 """Bags of instances from the feature cache, made by indexing tensors in memory: no loop over clips.
 
 A clip's frames are cut into as many equal segments as the bag has instances; one frame stands for each segment: a
-random one in training, the middle one at test (temporal segment sampling). A clip shorter than the bag gives all its frames
-once; the rest repeats the last one and is masked.
+random one in training, the middle one at test (temporal segment sampling). A clip shorter than the bag gives all its
+frames once; the rest repeats the last one and is masked.
 """
 
 from __future__ import annotations

@@ -111,6 +111,7 @@ class ModelParams(Section):
     )
     temporal: Literal["none", "short", "long", "both"] = "both"
     window: Positive = 4
+    attention_width: Positive | None = None
     heads: Positive = 4
     dropout: Fraction = 0.1
     text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"

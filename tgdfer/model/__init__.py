@@ -11,7 +11,7 @@ from tgdfer.errors import UserError
 from tgdfer.model import losses
 from tgdfer.model.baselines import AttentionMIL, BiLSTMDMIN, LinearProbe, TransformerCls, ZeroShot
 from tgdfer.model.output import ModelOutput, relevance
-from tgdfer.model.tgdfer import TGDFER
+from tgdfer.model.tgdfer import TGDFER, attention_width
 
 if TYPE_CHECKING:
     from tgdfer.encoders import Encoder
@@ -57,8 +57,9 @@ def build_model(params: ModelParams, classes: Sequence[str], dim: int, encoder: 
     attends = params.architecture in ("transformer-cls", "bilstm-dmin") or (
         params.architecture == "tgdfer" and params.temporal != "none"
     )
-    if attends and dim % params.heads:
-        raise UserError(f"model.heads: {params.heads} heads do not divide the features' {dim} dimensions")
+    width = attention_width(params, dim) if params.architecture == "tgdfer" else dim
+    if attends and (width < params.heads or width % params.heads):
+        raise UserError(f"model.heads: {params.heads} heads do not divide {width} channels of attention")
     if params.architecture == "bilstm-dmin" and dim % 2:
         raise UserError(
             f"model.architecture: 'bilstm-dmin' needs an even number of dimensions, the features have {dim}"

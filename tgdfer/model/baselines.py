@@ -13,7 +13,7 @@ from torch import nn
 from tgdfer.errors import UserError
 from tgdfer.model.mil import DMIN, GatedAttention, masked_mean
 from tgdfer.model.output import ModelOutput
-from tgdfer.model.temporal import key_mask
+from tgdfer.model.temporal import ChannelDropout, key_mask
 from tgdfer.model.text import LabelText
 from tgdfer.model.tgdfer import Alignment, label_features, start_scale
 
@@ -48,7 +48,7 @@ class LinearProbe(nn.Module):
     def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = ChannelDropout(params.dropout)
         self.classifier = nn.Linear(dim, len(classes))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
@@ -78,7 +78,7 @@ class TransformerCls(nn.Module):
         self.inner = nn.Linear(dim, 2 * dim)
         self.outer = nn.Linear(2 * dim, dim)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = ChannelDropout(params.dropout)
         self.labels = label_features(params, classes, dim, encoder)
         self.align = Alignment(start_scale(params, encoder))
 
@@ -124,7 +124,7 @@ class BiLSTMDMIN(nn.Module):
         self.out = nn.Linear(2 * hidden, 2 * hidden)
         self.dmin = DMIN(2 * hidden)
         self.gate = nn.Linear(2 * hidden, 2 * hidden)
-        self.dropout = nn.Dropout(params.dropout)
+        self.dropout = ChannelDropout(params.dropout)
         self.classifier = nn.Linear(2 * hidden, len(classes))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
@@ -160,7 +160,7 @@ class AttentionMIL(nn.Module):
 
     def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(params.dropout))
+        self.embed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), ChannelDropout(params.dropout))
         self.pool = GatedAttention(dim, max(1, dim // 2))
         self.classifier = nn.Linear(dim, len(classes))
 

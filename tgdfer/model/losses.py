@@ -80,7 +80,7 @@ def apart(text: torch.Tensor) -> torch.Tensor:
 def loss(
     output: ModelOutput, target: torch.Tensor, params: ModelParams, class_counts: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The whole loss, eq. (20): aligned + coarse_weight * coarse + apart_weight * apart, without parts that a model lacks.
+    """The whole loss, eq. (20): aligned + coarse_weight * coarse + apart_weight * apart, where the model has them.
 
     Args:
         output: of the model.

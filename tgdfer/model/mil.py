@@ -33,10 +33,10 @@ def masked_mean(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 class InstanceConfidence(nn.Module):
     """Instance confidence a = softmax_t(w2 tanh(W1 h_t)), eq. (8); uniform over the valid frames before training."""
 
-    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.scorer = nn.Sequential(
-            nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.Tanh(), nn.Dropout(dropout), nn.Linear(hidden, 1, bias=False)
+            nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False)
         )
         nn.init.zeros_(self.scorer[-1].weight)  # type: ignore[arg-type]
 

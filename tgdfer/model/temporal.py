@@ -39,97 +39,88 @@ def frame_steps(mask: torch.Tensor, position: torch.Tensor | None, dtype: torch.
 
 
 class TemporalNetwork(nn.Module):
-    """H = X + D^-1/2 (g S + (1 - g) L), eqs. (2)-(5); both output projections start at zero, so H starts as X.
+    """H = X + D^-1/2 (g S + (1 - g) L), eqs. (2)-(5); the output projection starts at zero, so H starts as X.
 
-    S and L share one layer norm and one fused projection. A frame's window is centred on it and spans ``window`` places
-    (one more when that is even). Half of the heads of L attend by content, half by distance in time alone.
+    All heads of both branches run as one attention with one additive bias. A frame's window is centred on it and spans
+    ``window`` places (one more when that is even). Half of the heads of L attend by content, half by time alone.
 
     Args:
-        dim: D, a multiple of ``heads``.
+        dim: D.
+        width: channels of each branch, a multiple of ``heads``.
         heads: attention heads of each branch; even where there is a long-range branch.
         window: W of the short-term branch.
         kind: ``short``, ``long`` or ``both``.
-        dropout: on the branches' outputs.
+        dropout: on H - X; whole channels of a clip.
     """
 
-    def __init__(self, dim: int, heads: int, window: int, kind: str, dropout: float) -> None:
+    def __init__(self, dim: int, width: int, heads: int, window: int, kind: str, dropout: float) -> None:
         super().__init__()
-        self.dim, self.heads, self.reach, self.kind = dim, heads, window // 2, kind
-        self.short = kind in ("short", "both")
-        self.long = kind in ("long", "both")
+        self.dim, self.reach = dim, window // 2
+        # heads of S, of L by content, of L by distance in time
+        self.short = heads if kind in ("short", "both") else 0
+        self.content = self.distant = heads // 2 if kind in ("long", "both") else 0
+        self.head_dim = width // heads
         self.norm = nn.LayerNorm(dim)
-        # q, k, v of S; v, then q and k of the content half, of L
-        self.widths = [dim] * 3 * self.short + [dim, dim // 2, dim // 2] * self.long
-        self.project = nn.Linear(dim, sum(self.widths))
+        compared = self.short + self.content
+        self.heads = (compared, compared, compared + self.distant)  # with queries, keys, values
+        self.project = nn.Linear(dim, self.head_dim * sum(self.heads))
+        self.out = nn.Linear(self.head_dim * self.heads[2], dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
         if self.short:
             self.offset_bias = nn.Parameter(torch.zeros(heads, 2 * self.reach + 1))
-            self.short_out = _zero_linear(dim)
-        if self.long:
+        if self.distant:
             # decay lengths in frames: 1, 2, 4, ... as a start
-            self.log_decay = nn.Parameter(torch.arange(heads // 2, dtype=torch.float32) * math.log(2))
-            self.long_out = _zero_linear(dim)
+            self.log_decay = nn.Parameter(torch.arange(self.distant, dtype=torch.float32) * math.log(2))
+        self.gate: nn.Linear | None = None
         if kind == "both":
             self.gate = nn.Linear(dim, 1)
             nn.init.zeros_(self.gate.weight)
             nn.init.zeros_(self.gate.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ChannelDropout(dropout)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, position: torch.Tensor | None = None) -> torch.Tensor:
         """[B, T, D], bool [B, T] and [B, T] or None (see :func:`frame_steps`) -> [B, T, D]."""
         u = self.norm(x)
-        parts = list(self.project(u).split(self.widths, dim=-1))
-        keys = key_mask(mask, x.dtype)
-        branches = []
+        q, k, v = (
+            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for part in self.project(u).split([self.head_dim * heads for heads in self.heads], dim=-1)
+        )
+        keys = key_mask(mask, q.dtype)
+        content = (q / math.sqrt(self.head_dim)) @ k.transpose(-1, -2) + keys
+        scores = []
         if self.short:
-            branches.append(self.short_out(self._short(parts[0], parts[1], parts[2], keys)))
-        if self.long:
-            branches.append(self.long_out(self._long(parts[-3], parts[-2], parts[-1], keys, mask, position)))
-        mixed = branches[0]
-        if self.kind == "both":
-            mixed = torch.lerp(branches[1], mixed, self.gate(u).sigmoid())  # eq. (5)
+            scores.append(content[:, : self.short] + self._window_bias(mask.shape[1], q.dtype))  # eq. (2)
+        if self.content:
+            scores.append(content[:, self.short :])  # eq. (3)
+            rate = (-self.log_decay).exp().to(q.dtype)[:, None, None]
+            scores.append(keys - rate * frame_steps(mask, position, q.dtype)[:, None])  # eq. (4)
+        mixed = torch.cat(scores, dim=1).softmax(-1).to(v.dtype) @ v
+        mixed = mixed.transpose(1, 2)  # [B, T, heads, head_dim]
+        if self.gate is not None:
+            g = self.gate(u).sigmoid()[..., None]
+            weight = torch.cat([g.expand(-1, -1, self.short, -1), (1 - g).expand(-1, -1, self.short, -1)], dim=2)
+            mixed = mixed * weight  # eq. (5), before the projection of both branches, which is linear
         # X has unit norm; so has a branch of unit variance after this
-        return x + self.dropout(mixed) / math.sqrt(self.dim)
+        return x + self.dropout(self.out(mixed.flatten(2))) / math.sqrt(self.dim)
 
-    def _short(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Attention within the window, with a learnt bias for each offset; eq. (2)."""
-        place = torch.arange(q.shape[1], device=q.device)
+    def _window_bias(self, length: int, dtype: torch.dtype) -> torch.Tensor:
+        """A learnt bias for each offset within the window, hugely negative outside of it: [heads, T, T]."""
+        place = torch.arange(length, device=self.offset_bias.device)
         offset = place - place[:, None]
-        inside = offset.abs() <= self.reach
-        bias = self.offset_bias[:, offset.clamp(-self.reach, self.reach) + self.reach]
-        bias = bias.masked_fill(~inside, torch.finfo(keys.dtype).min / 4).to(keys.dtype) + keys
-        q, k, v = (_split_heads(part, self.heads) for part in (q, k, v))
-        return _join_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
-
-    def _long(
-        self,
-        v: torch.Tensor,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        keys: torch.Tensor,
-        mask: torch.Tensor,
-        position: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Half of the heads by content, eq. (3), half by distance in time, eq. (4)."""
-        half = self.heads // 2
-        q, k, v = _split_heads(q, half), _split_heads(k, half), _split_heads(v, self.heads)
-        content = F.scaled_dot_product_attention(q, k, v[:, :half], attn_mask=keys)
-        steps = frame_steps(mask, position, keys.dtype)[:, None]
-        near = (keys - steps * (-self.log_decay).exp().to(keys.dtype)[:, None, None]).softmax(-1)
-        return _join_heads(torch.cat([content, near.to(v.dtype) @ v[:, half:]], dim=1))
+        bias = self.offset_bias[:, offset.clamp(-self.reach, self.reach) + self.reach].to(dtype)
+        return bias.masked_fill(offset.abs() > self.reach, torch.finfo(dtype).min / 4)
 
 
-def _zero_linear(dim: int) -> nn.Linear:
-    linear = nn.Linear(dim, dim)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
+class ChannelDropout(nn.Module):
+    """Dropout of whole channels: [B, T, D] loses the same channels in all its T rows; T times fewer random numbers."""
 
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
 
-def _split_heads(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """[B, T, E] -> [B, heads, T, E / heads]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def _join_heads(x: torch.Tensor) -> torch.Tensor:
-    """[B, heads, T, E] -> [B, T, heads * E]."""
-    return x.transpose(1, 2).flatten(2)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, T, D] -> [B, T, D]; in evaluation as it is."""
+        if not self.training or self.p == 0:
+            return x
+        return x * F.dropout(torch.ones_like(x[:, :1]), self.p)

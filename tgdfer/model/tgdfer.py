@@ -50,6 +50,11 @@ class LearntLabels(nn.Module):
         return F.normalize(self.vectors, dim=-1)
 
 
+def attention_width(params: ModelParams, dim: int) -> int:
+    """Channels of each branch of the temporal network: the parameter, or half of the features' dimensions."""
+    return params.attention_width or dim // 2
+
+
 def label_features(params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> LabelText | LearntLabels:
     """The text branch that ``params.text`` asks for."""
     if params.text == "none":
@@ -83,11 +88,13 @@ class TGDFER(nn.Module):
         self.temporal = (
             None
             if params.temporal == "none"
-            else TemporalNetwork(dim, params.heads, params.window, params.temporal, params.dropout)
+            else TemporalNetwork(
+                dim, attention_width(params, dim), params.heads, params.window, params.temporal, params.dropout
+            )
         )
         # only what is used is built: a parameter without a gradient would stop distributed training
         confident = params.visual_prompt == "pooled" or params.aggregation == "attention" or params.coarse_weight > 0
-        self.confidence = InstanceConfidence(dim, max(1, dim // 2), params.dropout) if confident else None
+        self.confidence = InstanceConfidence(dim, max(1, dim // 2)) if confident else None
         self.prompt = (
             None
             if params.visual_prompt == "none"

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tgdfer.model.temporal import ChannelDropout
+
 
 class VisualPrompt(nn.Module):
     """t'_c = t_c + D^-1/2 FFN(LN(t_c + V)); the FFN's last layer starts at zero, so t'_c starts as t_c.
@@ -27,7 +29,7 @@ class VisualPrompt(nn.Module):
         self.outer = nn.Linear(dim, dim)
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = ChannelDropout(dropout)
 
     def prompt(
         self, h: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, attention: torch.Tensor | None
