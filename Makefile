@@ -65,7 +65,8 @@ lint: venv ## format, style, types, and Snakemake's own lint
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-format: venv ## put the code into its format
+format: venv ## put the code into its format, and its modules into dvc.yaml
+	python workflow/dvc_code.py
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile workflow

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PARTS = (
@@ -55,7 +57,7 @@ class Project:
 
     @classmethod
     def make(cls, root: Path, params: str, cli: str | None = None) -> Project:
-        """Copy the project to ``root``, with ``params`` as its params.yaml and ``cli``, if given, as its command line."""
+        """Copy the project to ``root``, with ``params`` as params.yaml and, if given, ``cli`` as the command line."""
         for part in PARTS:
             source, target = ROOT / part, root / part
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +107,16 @@ class Project:
     def dvc(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         """`dvc` in the project's folder."""
         return self.run("dvc", *arguments, **options)  # type: ignore[arg-type]
+
+    def calls(self, event: str = "end") -> list[str]:
+        """The stub's calls that started or ended, in this order."""
+        log = self.root / "calls.log"
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [line[1] for line in lines if line[0] == event]
+
+    def forget_calls(self) -> None:
+        """Start a new list of calls."""
+        (self.root / "calls.log").unlink(missing_ok=True)
 
     def snakemake_jobs(self) -> list[dict]:
         """Every job of the whole graph: rule, wildcards, input, ancient, output, command, params, resources."""
@@ -158,9 +170,14 @@ print(json.dumps(stages))
 """
 
 
-def files_below(folder: Path, root: Path) -> set[str]:
-    """Every file below ``folder``, relative to ``root``."""
-    return {path.relative_to(root).as_posix() for path in folder.rglob("*") if path.is_file()}
+def tiny(variants: Iterable[str] = ("tgdfer", "linear-probe"), **training: object) -> str:
+    """The project's parameters, as small as they go: tests/tiny.yaml over params.yaml."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for section, values in yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text(encoding="utf-8")).items():
+        params[section].update(values)
+    params["training"].update(training)
+    params["variants"] = {name: params["variants"][name] for name in variants}
+    return yaml.safe_dump(params, sort_keys=False)
 
 
 def covered(path: str, by: Iterable[str]) -> bool:

@@ -1,11 +1,17 @@
 """A command line of the same stages that writes little and at once: what the graphs do with it is what is tested.
 
-Every output holds a digest of the stage's parameters, code and inputs; every call leaves a line in calls.log.
+Every output holds a digest of the stage's parameters, code and inputs. calls.log gets a line when a call starts and one
+when it ends. behaviour.json, if there is one, says how long a call takes and how often it fails:
+``{"train demo tgdfer": {"seconds": 5, "fail": 1}}``.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
+import os
+import sys
+import time
 from pathlib import Path
 
 from tgdfer import paths, stages
@@ -43,6 +49,17 @@ def inputs_and_outputs(params, stage, dataset, variant, name):
     return table[stage]
 
 
+def note(event, call):
+    """A line of calls.log; returns how many lines of this kind there were for this call."""
+    with Path("calls.log").open("a+") as log:
+        fcntl.flock(log, fcntl.LOCK_EX)
+        log.seek(0)
+        before = sum(json.loads(line)[:2] == [event, call] for line in log)
+        where = [os.environ.get(key) for key in ("SLURM_JOB_ID", "SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES")]
+        log.write(json.dumps([event, call, time.time(), *where]) + "\n")
+    return before
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("stage")
@@ -55,6 +72,12 @@ def main():
         for key, value in (("dataset", args.dataset), ("variant", args.variant), ("encoder", args.name))
         if value
     }
+    call = " ".join([args.stage, *wildcards.values()])
+    behaviour = json.loads(Path("behaviour.json").read_text()) if Path("behaviour.json").exists() else {}
+    tries = note("start", call)
+    time.sleep(behaviour.get(call, {}).get("seconds", 0))
+    if tries < behaviour.get(call, {}).get("fail", 0):
+        sys.exit(f"error: {call} was told to fail")
     inputs, outputs = inputs_and_outputs(params, args.stage, args.dataset, args.variant, args.name)
     made_of = [stages.settings(params, args.stage, **wildcards), stages.code_fingerprint(args.stage)]
     digest = hashlib.sha256(json.dumps(made_of).encode())
@@ -62,5 +85,4 @@ def main():
         digest.update(path.read_bytes())
     for path in outputs:
         write_text(path, f"{path} {digest.hexdigest()}\n")
-    with Path("calls.log").open("a") as log:
-        log.write(" ".join([args.stage, *wildcards.values()]) + "\n")
+    note("end", call)

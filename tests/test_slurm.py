@@ -1,0 +1,240 @@
+"""The graph on a real SLURM that the tests start: counted GPUs, two nodes, and everything that dies in practice.
+
+Most tests use the stub of the stages: what they hold is what the graph, the profile and the executor do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from graphs import ROOT, Project
+
+sys.path.insert(0, str(Path(__file__).parent / "slurm"))
+from cluster import Cluster, why_not
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
+    pytest.mark.xdist_group("slurm"),
+]
+
+STUB = (Path(__file__).parent / "stub_cli.py").read_text()
+# the profile's waits are for a cluster that many share
+QUICK = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "3")
+ALL = ("--profile", "slurm", *QUICK, "all")
+VARIANTS = ("tgdfer", "no-text")
+TRAIN = [f"train demo {variant}" for variant in VARIANTS]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with two variants, made up to its trainings: these and the report are what SLURM has to do."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["variants"] = {name: params["variants"][name] for name in VARIANTS}
+    project = Project.make(tmp_path / "project", yaml.safe_dump(params), STUB)
+    project.snakemake("--profile", "local", "--until", "features", "tracking")
+    project.forget_calls()
+    return project
+
+
+def behave(project: Project, **calls: dict[str, int]) -> None:
+    told = {f"train demo {variant.replace('_', '-')}": what for variant, what in calls.items()}
+    (project.root / "behaviour.json").write_text(json.dumps(told))
+
+
+def started(project: Project, cluster: Cluster, *command: str) -> subprocess.Popen[str]:
+    """Snakemake, running; its output goes to run.log."""
+    from graphs import BIN, environment
+
+    variables = cluster.environment()
+    with (project.root / "run.log").open("a") as log:
+        return subprocess.Popen(
+            command,
+            cwd=project.root,
+            env={**environment(project.root.parent), **variables, "PATH": f"{BIN}:{variables['PATH']}"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+
+def ends_well(project: Project, running: subprocess.Popen[str], seconds: float = 240) -> str:
+    try:
+        code = running.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        code = None
+    said = (project.root / "run.log").read_text()
+    assert code == 0, f"snakemake: exit {code}\n{said[-5000:]}"
+    return said
+
+
+def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+def times(project: Project) -> dict[str, list[tuple[float, float | None, str]]]:
+    """Start, end (None if it was killed) and job of every call."""
+    found: dict[str, list[tuple[float, float | None, str]]] = {}
+    for line in (project.root / "calls.log").read_text().splitlines():
+        event, call, at, job, *_ = json.loads(line)
+        if event == "start":
+            found.setdefault(call, []).append((at, None, job))
+        else:
+            index = next(i for i, entry in enumerate(found[call]) if entry[2] == job)
+            found[call][index] = (found[call][index][0], at, job)
+    return found
+
+
+def training_jobs(cluster: Cluster, project: Project) -> list[dict[str, str]]:
+    ids = (
+        {job for calls in times(project).values() for _, _, job in calls}
+        if (project.root / "calls.log").exists()
+        else set()
+    )
+    return [job for job in cluster.jobs() if job["id"] in ids]
+
+
+def test_the_whole_graph(cluster: Cluster, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", (ROOT / "params.yaml").read_text(), STUB)
+    variants = list(yaml.safe_load((ROOT / "params.yaml").read_text())["variants"])
+    behave(project, **{variant.replace("-", "_"): {"seconds": 2} for variant in variants})
+    said = ends_well(project, started(project, cluster, "snakemake", *ALL))
+    assert (project.root / "reports" / "index.html").exists()
+    assert len(project.calls()) == len(set(project.calls())) == 7 + len(variants)
+
+    lines = [json.loads(line) for line in (project.root / "calls.log").read_text().splitlines()]
+    jobs = {job["id"]: job for job in cluster.jobs()}
+    on_gpu = ("train demo", "features", "train-demo-encoder")
+    for event, call, _, job, _node, device in lines:
+        if event == "start" and call != "tracking":
+            assert (device is not None) == call.startswith(on_gpu), call
+            assert ("gpu" in jobs[job]["gpus"]) == call.startswith(on_gpu), call
+    assert {node for event, call, _, _, node, _ in lines if call.startswith("train demo")} == {"n1", "n2"}
+    # a GPU was never given to two trainings at once
+    by_node: dict[str, list[tuple[float, float]]] = {}
+    for node in ("n1", "n2"):
+        spans = {}
+        for event, call, at, _, where, _ in lines:
+            if where == node and call.startswith("train demo"):
+                spans.setdefault(call, {})[event] = at
+        by_node[node] = sorted((span["start"], span["end"]) for span in spans.values())
+        assert all(first[1] <= second[0] for first, second in zip(by_node[node], by_node[node][1:], strict=False))
+
+    assert "logs/slurm" in said
+    assert len(list((project.root / "logs" / "slurm").rglob("*.log"))) == len(jobs)
+    project.forget_calls()
+    assert "Nothing to be done" in project.snakemake("--profile", "slurm", "-n", "all", **cluster.environment()).stdout
+
+
+def test_a_failing_job_is_retried_and_its_log_is_named(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"fail": 1})
+    said = ends_well(project, started(project, cluster, "snakemake", *ALL))
+    assert project.calls("start").count("train demo tgdfer") == 2
+    assert project.calls().count("train demo no-text") == 1
+    assert "logs/train/demo/tgdfer.log" in said
+    assert "error: train demo tgdfer was told to fail" in said
+
+
+def test_a_cancelled_job_is_run_again(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"seconds": 8})
+    running = started(project, cluster, "snakemake", *ALL)
+    wait_for(lambda: "train demo tgdfer" in project.calls("start"))
+    (job,) = [entry[2] for entry in times(project)["train demo tgdfer"]]
+    cluster.tool("scancel", job)
+    ends_well(project, running)
+    assert project.calls("start").count("train demo tgdfer") == 2
+    assert project.calls().count("train demo tgdfer") == 1
+
+
+def test_a_node_that_dies(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"seconds": 20}, no_text={"seconds": 20})
+    running = started(project, cluster, "snakemake", *ALL)
+    wait_for(lambda: len(project.calls("start")) == 2)
+    jobs = training_jobs(cluster, project)
+    assert {job["node"] for job in jobs} == {"n1", "n2"}
+    (lost,) = [job for job in jobs if job["node"] == "n1"]
+    cluster.kill("n1")
+    for process in Path("/proc").glob("[0-9]*"):  # a node that dies takes its steps along
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if f"slurmstepd: [{lost['id']}.".encode() in command:
+            os.kill(int(process.name), signal.SIGKILL)
+    try:
+        ends_well(project, running, 300)
+    finally:
+        cluster.start_node("n1")
+        cluster.wait_ready()
+    assert {call: project.calls().count(call) for call in TRAIN} == dict.fromkeys(TRAIN, 1) or len(project.calls()) >= 3
+    assert (project.root / "reports" / "index.html").exists()
+
+
+def test_snakemake_killed_and_resumed(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"seconds": 25})
+    mine = cluster.tool(
+        "sbatch", "--parsable", "-o", "/dev/null", "--job-name", "somebody", "--wrap", "sleep 600"
+    ).strip()
+    running = started(project, cluster, "snakemake", *ALL)
+    wait_for(lambda: "train demo no-text" in project.calls() and "train demo tgdfer" in project.calls("start"))
+    wait_for(lambda: (project.root / "runs/demo/no-text/summary.json").exists())
+    time.sleep(12)  # until Snakemake has seen that it is done
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    behave(project, tgdfer={"seconds": 1})
+
+    again = started(project, cluster, "slurm/resume", *ALL)
+    said = ends_well(project, again)
+    assert "cancelling the jobs of the earlier run" in said
+    assert project.calls().count("train demo no-text") == 1, "what was finished is not done again"
+    first, second = times(project)["train demo tgdfer"]
+    states = {job["id"]: job["state"] for job in cluster.jobs()}
+    assert (states[first[2]], first[1]) == ("CANCELLED", None)
+    assert second[1] is not None
+    assert states[mine] == "RUNNING", "nobody else's job is touched"
+    cluster.tool("scancel", mine)
+
+
+def test_resume_refuses_while_snakemake_lives(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"seconds": 5})
+    running = started(project, cluster, "snakemake", *ALL)
+    wait_for(lambda: project.calls("start"))
+    result = project.run("slurm/resume", *ALL, check=False, **cluster.environment())
+    assert result.returncode == 2
+    assert "still running here" in result.stdout
+    ends_well(project, running)
+    assert sorted(project.calls()) == sorted([*TRAIN, "report"])
+
+
+def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) -> None:
+    behave(project, tgdfer={"seconds": 15}, no_text={"seconds": 15})
+    running = started(project, cluster, "snakemake", *ALL)
+    wait_for(lambda: len(project.calls("start")) == 2)
+    cluster.kill("slurmctld")
+    time.sleep(8)
+    cluster.start_controller()
+    cluster.wait_ready()
+    ends_well(project, running)
+    assert sorted(project.calls()) == sorted([*TRAIN, "report"])
