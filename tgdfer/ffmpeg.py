@@ -1,7 +1,7 @@
-"""ffmpeg: find it, build its command lines with ffmpeg-python, run it without ever hanging, say in a line what failed.
+"""ffmpeg: find it, build its command lines with ffmpeg-python, run it without hanging, say in a line what failed.
 
-The system's ffmpeg is used if there is one (``TGDFER_FFMPEG`` names another), else the one that the imageio-ffmpeg wheel
-carries. There may be no ffprobe beside it, so whatever is to be known about a video comes from ffmpeg itself.
+The system's ffmpeg is used if there is one (``TGDFER_FFMPEG`` names another), else the one that the imageio-ffmpeg
+wheel carries. There may be no ffprobe beside it, so whatever is to be known about a video comes from ffmpeg itself.
 """
 
 from __future__ import annotations
@@ -62,6 +62,13 @@ def version(program: str) -> str:
     if not match:
         raise UserError(f"{program}: does not answer as an ffmpeg does to -version")
     return match[1]
+
+
+def passthrough() -> dict[str, str]:
+    """The output option that passes every frame on once, whatever its time; its name changed with ffmpeg 5.1."""
+    match = re.match(r"n?(\d+)\.(\d+)", version(executable()))
+    old = match is not None and (int(match[1]), int(match[2])) < (5, 1)
+    return {"vsync": "passthrough"} if old else {"fps_mode": "passthrough"}
 
 
 def run(command: list[str], feed: Iterable[Any] | None = None, timeout: float = TIMEOUT_S) -> tuple[bytes, str]:
@@ -179,7 +186,7 @@ def encode_h264(
 
     def raw() -> Iterable[bytes]:
         count = 0
-        for count, frame in enumerate(frames, start=1):  # noqa: B007
+        for count, frame in enumerate(frames, start=1):
             if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
                 wanted = (height, width, 3)
                 raise ValueError(f"{path}: frame {count} is {frame.dtype}{frame.shape}, expected uint8{wanted}")

@@ -1,1 +1,75 @@
-"""TODO."""
+"""Data sets on disk -> the clips and folds tables. A new data set is one module with ``read`` and one line here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from tgdfer import paths, stages, storage
+from tgdfer.datasets import dfew, folder
+from tgdfer.datasets.listing import Listing
+from tgdfer.errors import UserError
+from tgdfer.params import DatasetParams, Params
+from tgdfer.progress import log
+
+LAYOUTS: dict[str, Callable[[DatasetParams, str], Listing]] = {
+    "dfew": dfew.read,
+    "folder": folder.read,
+}
+
+
+def read_listing(params: Params, dataset: str) -> Listing:
+    """What stands on disk for ``dataset``, checked.
+
+    Raises:
+        UserError: unknown data set or layout, or bad annotations.
+    """
+    section = params.dataset(dataset)
+    if section.layout not in LAYOUTS:
+        known = ", ".join(sorted(LAYOUTS))
+        raise UserError(f"params.yaml: datasets.{dataset}.layout: no layout '{section.layout}'; known: {known}")
+    listing = LAYOUTS[section.layout](section, dataset)
+    _check(listing, section, dataset)
+    return listing
+
+
+def make_tables(params: Params, dataset: str) -> None:
+    """The clips stage: write the clips and folds tables of ``dataset``."""
+    listing = read_listing(params, dataset)
+    chosen = stages.settings(params, "clips", dataset=dataset)
+    inputs = {str(path): storage.file_fingerprint(path) for path in listing.read}
+    made_by = stages.made_by("clips", chosen, {"annotations": storage.fingerprint(inputs)})
+    clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
+    folds = sorted(listing.folds, key=lambda member: (member.fold, member.clip_id))
+    fields = storage.SCHEMAS["clips"].names
+    storage.write_table(
+        paths.clips(dataset), "clips", {name: [getattr(clip, name) for clip in clips] for name in fields}, made_by
+    )
+    fields = storage.SCHEMAS["folds"].names
+    storage.write_table(
+        paths.folds(dataset), "folds", {name: [getattr(member, name) for member in folds] for name in fields}, made_by
+    )
+    counts = Counter(clip.label for clip in clips)
+    shown = ", ".join(f"{name} {counts[name]}" for name in params.dataset(dataset).classes)
+    log.info("%s: %d clips (%s), %d folds", dataset, len(clips), shown, max(member.fold for member in folds))
+
+
+def _check(listing: Listing, section: DatasetParams, dataset: str) -> None:
+    """What no layout may get wrong: classes of the data set, one row a clip, no clip twice in a fold."""
+    known = set()
+    for clip in listing.clips:
+        if clip.clip_id in known:
+            raise UserError(f"{dataset}: clip '{clip.clip_id}' is listed twice")
+        known.add(clip.clip_id)
+        if clip.label not in section.classes:
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.classes: clip '{clip.clip_id}' is '{clip.label}', "
+                f"which is none of {', '.join(section.classes)}"
+            )
+    seen: dict[tuple[str, int], str] = {}
+    for member in listing.folds:
+        key = member.clip_id, member.fold
+        if key in seen:
+            where = "both train and test" if seen[key] != member.split else f"listed twice in {member.split}"
+            raise UserError(f"{dataset}: clip '{member.clip_id}' is {where} of fold {member.fold}")
+        seen[key] = member.split

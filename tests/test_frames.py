@@ -1,0 +1,337 @@
+"""Frames: the right ones, at their true times, with the bytes that were there; resumed, and rejected with a reason."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from media import convert, images, number_in, numbered, parameters, video, write_csv
+from PIL import Image
+
+from tgdfer import frames, paths, sampling, storage
+from tgdfer.datasets import make_tables
+from tgdfer.errors import UserError
+from tgdfer.images import jpeg_header, read_images, split_jpegs, upright
+from tgdfer.params import FramesParams
+from tgdfer.sampling import UnusableError
+from tgdfer.videos import read_video
+
+
+@given(st.integers(0, 2000), st.integers(1, 64))
+def test_uniform_sampling_is_ascending_inside_and_even(total: int, at_most: int) -> None:
+    chosen = sampling.uniform(total, at_most)
+    assert len(chosen) == min(total, at_most)
+    assert chosen == sorted(set(chosen))
+    assert all(0 <= index < total for index in chosen)
+    gaps = np.diff([-1, *chosen, total])
+    assert len(chosen) < 2 or max(gaps[1:-1]) - min(gaps[1:-1]) <= 1
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=60), st.floats(0.5, 60))
+def test_fps_sampling_never_exceeds_its_rate_and_keeps_the_first_frame(steps: list[float], fps: float) -> None:
+    times = list(np.cumsum(steps))
+    chosen = sampling.choose(times, FramesParams(sampling="fps", fps=fps))
+    assert chosen[0] == 0
+    assert len(chosen) <= (times[-1] - times[0]) * fps + 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({"sampling": "all"}, list(range(12))),
+        ({"sampling": "uniform", "max_frames": 4}, [1, 4, 7, 10]),
+        ({"sampling": "uniform", "max_frames": 99}, list(range(12))),
+        ({"sampling": "every", "every": 5}, [0, 5, 10]),
+        ({"sampling": "fps", "fps": 2.5}, [0, 4, 8]),
+    ],
+)
+def test_the_frames_of_a_video_are_those_of_the_rule(tmp_path: Path, rule: dict, expected: list[int]) -> None:
+    taken = read_video(video(tmp_path / "a.mp4", 12, fps=10), FramesParams(**rule))
+    assert [frame.index for frame in taken] == expected
+    assert [number_in(frame.jpeg) for frame in taken] == expected
+    assert [frame.time_s for frame in taken] == pytest.approx([index / 10 for index in expected])
+    assert {(frame.width, frame.height) for frame in taken} == {(48, 32)}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mov", ("-c:v", "mpeg4", "-q:v", "2")),
+        ("a.webm", ("-c:v", "libvpx-vp9", "-b:v", "200k", "-cpu-used", "8")),
+        ("a.avi", ("-c:v", "mjpeg", "-q:v", "2")),
+        ("a.flv", ("-c:v", "flv", "-q:v", "2")),
+        ("grey.mkv", ("-c:v", "ffv1", "-pix_fmt", "gray")),
+        ("alpha.mov", ("-c:v", "png", "-pix_fmt", "rgba")),
+    ],
+)
+def test_other_codecs_and_containers(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
+    source = convert(video(tmp_path / "source.mp4", 12), tmp_path / name, *options)
+    taken = read_video(source, FramesParams(sampling="every", every=3))
+    assert [number_in(frame.jpeg) for frame in taken] == [0, 3, 6, 9]
+
+
+def test_variable_frame_rate_keeps_every_frame_and_its_time(tmp_path: Path) -> None:
+    source = convert(
+        video(tmp_path / "a.mp4", 10, fps=20),
+        tmp_path / "vfr.mp4",
+        *("-vf", "setpts='if(lt(N,5),N,5+(N-5)*4)/20/TB'", "-fps_mode", "passthrough", "-enc_time_base", "1/1000"),
+    )
+    taken = read_video(source, FramesParams(sampling="all"))
+    assert [number_in(frame.jpeg) for frame in taken] == list(range(10))
+    expected = [(index if index < 5 else 5 + (index - 5) * 4) / 20 for index in range(10)]
+    assert [frame.time_s for frame in taken] == pytest.approx(expected, abs=0.002)
+
+
+def test_rotation_metadata_is_applied(tmp_path: Path) -> None:
+    source = video(tmp_path / "a.mp4", 2)
+    turned = tmp_path / "turned.mp4"
+    from tgdfer import ffmpeg
+
+    command = [
+        "-nostdin",
+        "-loglevel",
+        "error",
+        "-display_rotation",
+        "90",
+        "-i",
+        str(source),
+        "-c",
+        "copy",
+        str(turned),
+    ]
+    ffmpeg.run([ffmpeg.executable(), *command])
+    assert {(frame.width, frame.height) for frame in read_video(turned, FramesParams())} == {(32, 48)}
+
+
+def test_square_pixels_and_odd_sizes(tmp_path: Path) -> None:
+    source = video(tmp_path / "a.mp4", 2)
+    wide = convert(source, tmp_path / "wide.mkv", "-vf", "setsar=2/1", "-c:v", "ffv1")
+    odd = convert(source, tmp_path / "odd.mkv", "-vf", "scale=33:17", "-c:v", "ffv1", "-pix_fmt", "yuv444p")
+    assert (read_video(wide, FramesParams())[0].width, read_video(wide, FramesParams())[0].height) == (96, 32)
+    assert (read_video(odd, FramesParams())[0].width, read_video(odd, FramesParams())[0].height) == (33, 17)
+
+
+@pytest.mark.parametrize(("resize", "size"), [(16, (24, 16)), (500, (48, 32))])
+def test_resize_bounds_the_shorter_side_and_never_enlarges(tmp_path: Path, resize: int, size: tuple[int, int]) -> None:
+    params = FramesParams(resize=resize)
+    frame = read_video(video(tmp_path / "a.mp4", 2), params)[0]
+    assert (frame.width, frame.height) == size
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Image.fromarray(numbered(1)[0]).save(folder / "1.jpg")
+    (frame,), _ = read_images(folder, params)
+    assert (frame.width, frame.height) == size
+
+
+def test_image_folders_pass_jpeg_bytes_through_in_natural_order(tmp_path: Path) -> None:
+    folder = images(tmp_path / "clip", 12, names="{}.jpg")
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (folder / "._3.jpg").write_bytes(b"x")
+    taken, _ = read_images(folder, FramesParams(sampling="all"))
+    assert [number_in(frame.jpeg) for frame in taken] == list(range(12))
+    assert taken[9].jpeg == (folder / "10.jpg").read_bytes()
+    assert taken[10].time_s == pytest.approx(0.4)
+
+
+def test_images_that_no_jpeg_reader_would_show_alike_are_converted() -> None:
+    grey16 = Image.fromarray(np.full((4, 4), 128 << 8, np.uint16))
+    assert upright(grey16).mode == "L"
+    assert np.asarray(upright(grey16)).max() == 128
+    clear = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    assert np.asarray(upright(clear)).max() == 0
+    assert upright(Image.new("P", (4, 4))).mode == "RGB"
+    out = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4)).save(out, "JPEG", exif=exif)
+    assert upright(Image.open(io.BytesIO(out.getvalue()))).size == (4, 8)
+
+
+def test_jpeg_headers_are_read_without_decoding() -> None:
+    data = []
+    for mode, progressive in (("RGB", False), ("L", True), ("CMYK", False)):
+        out = io.BytesIO()
+        Image.new(mode, (30, 20)).save(out, "JPEG", progressive=progressive)
+        data.append(out.getvalue())
+    headers = [jpeg_header(one) for one in data]
+    assert [(header.width, header.height, header.components) for header in headers if header] == [
+        (30, 20, 3),
+        (30, 20, 1),
+        (30, 20, 4),
+    ]
+    assert jpeg_header(data[0][:-40]) is None
+    assert jpeg_header(b"not a jpeg") is None
+    assert split_jpegs(data[0] + data[2]) == [data[0], data[2]]
+
+
+def hostile(root: Path) -> dict[str, str | None]:
+    """Files of all bad kinds below ``root``; clip path -> what its reason must say, None for the usable ones."""
+    whole = video(root / "whole.mp4", 30, width=160, height=120)
+    (root / "truncated.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    tail = convert(whole, root / "tail.mp4", "-c", "copy", "-movflags", "0")
+    tail.write_bytes(tail.read_bytes()[: tail.stat().st_size // 2])
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "text.mp4").write_text("these are words, no film\n" * 100)
+    from tgdfer import ffmpeg
+
+    command = ["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=1", str(root / "audio.mp4")]
+    ffmpeg.run([ffmpeg.executable(), *command])
+    video(root / "one.mp4", 1)
+    video(root / "ünï códé 'q' 笑.mp4", 5)
+    video(root / "huge.mp4", 3, width=3840, height=2160)
+    images(root / "pair", 2)
+    (root / "pair" / "00002.jpg").write_bytes((root / "pair" / "00002.jpg").read_bytes()[:100])
+    images(root / "good", 2)
+    (root / "void").mkdir()
+    return {
+        "whole.mp4": None,
+        "truncated.mp4": "cut off",
+        "tail.mp4": "moov atom not found",
+        "empty.mp4": "0 bytes",
+        "text.mp4": "a text file, no video",
+        "audio.mp4": "no video stream",
+        "one.mp4": None,
+        "ünï códé 'q' 笑.mp4": None,
+        "huge.mp4": None,
+        "pair": "image 2 of 2 (00002.jpg)",
+        "good": None,
+        "void": "no images",
+    }
+
+
+def project(root: Path, sources: list[str], **keys: object):
+    rows = [f'c{number:02d},"{name}",happy,{number % 2 + 1}' for number, name in enumerate(sources)]
+    table = write_csv(root / "clips.csv", "clip_id,path,label,fold", rows)
+    section = {"layout": "folder", "root": str(root), "annotations": str(table)}
+    Path("work").mkdir(exist_ok=True)
+    return parameters(Path("work"), {"mine": section}, frames={"shards": 3, "max_reject_fraction": 0.9, **keys})
+
+
+def shards() -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(paths.frames("mine").parent.iterdir())}
+
+
+def test_unusable_clips_are_rejected_with_their_true_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = hostile(tmp_path / "raw")
+    params = project(tmp_path / "raw", list(expected))
+    make_tables(params, "mine")
+    frames.extract(params, "mine")
+    table = storage.read_table(paths.frames("mine").with_name("rejects.parquet"), "rejects")
+    rejects = dict(zip(table["clip_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    for number, (name, reason) in enumerate(expected.items()):
+        if reason is None:
+            assert f"c{number:02d}" not in rejects, name
+        else:
+            assert reason in rejects[f"c{number:02d}"], name
+            assert "\n" not in rejects[f"c{number:02d}"]
+            assert str(tmp_path) not in rejects[f"c{number:02d}"]
+    manifest = storage.read_json(paths.frames("mine"))
+    assert manifest["clips"] == 5
+    assert manifest["rejects"] == 7
+    assert manifest["frames"] == 30 + 1 + 5 + 3 + 2
+    rows = [
+        row
+        for shard in manifest["shards"]
+        for row in storage.read_table(paths.frames("mine").parent / shard["file"], "frames").to_pylist()
+    ]
+    keys = [(row["clip_id"], row["frame_index"]) for row in rows]
+    assert len(set(keys)) == len(keys) == manifest["frames"]
+    for shard in manifest["shards"]:
+        table = storage.read_table(paths.frames("mine").parent / shard["file"], "frames")
+        keys = list(zip(table["clip_id"].to_pylist(), table["frame_index"].to_pylist(), strict=True))
+        assert keys == sorted(keys)
+        assert shard["sha256"] == storage.file_fingerprint(paths.frames("mine").parent / shard["file"])
+        for clip_id, _ in keys:
+            assert shard["file"] == f"shard-{frames.shard_of(clip_id, 3):05d}.parquet"
+
+
+def test_too_many_rejects_stop_the_run_but_leave_their_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    for number in range(4):
+        video(raw / f"{number}.mp4", 2)
+    (raw / "3.mp4").write_bytes(b"")
+    params = project(raw, [f"{number}.mp4" for number in range(4)], max_reject_fraction=0.2)
+    make_tables(params, "mine")
+    with pytest.raises(UserError, match=r"1 of 4 clips cannot be used.*allows 0\.2.*file is empty"):
+        frames.extract(params, "mine")
+    assert not paths.frames("mine").exists()
+    assert storage.read_table(paths.frames("mine").with_name("rejects.parquet"), "rejects").num_rows == 1
+
+
+def test_only_what_changed_is_remade_and_the_bytes_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    names = [f"{number}.mp4" for number in range(8)]
+    for name in names:
+        video(raw / name, 4)
+    params = project(raw, names)
+    make_tables(params, "mine")
+    frames.extract(params, "mine")
+    first = shards()
+    calls: list[str] = []
+    take = frames.take
+
+    def counted(root, clip, section):
+        calls.append(clip.source)
+        return take(root, clip, section)
+
+    monkeypatch.setattr(frames, "take", counted)
+    paths.frames("mine").unlink()
+    (raw / "0.mp4").touch()
+    frames.extract(params, "mine")
+    assert calls == []
+    assert shards() == first
+
+    # a lost shard, a broken shard and a half-written one: those alone are remade
+    folder = paths.frames("mine").parent
+    (folder / "shard-00000.parquet").unlink()
+    (folder / "shard-00001.parquet").write_bytes(b"PAR1 broken")
+    (folder / ".shard-00002.parquet.x.part").write_bytes(b"half")
+    frames.extract(params, "mine")
+    in_two = [f"{number}.mp4" for number in range(8) if frames.shard_of(f"c{number:02d}", 3) == 2]
+    assert sorted(calls) == sorted(set(names) - set(in_two))
+    assert shards() == first
+
+    # a source that changed remakes its shard alone
+    calls.clear()
+    video(raw / "3.mp4", 5)
+    frames.extract(params, "mine")
+    number = frames.shard_of("c03", 3)
+    assert sorted(calls) == [name for step, name in enumerate(names) if frames.shard_of(f"c{step:02d}", 3) == number]
+    assert storage.read_json(paths.frames("mine"))["frames"] == 8 * 4 + 1
+
+    # parameters that change no frame change no shard; those that do, remake all
+    calls.clear()
+    frames.extract(project(raw, names, max_reject_fraction=0.5), "mine")
+    assert calls == []
+    frames.extract(project(raw, names, sampling="every", every=2), "mine")
+    assert len(calls) == 8
+
+
+def test_the_metadata_of_a_shard_names_no_time_and_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for place in ("one", "two"):
+        raw = tmp_path / place
+        images(raw / "a", 3)
+        images(raw / "b", 3)
+        params = project(raw, ["a", "b"])
+        make_tables(params, "mine")
+        frames.extract(params, "mine")
+        made.append({name: data for name, data in shards().items() if name.startswith("shard")})
+    assert made[0] == made[1]
+    assert json.loads(paths.frames("mine").read_text())["made_by"]["parameters"]["datasets.mine.root"].endswith("two")
+
+
+def test_a_missing_folder_is_unusable(tmp_path: Path) -> None:
+    with pytest.raises(UnusableError, match="no such folder"):
+        read_images(tmp_path / "none", FramesParams())
+    with pytest.raises(UnusableError, match="no such file"):
+        read_video(tmp_path / "none.mp4", FramesParams())

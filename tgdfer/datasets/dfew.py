@@ -1,0 +1,104 @@
+"""DFEW in its official layout: 11,697 single-label clips, five folds with disjoint test parts.
+
+Annotations: ``EmoLabel_DataSplit/{train,test}(single-labeled)/set_{1..5}.csv`` (the folder is also seen as
+``train_single_labeled``), header ``video_name,label``, names without leading zeros, labels from 1. Clips: aligned faces
+in ``Clip/clip_224x224/<5 digits>/`` (some extractions nest ``clip_224x224/clip_224x224``), 16 interpolated faces in
+``Clip/clip_224x224_16f/``, or videos in ``Clip/original/<5 digits>.mp4``; option ``source`` chooses.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from tgdfer.datasets.listing import Clip, Listing, Member, annotations_of, first_folder, options_of, root_of
+from tgdfer.errors import UserError
+from tgdfer.params import DatasetParams
+
+CLASSES = {1: "happy", 2: "sad", 3: "neutral", 4: "angry", 5: "surprise", 6: "disgust", 7: "fear"}
+"""DFEW's own numbering of the classes."""
+FOLDERS = {
+    "frames": ("Clip/clip_224x224/clip_224x224", "Clip/clip_224x224", "clip_224x224/clip_224x224", "clip_224x224"),
+    "16f": ("Clip/clip_224x224_16f/clip_224x224_16f", "Clip/clip_224x224_16f", "clip_224x224_16f"),
+    "original": ("Clip/original/original", "Clip/original", "original"),
+}
+FOLDS = 5
+
+
+def read(dataset: DatasetParams, name: str) -> Listing:
+    """Read the five folds.
+
+    Raises:
+        UserError: a list is missing or broken, holds 0-based labels, or contradicts another list.
+    """
+    option = options_of(dataset, name, {"source": ("frames", "16f", "original")})["source"]
+    root, annotations = root_of(dataset, name), annotations_of(dataset, name)
+    folder = first_folder(root, FOLDERS[option])
+    if folder is None:
+        raise UserError(
+            f"{root}: no folder {FOLDERS[option][1]}; option source is '{option}', see docs/datasets/dfew.md"
+        )
+    on_disk = {entry.name for entry in folder.iterdir()}
+    labels: dict[str, int] = {}
+    folds: list[Member] = []
+    files: list[Path] = []
+    for fold in range(1, FOLDS + 1):
+        for split in ("train", "test"):
+            path = _list_of(annotations, split, fold)
+            files.append(path)
+            for line, number, label in _rows(path):
+                clip_id = f"{number:05d}"
+                if labels.setdefault(clip_id, label) != label:
+                    known = CLASSES[labels[clip_id]]
+                    raise UserError(f"{path}, line {line}: clip {number} is {CLASSES[label]} here, {known} elsewhere")
+                folds.append(Member(clip_id, fold, split))
+    clips = []
+    for clip_id, label in sorted(labels.items()):
+        suffix = ".mp4" if option == "original" else ""
+        entry = next((form for form in (clip_id, str(int(clip_id))) if form + suffix in on_disk), clip_id) + suffix
+        source = (folder / entry).relative_to(root).as_posix()
+        kind = "video" if option == "original" else "frames"
+        clips.append(Clip(clip_id, source, kind, CLASSES[label]))
+    return Listing(clips, folds, files)
+
+
+def _list_of(annotations: Path, split: str, fold: int) -> Path:
+    if annotations.is_dir():
+        for folder in sorted(annotations.iterdir()):
+            # train(single-labeled), train_single_labeled, train(single_labeled), train (single-labeled)
+            if re.sub("[^a-z]", "", folder.name.lower()) in (split + "singlelabeled", split + "singlelabelled"):
+                path = folder / f"set_{fold}.csv"
+                if path.is_file():
+                    return path
+    raise UserError(
+        f"{annotations}: no {split}(single-labeled)/set_{fold}.csv; expected DFEW's EmoLabel_DataSplit folder"
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, int, int]]:
+    """(line, clip number, label 1..7) of every row."""
+    rows: list[tuple[int, int, int]] = []
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        for line, row in enumerate(csv.reader(stream), start=1):
+            if not row:
+                continue
+            if line == 1:
+                if [field.strip() for field in row] != ["video_name", "label"]:
+                    raise UserError(f"{path}, line 1: header '{','.join(row)}', expected 'video_name,label'")
+                continue
+            fields = [field.strip().removesuffix(".mp4") for field in row]
+            if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
+                raise UserError(f"{path}, line {line}: '{','.join(row)}', expected a clip number and a label 1..7")
+            rows.append((line, int(fields[0]), int(fields[1])))
+    for line, _, label in rows:
+        if label == 0:
+            raise UserError(
+                f"{path}, line {line}: label 0: this list counts the classes from 0, DFEW's own lists from 1 (1 happy, "
+                "2 sad, 3 neutral, 4 angry, 5 surprise, 6 disgust, 7 fear); use the official lists"
+            )
+        if label not in CLASSES:
+            raise UserError(f"{path}, line {line}: label {label} is no class; DFEW's labels are 1..7")
+    if not rows:
+        raise UserError(f"{path}: lists no clips")
+    return rows

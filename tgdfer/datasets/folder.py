@@ -1,0 +1,103 @@
+"""The generic layout: any videos or image folders, and a CSV that lists them.
+
+Columns: ``clip_id``, ``path`` (below the root), ``label`` (a class name), and ``fold`` (1..K: a test clip of that fold
+and a training clip of all others) or ``split`` (train or test: one fold). ``subject`` is optional; other columns are
+ignored.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tgdfer.datasets.listing import Clip, Listing, Member, annotations_of, below_root, options_of, root_of
+from tgdfer.errors import UserError
+from tgdfer.params import DatasetParams
+
+COLUMNS = "clip_id", "path", "label"
+
+
+def read(dataset: DatasetParams, name: str) -> Listing:
+    """Read the CSV.
+
+    Raises:
+        UserError: a bad row; the message names the file, the line and the column.
+    """
+    options_of(dataset, name, {})
+    root, table = root_of(dataset, name), annotations_of(dataset, name)
+    clips: list[Clip] = []
+    places: list[tuple[str, str]] = []
+    lines: dict[str, int] = {}
+    for line, row in _rows(table):
+        where = f"{table}, line {line}"
+        clip_id = row["clip_id"].strip()
+        if not clip_id or not clip_id.isprintable():
+            raise UserError(f"{where}: clip_id is empty or not printable")
+        if clip_id in lines:
+            raise UserError(f"{where}: clip_id '{clip_id}' stands on line {lines[clip_id]} already")
+        lines[clip_id] = line
+        label = row["label"].strip()
+        if label not in dataset.classes:
+            raise UserError(f"{where}: label '{label}' is no class; the classes are {', '.join(dataset.classes)}")
+        source = below_root(row["path"].strip(), where)
+        path = root / source
+        if not path.exists():
+            raise UserError(f"{where}: path '{source}': no such file below {root}")
+        kind = "frames" if path.is_dir() else "video"
+        clips.append(Clip(clip_id, source, kind, label, subject=(row.get("subject") or "").strip() or None))
+        places.append((clip_id, _place(row, where)))
+    if not clips:
+        raise UserError(f"{table}: lists no clips")
+    return Listing(clips, _folds(table, places), [table])
+
+
+def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            header = reader.fieldnames or []
+            for column in COLUMNS:
+                if column not in header:
+                    raise UserError(f"{table}: no column '{column}'; expected {', '.join(COLUMNS)} and fold or split")
+            if ("fold" in header) == ("split" in header):
+                raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
+            rows = []
+            for row in reader:
+                if None in row or None in row.values():
+                    raise UserError(f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header")
+                rows.append((reader.line_num, row))
+            return rows
+    except IsADirectoryError:
+        raise UserError(f"{table}: is a folder, expected a CSV file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+
+
+def _place(row: dict[str, str], where: str) -> str:
+    if "split" in row:
+        split = row["split"].strip().lower()
+        if split not in ("train", "test"):
+            raise UserError(f"{where}: split '{row['split']}' is neither train nor test")
+        return split
+    fold = row["fold"].strip()
+    if not (fold.isascii() and fold.isdigit() and int(fold) >= 1):
+        raise UserError(f"{where}: fold '{row['fold']}' is no whole number from 1 on")
+    return fold
+
+
+def _folds(table: Path, places: list[tuple[str, str]]) -> list[Member]:
+    found = {place for _, place in places}
+    if found & {"train", "test"}:
+        for split in ("train", "test"):
+            if split not in found:
+                raise UserError(f"{table}: column 'split' has no {split} clip")
+        return [Member(clip_id, 1, split) for clip_id, split in places]
+    numbers = sorted(int(place) for place in found)
+    if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < 2:
+        listed = ", ".join(map(str, numbers))
+        raise UserError(f"{table}: column 'fold' has the folds {listed}; expected 1..K without a gap, K at least 2")
+    return [
+        Member(clip_id, fold, "test" if int(place) == fold else "train")
+        for fold in numbers
+        for clip_id, place in places
+    ]

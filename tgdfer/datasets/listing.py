@@ -1,0 +1,123 @@
+"""What a layout makes of a data set on disk: its clips and folds; and the checks that every layout shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from tgdfer.errors import UserError
+from tgdfer.params import DatasetParams
+
+SYNONYMS = {
+    "happy": ("happiness", "happy", "hap", "ha"),
+    "sad": ("sadness", "sad", "sa"),
+    "neutral": ("neutral", "neu", "ne", "neutrality"),
+    "angry": ("anger", "angry", "ang", "an"),
+    "surprise": ("surprise", "surprised", "sur", "su"),
+    "disgust": ("disgust", "disgusted", "dis", "di"),
+    "fear": ("fear", "fearful", "fea", "fe", "afraid"),
+    "contempt": ("contempt",),
+    "anxiety": ("anxiety", "anxious"),
+    "helplessness": ("helplessness", "helpless"),
+    "disappointment": ("disappointment", "disappointed"),
+    "calm": ("calm",),
+}
+"""The class names of this project and how the official layouts spell them, in lower case."""
+_NAME_OF = {spelling: name for name, spellings in SYNONYMS.items() for spelling in spellings}
+VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv"))
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip: its id, its place below the root, ``video`` or ``frames``, its class, and what else is known."""
+
+    clip_id: str
+    source: str
+    kind: str
+    label: str
+    n_frames: int | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A clip's place in a fold: ``train`` or ``test``."""
+
+    clip_id: str
+    fold: int
+    split: str
+
+
+@dataclass
+class Listing:
+    """A data set as a layout reads it; ``read`` are the annotation files that it comes from."""
+
+    clips: list[Clip]
+    folds: list[Member]
+    read: list[Path] = field(default_factory=list)
+
+
+def class_of(spelling: str, classes: Sequence[str], where: str) -> str:
+    """The class that an official ``spelling`` means.
+
+    Raises:
+        UserError: it means no class of this data set; ``where`` names the file and row.
+    """
+    plain = spelling.strip().lower()
+    name = plain if plain in classes else _NAME_OF.get(plain, plain)
+    if name not in classes:
+        raise UserError(f"{where}: label '{spelling}' is no class; the classes are {', '.join(classes)}")
+    return name
+
+
+def below_root(path: str, where: str) -> str:
+    """``path`` as it stands in the clips table: relative, with forward slashes.
+
+    Raises:
+        UserError: it is empty, absolute, or leaves the root through ``..``.
+    """
+    pure = PurePosixPath(path)
+    if not path.strip() or pure == PurePosixPath("."):
+        raise UserError(f"{where}: path is empty; expected a path below the root")
+    if pure.is_absolute() or PureWindowsPath(path).is_absolute() or PureWindowsPath(path).drive:
+        raise UserError(f"{where}: path '{path}' is absolute; expected a path below the root")
+    if ".." in pure.parts or ".." in PureWindowsPath(path).parts:
+        raise UserError(f"{where}: path '{path}' holds '..'; expected a path below the root")
+    return pure.as_posix()
+
+
+def root_of(dataset: DatasetParams, name: str) -> Path:
+    """The root folder of a data set; a UserError when it is not there."""
+    root = Path(dataset.root)
+    if not root.is_dir():
+        raise UserError(f"params.yaml: datasets.{name}.root: {root}: no such folder")
+    return root
+
+
+def annotations_of(dataset: DatasetParams, name: str) -> Path:
+    """The annotation file or folder of a data set; a UserError when it is not there."""
+    path = Path(dataset.annotations)
+    if not path.exists():
+        raise UserError(f"params.yaml: datasets.{name}.annotations: {path}: no such file or folder")
+    return path
+
+
+def options_of(dataset: DatasetParams, name: str, known: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """The options of a layout with defaults filled in; the first of the ``known`` values is the default."""
+    for key, value in dataset.options.items():
+        if key not in known:
+            raise UserError(
+                f"params.yaml: datasets.{name}.options.{key}: unknown option; "
+                + (f"layout {dataset.layout} has {', '.join(known)}" if known else f"layout {dataset.layout} has none")
+            )
+        if known[key] and value not in known[key]:
+            raise UserError(
+                f"params.yaml: datasets.{name}.options.{key}: '{value}' is not one of {', '.join(known[key])}"
+            )
+    return {**{key: values[0] for key, values in known.items() if values}, **dataset.options}
+
+
+def first_folder(root: Path, candidates: Iterable[str]) -> Path | None:
+    """The first of ``candidates`` that is a folder below ``root``."""
+    return next((root / name for name in candidates if (root / name).is_dir()), None)
