@@ -89,6 +89,9 @@ def encode(params: Params, dataset: str) -> None:
         "features of %s by %s: %d of %d shards to do, %s on %s",
         *(dataset, encoder.name, len(todo), len(shards), compute["dtype"], ", ".join(map(str, devices))),
     )
+    for shard in todo:  # what a killed job was writing
+        for part in folder.glob(f".{shard.target.name}.*.part"):
+            part.unlink()
     views = 1 + settings.views
     total = sum(-(-shard.rows // _frames_per_batch(settings)) for shard in todo)
     header = {"cache": cache, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint}
@@ -119,6 +122,8 @@ def encode(params: Params, dataset: str) -> None:
         "fingerprint": storage.fingerprint([cache, *(shard["sha256"] for shard in listed)]),
         "made_by": made_by,
     }
+    for part in manifest_file.parent.glob(f".{manifest_file.name}.*.part"):
+        part.unlink()
     storage.write_json(manifest_file, manifest)
 
 
