@@ -1,0 +1,282 @@
+"""Figures, as PNG and PDF with the same bytes every time: colours that colour-blind readers tell apart, readable in print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tgdfer import statistics
+from tgdfer.metrics import CALIBRATION_BINS, calibration_error
+from tgdfer.params import Params
+from tgdfer.reporting.analysis import Estimate, Result
+from tgdfer.reporting.collect import Experiment
+from tgdfer.reporting.relevance import Relevance
+from tgdfer.storage import atomic
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's palette, the yellow left out: it is too light for lines on white."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GREY = "#6b7280"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "tgdfer",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure on disk: ``file`` is its name without the suffix, ``photographs`` says that it holds frames of clips."""
+
+    file: str
+    dataset: str
+    title: str
+    caption: str
+    photographs: bool = False
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib's settings of all figures."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``name``.png and ``name``.pdf without dates or versions, so that the same figure has the same bytes."""
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        with atomic(folder / f"{name}.{suffix}") as part:
+            figure.savefig(part, format=suffix, metadata=metadata, dpi=144, facecolor="white")
+
+
+def confusion(experiment: Experiment, variant: str, selection: str) -> Figure:
+    """A panel per fold and one for their mean: rows are true classes, cells the share of the row in percent."""
+    size = len(experiment.classes)
+    panels: list[tuple[str, np.ndarray | None]] = []
+    for fold in experiment.folds:
+        total = np.zeros((size, size))
+        for run in experiment.finished(variant):
+            if run.fold == fold and selection in run.outcomes:
+                outcome = run.outcomes[selection]
+                total += np.bincount(outcome.label * size + outcome.prediction, minlength=size * size).reshape(
+                    size, size
+                )
+        panels.append((f"Fold {fold}", total if total.any() else None))
+    shares = [_row_shares(counts) for _, counts in panels if counts is not None]
+    rows = (len(panels) + 1 + 2) // 3
+    cell = 2.55 if size <= 8 else 3.3
+    figure = Figure(figsize=(3 * cell, rows * cell), layout="constrained")
+    axes = figure.subplots(rows, 3, squeeze=False).ravel()
+    missing = sum(counts is None for _, counts in panels)
+    title = f"Mean of {len(shares)} folds" if missing or len(shares) > 1 else "Mean (one fold)"
+    present = np.sum([~np.isnan(share) for share in shares], axis=0)
+    mean = np.where(present > 0, np.nansum(shares, axis=0) / np.maximum(present, 1), np.nan)
+    for axis, (name, counts) in zip(axes, [*panels, ("mean", None)], strict=False):
+        share = mean if name == "mean" else None if counts is None else _row_shares(counts)
+        _matrix(axis, share, experiment.classes, title if name == "mean" else name)
+    for axis in axes[len(panels) + 1 :]:
+        axis.axis("off")
+    return figure
+
+
+def _row_shares(counts: np.ndarray) -> np.ndarray:
+    total = counts.sum(axis=1, keepdims=True)
+    return np.where(total > 0, 100 * counts / np.maximum(total, 1), np.nan)
+
+
+def _matrix(axis: Axes, share: np.ndarray | None, classes: list[str], title: str) -> None:
+    axis.set_title(title, fontweight="bold" if title.startswith("Mean") else "normal")
+    if share is None:
+        axis.axis("off")
+        axis.text(0.5, 0.5, "no results", ha="center", va="center", transform=axis.transAxes, color=GREY)
+        return
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+    axis.set_yticks(range(len(classes)), classes, fontsize=7)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    small = 6.5 if len(classes) <= 8 else 5.5
+    for i, row in enumerate(share):
+        for j, value in enumerate(row):
+            text, dark = ("–", False) if np.isnan(value) else (f"{value:.0f}", value > 55)
+            axis.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if dark else "#1f2937")
+
+
+def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figure | None:
+    """Training loss and test UAR by epoch: mean over folds and seeds, the band from the lowest to the highest run."""
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    loss, uar = figure.subplots(1, 2)
+    drawn = False
+    for k, variant in enumerate(variants[: len(COLOURS)]):
+        histories = [history for run in experiment.finished(variant) if (history := run.history())]
+        for axis, key, scale in ((loss, "loss", 1.0), (uar, "test_uar", 100.0)):
+            kept = [history for history in histories if all(key in epoch for epoch in history)]
+            if not kept:
+                continue
+            length = min(map(len, kept))
+            values = scale * np.array([[epoch[key] for epoch in history[:length]] for history in kept], dtype=float)
+            epochs = [epoch["epoch"] for epoch in kept[0][:length]]
+            axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=COLOURS[k], alpha=0.15, linewidth=0)
+            axis.plot(
+                epochs, values.mean(axis=0), color=COLOURS[k], linewidth=1.4, label=params.variants[variant].label
+            )
+            drawn = True
+    if not drawn:
+        return None
+    for axis, name in ((loss, "Training loss"), (uar, "UAR on the test fold (%)")):
+        axis.set_xlabel("Epoch")
+        axis.set_title(name, loc="left")
+        axis.grid(axis="y")
+    handles, labels = uar.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7.5)
+    return figure
+
+
+def recall(params: Params, experiment: Experiment, results: dict[str, Result], variants: list[str]) -> Figure:
+    """Recall of every class with its interval, variants side by side."""
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    axis = figure.subplots()
+    shown = [name for name in variants if results[name].measured][: len(COLOURS)]
+    for k, variant in enumerate(shown):
+        offset = (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / max(len(shown), 1))
+        for c, name in enumerate(experiment.classes):
+            _dot(axis, c + offset, results[variant].recall[name], k, params.variants[variant].label if c == 0 else None)
+    clips = np.zeros(len(experiment.classes), dtype=int)
+    first = next((run for run in experiment.runs if run.problem is None), None)
+    for run in experiment.finished(first.variant) if first else []:
+        if run.seed == first.seed:  # type: ignore[union-attr]
+            clips += np.bincount(next(iter(run.outcomes.values())).label, minlength=len(clips))
+    axis.set_xticks(
+        range(len(experiment.classes)), [f"{n}\n{k:,} clips" for n, k in zip(experiment.classes, clips, strict=True)]
+    )
+    axis.set_ylim(0, 100)
+    axis.set_ylabel("Recall (%)")
+    axis.grid(axis="y")
+    if len(shown) > 1:
+        figure.legend(loc="outside lower center", ncols=4, fontsize=7.5)
+    return figure
+
+
+def _dot(axis: Axes, x: float, estimate: Estimate, k: int, label: str | None) -> None:
+    if estimate.mean is None:
+        return
+    if estimate.low is not None and estimate.high is not None:
+        axis.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=COLOURS[k], linewidth=1.4)
+    axis.plot(x, 100 * estimate.mean, MARKERS[k], color=COLOURS[k], markersize=4.5, label=label)
+
+
+def ablation(params: Params, results: dict[str, Result], variants: list[str]) -> Figure:
+    """A dot plot of every variant: UAR and the difference to the reference, each with its interval."""
+    shown = [name for name in variants if results[name].measured]
+    figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, variant in enumerate(shown):
+        result, comparison = results[variant], results[variant].comparisons.get("uar")
+        reference = variant == params.report.reference
+        colour = COLOURS[1] if reference else COLOURS[0]
+        _bar(left, y, result.uar.mean, result.uar.low, result.uar.high, colour)
+        if comparison:
+            _bar(right, y, comparison.difference, comparison.low, comparison.high, colour, comparison.p_holm < 0.05)
+        elif reference:
+            right.plot(0, y, "D", color=colour, markersize=4.5)
+    labels = [params.variants[name].label + ("" if not results[name].missing else " (incomplete)") for name in shown]
+    left.set_yticks(range(len(shown)), labels)
+    left.set_ylim(len(shown) - 0.4, -0.6)
+    left.set_title("UAR (%)", loc="left")
+    right.set_title(f"Δ UAR to {params.variants[params.report.reference].label} (points)", loc="left")
+    right.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
+    for axis in (left, right):
+        axis.grid(axis="both")
+        axis.tick_params(axis="y", length=0)
+    return figure
+
+
+def _bar(
+    axis: Axes, y: int, mean: float | None, low: float | None, high: float | None, colour: str, filled: bool = True
+) -> None:
+    if mean is None:
+        return
+    if low is not None and high is not None:
+        axis.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
+    axis.plot(100 * mean, y, "o", color=colour, markersize=5, markerfacecolor=colour if filled else "white")
+
+
+def reliability(experiment: Experiment, variant: str, selection: str) -> Figure | None:
+    """Accuracy against confidence over all test clips, and how many clips have which confidence."""
+    outcomes = [run.outcomes[selection] for run in experiment.finished(variant) if selection in run.outcomes]
+    if not outcomes:
+        return None
+    confidence = np.concatenate([outcome.confidence for outcome in outcomes]).astype(float)
+    right = np.concatenate([outcome.prediction == outcome.label for outcome in outcomes])
+    place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    count = np.bincount(place, minlength=CALIBRATION_BINS)
+    filled = count > 0
+    accuracy = np.bincount(place, weights=right, minlength=CALIBRATION_BINS)[filled] / count[filled]
+    mean = np.bincount(place, weights=confidence, minlength=CALIBRATION_BINS)[filled] / count[filled]
+    # the calibration error needs the top probability and whether it is right, which two columns carry as well as all
+    top = np.stack([confidence, np.full_like(confidence, -1.0)], axis=1)
+    error = calibration_error(top, np.where(right, 0, 1))
+    figure = Figure(figsize=(3.6, 3.6), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=0.9)
+    spread = np.sqrt(accuracy * (1 - accuracy) / count[filled])
+    upper.errorbar(
+        100 * mean, 100 * accuracy, yerr=196 * spread, fmt="o-", color=COLOURS[0], markersize=4, linewidth=1.2
+    )
+    upper.set_ylim(0, 100)
+    upper.set_ylabel("Accuracy (%)")
+    upper.set_title(f"Expected calibration error {100 * error:.1f} %", loc="left")
+    upper.grid()
+    edges = 100 * np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
+    lower.bar(edges, count, width=100 / CALIBRATION_BINS, align="edge", color=COLOURS[5], edgecolor="white")
+    lower.set_xlim(0, 100)
+    lower.set_xlabel("Confidence (%)")
+    lower.set_ylabel("Clips")
+    return figure
+
+
+def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Figure | None:
+    """AUROC and average precision of relevance against truth, every variant with its interval."""
+    shown = [(name, value) for name, value in found.items() if value is not None]
+    if not shown:
+        return None
+    names = {"chance": "chance", "middle": "middle of the clip", **{n: v.label for n, v in params.variants.items()}}
+    figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
+        for y, (name, value) in enumerate(shown):
+            estimate = getattr(value, key)
+            colour = GREY if name not in params.variants else COLOURS[int(name == params.report.reference)]
+            _bar(axis, y, estimate.mean, estimate.low, estimate.high, colour)
+        chance = found.get("chance")
+        if chance is not None and getattr(chance, key).mean is not None:
+            axis.axvline(100 * getattr(chance, key).mean, color=GREY, linewidth=0.8, linestyle="--")
+        axis.set_title(title, loc="left")
+        axis.grid()
+        axis.tick_params(axis="y", length=0)
+    axes[0].set_yticks(range(len(shown)), [names[name] for name, _ in shown])
+    axes[0].set_ylim(len(shown) - 0.4, -0.6)
+    return figure
+
+
+def spread_text(estimate: Estimate) -> str:
+    """Mean and deviation over folds in percent, for captions."""
+    mean, sd = statistics.mean_and_deviation(list(estimate.per_fold.values()))
+    return "–" if mean is None else f"{100 * mean:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")

@@ -1,0 +1,177 @@
+"""A table as CSV (every selection, full precision), Markdown and LaTeX (booktabs), and its cells as text for the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from tgdfer.reporting.tables import Cell, Column, Row, Table
+
+DASH = "–"
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "Δ": r"$\Delta$", "✓": r"\checkmark{}",
+    "–": "--", "λ": r"$\lambda$", "τ": r"$\tau$", "×": r"$\times$", "−": "$-$", "<": "$<$", ">": "$>$", "’": "'",
+}  # fmt: skip
+
+
+def number(cell: Cell, column: Column) -> str:
+    """A cell in words: rounded, with its sign where the sign matters, a dash where nothing is known."""
+    if cell.text is not None:
+        return cell.text
+    if column.kind.startswith("interval"):
+        if cell.low is None or cell.high is None:
+            return DASH
+        sign = "+" if column.kind == "interval-points" else ""
+        return f"[{_signed(cell.low, 1, sign)}, {_signed(cell.high, 1, sign)}]"
+    if cell.value is None:
+        return DASH
+    if column.kind == "points":
+        return _signed(cell.value, 2, "+")
+    if column.kind == "p":
+        return "<0.001" if cell.value < 0.001 else f"{cell.value:.3f}"
+    if column.kind == "share":
+        return f"{cell.value:.0f} %"
+    if column.kind == "count":
+        return f"{int(cell.value):,}".replace(",", " ")
+    if column.kind == "number":
+        return f"{cell.value:.1f}"
+    return f"{cell.value:.2f}"
+
+
+def _signed(value: float, digits: int, sign: str) -> str:
+    text = f"{value:{sign}.{digits}f}"
+    # a difference that rounds to nothing has no direction
+    return text[1:] if text[0] in "+-" and float(text) == 0 else text.replace("-", "−")
+
+
+def cell_text(row: Row, column: Column) -> str:
+    """A cell with its deviation, as plain text."""
+    if column.key == "label":
+        return row.label
+    cell = row.cells.get(column.key, Cell())
+    text = number(cell, column)
+    return f"{text} ± {cell.sd:.2f}" if cell.sd is not None and cell.value is not None else text
+
+
+def footnotes(table: Table) -> tuple[list[str], list[list[int]]]:
+    """The distinct notes of a table, and for each row the 1-based numbers of its own."""
+    notes: dict[str, int] = {}
+    per_row = [[notes.setdefault(note, len(notes) + 1) for note in row.notes] for row in table.rows]
+    return list(notes), per_row
+
+
+def to_csv(table: Table) -> str:
+    """The records behind a table: all selections, fractions in full precision."""
+    fields: dict[str, None] = {}
+    for record in table.records:
+        fields.update(dict.fromkeys(record))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
+    writer.writeheader()
+    for record in table.records:
+        writer.writerow({key: _plain(value) for key, value in record.items()})
+    return stream.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return repr(float(value))
+    # a spreadsheet would run these as formulas
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+        return f"'{value}"
+    return value
+
+
+def to_markdown(table: Table) -> str:
+    """A table for GitHub: best in bold, second underlined, notes below."""
+    notes, per_row = footnotes(table)
+    lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
+    lines.append("| " + " | ".join(_markdown(column.head) for column in table.columns) + " |")
+    lines.append("|" + "|".join(":---" if column.kind == "text" else "---:" for column in table.columns) + "|")
+    for row, numbers in zip(table.rows, per_row, strict=True):
+        cells = []
+        for column in table.columns:
+            text = _markdown(cell_text(row, column))
+            mark = row.cells[column.key].mark if column.key in row.cells else ""
+            text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>"}.get(mark, text)
+            if column.key == "label":
+                text += " (measured here)" if row.origin == "measured" and _mixed(table) else ""
+                text += f"<sup>{', '.join(map(str, numbers))}</sup>" if numbers else ""
+            cells.append(text)
+        lines.append("| " + " | ".join(cells) + " |")
+    lines.append("")
+    lines += [f"{n}. {_markdown(note)}" for n, note in enumerate(notes, 1)]
+    lines += ["" if notes else "", *(_markdown(remark) + "\n" for remark in table.remarks)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _mixed(table: Table) -> bool:
+    return len({row.origin for row in table.rows} & {"measured", "published"}) == 2
+
+
+def _markdown(text: str) -> str:
+    for character in "\\`*_|[]":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+
+
+def to_latex(table: Table) -> str:
+    r"""A ``table`` environment for booktabs: ``\input`` it.
+
+    Every value is wrapped in ``\tgval``; ``\renewcommand{\tgval}[1]{\num{#1}}`` hands the values to siunitx.
+    """
+    notes, per_row = footnotes(table)
+    align = "".join("l" if column.kind == "text" else "r" for column in table.columns)
+    lines = [
+        "% made by `tgdfer report`; needs booktabs and amssymb, and graphicx for wide tables",
+        r"\providecommand{\tgval}[1]{#1}",
+        r"\providecommand{\tgbest}[1]{\textbf{#1}}",
+        r"\providecommand{\tgsecond}[1]{\underline{#1}}",
+        r"\providecommand{\tgsd}[1]{\,{\scriptsize$\pm$#1}}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_latex(table.caption)}}}",
+        rf"\label{{tab:{table.file}}}",
+        r"\small",
+        r"\setlength{\tabcolsep}{4pt}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        " & ".join(_latex(column.head) for column in table.columns) + r" \\",
+        r"\midrule",
+    ]
+    origin = table.rows[0].origin
+    for row, numbers in zip(table.rows, per_row, strict=True):
+        if row.origin != origin:
+            lines.append(r"\midrule")
+            origin = row.origin
+        cells = []
+        for column in table.columns:
+            if column.key == "label":
+                marks = rf"\textsuperscript{{{','.join(map(str, numbers))}}}" if numbers else ""
+                cells.append(_latex(row.label) + marks)
+            else:
+                cells.append(_latex_cell(row.cells.get(column.key, Cell()), column))
+        lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    below = [rf"\textsuperscript{{{n}}}\,{_latex(note)}." for n, note in enumerate(notes, 1)]
+    below += [_latex(remark) for remark in table.remarks]
+    if below:
+        lines += [r"\par\smallskip", r"{\footnotesize\raggedright " + " ".join(below) + r"\par}"]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _latex_cell(cell: Cell, column: Column) -> str:
+    text = number(cell, column)
+    if cell.text is not None or cell.value is None or column.kind in ("p", "share", "count", "points"):
+        text = _latex(text)
+    else:
+        text = rf"\tgval{{{text}}}"
+    text = {"best": rf"\tgbest{{{text}}}", "second": rf"\tgsecond{{{text}}}"}.get(cell.mark, text)
+    return text + (rf"\tgsd{{{cell.sd:.2f}}}" if cell.sd is not None and cell.value is not None else "")
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX_SPECIAL.get(character, character) for character in " ".join(text.split()))

@@ -1,0 +1,45 @@
+"""All that is known of one data set, ready to be printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tgdfer.params import Params
+from tgdfer.reporting import relevance
+from tgdfer.reporting.analysis import analyse
+from tgdfer.reporting.collect import SELECTIONS, Experiment, collect
+from tgdfer.reporting.figures import Picture
+from tgdfer.reporting.relevance import Relevance, Truth
+from tgdfer.reporting.tables import Results, Table, make_tables
+
+
+@dataclass
+class Part:
+    """The report on one data set."""
+
+    experiment: Experiment
+    results: Results
+    relevance: dict[str, dict[str, Relevance | None]] | None
+    truth: Truth | None
+    tables: list[Table]
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def build(params: Params, dataset: str) -> Part:
+    """Collect, analyse and tabulate ``dataset``."""
+    experiment = collect(params, dataset)
+    results = {
+        selection: analyse(experiment, list(params.variants), selection, params.report) for selection in SELECTIONS
+    }
+    truth, found = None, None
+    path = params.dataset(dataset).truth
+    if path is not None and not Path(path).exists():
+        experiment.problems.append(f"{path} is missing: relevance is not compared with the truth")
+    elif path is not None:
+        truth = relevance.read_truth(Path(path))
+        found = {
+            selection: relevance.evaluate(experiment, list(params.variants), selection, truth, params.report)
+            for selection in SELECTIONS
+        }
+    return Part(experiment, results, found, truth, make_tables(params, experiment, results, found))
