@@ -54,7 +54,9 @@ STAGES: dict[str, Stage] = {
     "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
     "tracking": Stage(("tracking", "datasets"), ("tracking",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
-    "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py")),
+    "frames": Stage(
+        ("frames", "datasets.{dataset}.root"), ("frames.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py")
+    ),
     "features": Stage(
         ("features", "datasets.{dataset}.encoder"), ("features.py", "feature_cache.py", "precision.py", *ENCODER)
     ),
