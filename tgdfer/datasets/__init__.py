@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tgdfer import paths, stages, storage
-from tgdfer.datasets import dfew, folder
+from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
 from tgdfer.datasets.listing import Listing
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams, Params
@@ -14,6 +14,11 @@ from tgdfer.progress import log
 
 LAYOUTS: dict[str, Callable[[DatasetParams, str], Listing]] = {
     "dfew": dfew.read,
+    "ferv39k": ferv39k.read,
+    "mafw": mafw.read,
+    "ravdess": ravdess.read,
+    "crema_d": crema_d.read,
+    "afew": afew.read,
     "folder": folder.read,
 }
 
