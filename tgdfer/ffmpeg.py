@@ -24,6 +24,8 @@ from tgdfer.storage import atomic
 VARIABLE = "TGDFER_FFMPEG"
 TIMEOUT_S = 600.0
 """Longest time for one clip; a file that makes ffmpeg loop must not stop a run."""
+BESIDE = "tgdfer-second-pipe"
+"""Stands for the second pipe in a command line."""
 MP4_ARGS = {"f": "mp4", "movflags": "+faststart", "map_metadata": "-1", "fflags": "+bitexact"}
 
 
@@ -87,18 +89,55 @@ def run(command: list[str], feed: Iterable[Any] | None = None, timeout: float = 
         stderr=subprocess.PIPE,
     )
     if feed is None:
-        try:
-            out, err = process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise FFmpegError(f"ffmpeg did not end within {timeout:g} s") from None
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        return out, _checked(process.returncode, err)
+        return _communicate(process, timeout)
     return _run_fed(process, feed, timeout)
+
+
+def run_beside(command: list[str], timeout: float = TIMEOUT_S) -> tuple[bytes, str, bytes]:
+    """As :func:`run`, for a command that writes to a second pipe as well: the word ``BESIDE`` in it stands for that.
+
+    Returns:
+        What it wrote to standard output, to standard error, and to the second pipe.
+    """
+    read_end, write_end = os.pipe()
+    beside: list[bytes] = []
+
+    def drain() -> None:
+        with os.fdopen(read_end, "rb") as stream:
+            beside.append(stream.read())
+
+    reader = threading.Thread(target=drain, daemon=True)
+    reader.start()
+    try:
+        filled = [word.replace(BESIDE, f"pipe:{write_end}") for word in command]
+        process = subprocess.Popen(
+            filled,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(write_end,),
+        )
+    finally:
+        os.close(write_end)
+    try:
+        out, err = _communicate(process, timeout)
+    finally:
+        reader.join()
+    return out, err, beside[0]
+
+
+def _communicate(process: subprocess.Popen[bytes], timeout: float) -> tuple[bytes, str]:
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise FFmpegError(f"ffmpeg did not end within {timeout:g} s") from None
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return out, _checked(process.returncode, err)
 
 
 def _run_fed(process: subprocess.Popen[bytes], feed: Iterable[Any], timeout: float) -> tuple[bytes, str]:

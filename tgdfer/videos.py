@@ -11,21 +11,19 @@ from typing import Any
 from tgdfer import ffmpeg
 from tgdfer.images import jpeg_header, split_jpegs
 from tgdfer.params import FramesParams
-from tgdfer.sampling import Frame, UnusableError, choose, uniform
+from tgdfer.sampling import Frame, UnusableError, choose
 
 QUALITY = 2
 """ffmpeg's scale for JPEG: 2 is the best that every reader understands."""
 LOST = 0.1
 """Share of a video's packets that may fail to decode before the clip is refused."""
-_SHOWN = re.compile(r"\[showinfo@(all|kept) @ \S+\] \[info\] n: *\d+ pts: *(-?\d+|NOPTS) ")
-_TIME_BASE = re.compile(r"\[showinfo@all @ \S+\] \[info\] config in time_base: (\d+)/(\d+)")
-_SUMMARY = re.compile(r"Input stream #\d+:\d+ \(video\): (\d+) packets read .*; (\d+) frames decoded")
+_SUMMARY = re.compile(r"(\d+) packets read \(\d+ bytes\); (\d+) frames decoded")
 _CUT_OFF = re.compile(r"partial file|[Tt]runcat")
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over a video says: the time of every frame, the numbers of those kept, and the output."""
+    """What one pass over a video says: the time of every frame in seconds, the numbers of those kept, the output."""
 
     times: list[float]
     kept: list[int]
@@ -82,28 +80,20 @@ def _in_plain_words(path: Path, reason: str) -> str:
 
 def _chosen(path: Path, params: FramesParams) -> Pass:
     """Run ffmpeg such that the frames of the sampling rule come out."""
-    if params.sampling == "uniform":
-        # the packets are counted first, which decodes nothing; the pass then says how many frames there really were
-        wanted = uniform(_count_packets(path), params.max_frames)
-        done = _decode(path, params, _select(wanted))
-        if done.kept != choose(done.times, params):
-            done = _decode(path, params, _select(choose(done.times, params)))
-    elif params.sampling == "every":
-        done = _decode(path, params, f"not(mod(n,{params.every}))")
-    elif params.sampling == "fps":
-        tick, last = (f"floor((({time})-start_t)*{params.fps!r}+1e-6)" for time in ("t", "prev_selected_t"))
-        done = _decode(path, params, f"if(isnan(prev_selected_t),1,gt({tick},{last}))")
-    else:
-        done = _decode(path, params, None)
+    # the packets' times say which frames to keep without decoding anything; the decoded frames then have the last word
+    times = _packet_times(path) if params.sampling in ("uniform", "fps") else None
+    done = _decode(path, params, None if times is None else choose(times, params))
     if not done.complaint and done.kept != choose(done.times, params):
-        raise UnusableError("its frames cannot be numbered (does their size change on the way?)")
+        done = _decode(path, params, choose(done.times, params))
     return done
 
 
-def _select(frames: list[int]) -> str | None:
-    """The expression that keeps ``frames``; None where they are all there is to keep."""
+def _select(params: FramesParams, frames: list[int] | None) -> str | None:
+    """The expression that keeps ``frames``, or those of the rule where they are not given; None keeps all."""
+    if frames is None:
+        return f"not(mod(n,{params.every}))" if params.sampling == "every" else None
     if frames == list(range(len(frames))):
-        return f"lt(n,{len(frames)})" if frames else None
+        return f"lt(n,{max(1, len(frames))})"
     return "+".join(f"eq(n,{frame})" for frame in frames)
 
 
@@ -114,33 +104,47 @@ def _input(path: Path, **options: Any) -> Any:
     return build.input(f"file:{path}", protocol_whitelist="file", threads=1, **options)
 
 
-def _run(stream: Any, level: str) -> tuple[bytes, str]:
+def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
     command = stream.compile(cmd=ffmpeg.executable())
     extra = ["-nostdin", "-nostats", "-hide_banner", "-filter_complex_threads", "1", "-loglevel", f"level+{level}"]
-    return ffmpeg.run([command[0], *extra, *command[1:]])
+    return ffmpeg.run_beside([command[0], *extra, *command[1:]])
 
 
-def _count_packets(path: Path) -> int:
-    out, _ = _run(_input(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
-    return sum(1 for line in out.splitlines() if line and not line.startswith(b"#"))
+def _packet_times(path: Path) -> list[float]:
+    out, _, _ = _run(_input(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
+    return sorted(_times(out))
 
 
-def _decode(path: Path, params: FramesParams, select: str | None) -> Pass:
-    stream = _input(path)["V:0"].filter("showinfo@all", checksum=0)
+def _times(framecrc: bytes) -> list[float]:
+    """The presentation times in seconds of a framecrc listing."""
+    base = Fraction(0)
+    times = []
+    for line in framecrc.decode("ascii", "replace").splitlines():
+        if line.startswith("#tb 0:"):
+            base = Fraction(line.removeprefix("#tb 0:").strip())
+        elif line and line[0] != "#":
+            times.append(round(float(int(line.split(",")[2]) * base), 6))
+    return times
+
+
+def _decode(path: Path, params: FramesParams, wanted: list[int] | None) -> Pass:
+    import ffmpeg as build
+
+    both = _input(path)["V:0"].filter_multi_output("split")
+    stream, select = both[0], _select(params, wanted)
     if select:
         stream = stream.filter("select", select)
-    stream = stream.filter("showinfo@kept", checksum=0)
     stream = stream.filter("scale", "max(1,round(iw*sar))", "ih").filter("setsar", 1)
     if params.resize:
         side = params.resize
         wide, high = f"if(lte(iw,ih),min(iw,{side}),-1)", f"if(lte(iw,ih),-1,min(ih,{side}))"
         stream = stream.filter("scale", wide, high, flags="bicubic")
     # a second a frame: the encoder's own clock, which variable frame rates do not fit, must not merge two frames
-    stream = (
+    pictures = (
         stream.filter("settb", "1")
         .filter("setpts", "N")
         .output(
-            "pipe:",
+            "pipe:1",
             f="image2pipe",
             vcodec="mjpeg",
             pix_fmt="yuvj420p",
@@ -148,32 +152,27 @@ def _decode(path: Path, params: FramesParams, select: str | None) -> Pass:
             **{"q:v": QUALITY, "flags:v": "+bitexact", **ffmpeg.passthrough()},
         )
     )
-    out, err = _run(stream, "verbose")
-    times: list[float] = []
-    kept: list[int] = []
-    base = Fraction(0)
-    for line in err.splitlines():
-        if "showinfo@" in line:
-            if shown := _SHOWN.search(line):
-                if shown[1] == "kept":
-                    kept.append(len(times) - 1)  # the frame that was shown to the first filter just before
-                else:
-                    times.append(times[-1] if shown[2] == "NOPTS" and times else _seconds(shown[2], base))
-            elif config := _TIME_BASE.search(line):
-                base = Fraction(int(config[1]), int(config[2]))
+    # every frame's time, in microseconds, by a way of its own: log lines of several threads get mixed
+    clock = both[1].output(
+        ffmpeg.BESIDE,
+        f="framecrc",
+        vcodec="wrapped_avframe",
+        enc_time_base="1/1000000",
+        **ffmpeg.passthrough(),
+    )
+    out, err, listing = _run(build.merge_outputs(pictures, clock), "verbose")
+    times = _times(listing)
+    if wanted is None:
+        kept = list(range(0, len(times), params.every if params.sampling == "every" else 1))
+    else:
+        kept = [frame for frame in wanted if frame < len(times)]
     return Pass(times, kept, out, _complaint(err))
-
-
-def _seconds(pts: str, base: Fraction) -> float:
-    return 0.0 if pts == "NOPTS" else float(int(pts) * base)
 
 
 def _complaint(err: str) -> str | None:
     """Why a video that ffmpeg came through is not to be trusted all the same; None where it is."""
-    errors = [line for line in err.splitlines() if "[error]" in line or "[warning]" in line]
-    for line in errors:
-        if _CUT_OFF.search(line):
-            return f"file is cut off: {ffmpeg.reason(line.replace('[warning]', '[error]'))}"
+    if cut := _CUT_OFF.search(err):
+        return f"file is cut off ({cut[0]})"
     summary = _SUMMARY.search(err)
     if summary:
         packets, decoded = int(summary[1]), int(summary[2])
