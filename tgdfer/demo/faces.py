@@ -20,6 +20,7 @@ from tgdfer.demo.units import Floats
 Image = NDArray[np.uint8]
 
 SUPER = 2
+FILLS = 0.46  # half a head in image heights: a crop as face aligners make it
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 NOISE = np.random.default_rng(20).normal(0, 1, (384, 384, 3)).astype(np.float32)
 
@@ -54,8 +55,8 @@ class Scene:
 
 def sample_scene(rng: np.random.Generator, hard: float = 1.0) -> Scene:
     """Draw a backdrop, a light and a camera; ``hard`` scales blur, noise and the unevenness of the light."""
-    base = rng.uniform(25, 225, 3)
-    coarse = base + rng.normal(0, rng.uniform(4, 45), (5, 5, 3)) + rng.normal(0, 12, (5, 5, 1))
+    base = rng.uniform(40, 210) + rng.normal(0, 22, 3)
+    coarse = base + rng.normal(0, rng.uniform(2, 20), (5, 5, 3)) + rng.normal(0, rng.uniform(5, 40), (5, 5, 1))
     return Scene(
         backdrop=np.clip(coarse, 0, 255).astype(np.uint8),
         light=float(rng.uniform(0.72, 1.14)),
@@ -72,12 +73,12 @@ def sample_pose(rng: np.random.Generator, hard: float = 1.0) -> Pose:
     """Draw a near-frontal head pose."""
     shift_x, shift_y, scale, roll, yaw, pitch, gaze_x, gaze_y = np.clip(rng.normal(size=8), -2, 2) * hard
     return Pose(
-        x=float(0.05 * shift_x),
-        y=float(0.05 * shift_y),
-        scale=float(1 + 0.05 * scale),
-        roll=float(0.09 * roll),
-        yaw=float(0.22 * yaw),
-        pitch=float(0.12 * pitch),
+        x=float(0.025 * shift_x),
+        y=float(0.025 * shift_y),
+        scale=float(1 + 0.04 * scale),
+        roll=float(0.06 * roll),
+        yaw=float(0.13 * yaw),
+        pitch=float(0.07 * pitch),
         gaze_x=float(0.2 * gaze_x),
         gaze_y=float(0.15 * gaze_y),
     )
@@ -125,7 +126,7 @@ def _paint(canvas: Image, sheet: parts.Sheet, pose: Pose) -> None:
     turned_x, turned_y = turned_x * nearer, turned_y * nearer
     cos_roll, sin_roll = np.cos(pose.roll), np.sin(pose.roll)
     side = canvas.shape[0]
-    unit = 0.385 * side * pose.scale
+    unit = FILLS * side * pose.scale
     u = side * (0.5 + pose.x) + unit * (turned_x * cos_roll - turned_y * sin_roll)
     v = side * (0.5 + pose.y) + unit * (turned_x * sin_roll + turned_y * cos_roll)
     pixels = np.rint(np.stack((u, v), 1) * (1 << SHIFT)).astype(np.int32)
