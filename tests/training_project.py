@@ -1,8 +1,10 @@
 """A small project for tests of training: clips, folds and a feature cache with a signal in a few frames of each clip.
 
-As a program it trains one variant in the working directory and exits as the command line does.
+As a program it trains the variant of its first argument with the settings of its second, a JSON object, and exits as
+the command line does; it writes a checkpoint every few steps.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -119,9 +121,10 @@ def results(folder: Path = Path("runs")) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
+    from tgdfer import engine
     from tgdfer.progress import setup_logging
     from tgdfer.training import train_variant
 
     setup_logging()
-    extra = {"epochs": int(sys.argv[2])} if len(sys.argv) > 2 else {}
-    sys.exit(train_variant(params(**extra), "tiny", sys.argv[1]))
+    engine.SAVE_EVERY_S = 0.05
+    sys.exit(train_variant(params(**json.loads(sys.argv[2])), "tiny", sys.argv[1]))

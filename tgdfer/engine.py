@@ -24,7 +24,7 @@ from tgdfer.evaluation import Scores, batches, place, score
 from tgdfer.folds import Fold
 from tgdfer.metrics import rates
 from tgdfer.model.losses import loss as loss_of
-from tgdfer.optimiser import Average, make_optimiser, rate, set_rate
+from tgdfer.optimiser import Average, make_optimiser, rate
 from tgdfer.params import RunParams
 from tgdfer.progress import log
 from tgdfer.weights import load_own_state, own_state
@@ -145,14 +145,13 @@ class Engine:
     def _train_step(self, chosen: torch.Tensor) -> None:
         training = self.params.training
         total = self.epochs * self.steps
-        self.rate = set_rate(
-            self.optimiser,
-            rate((self.epoch - 1) * self.steps + self.step, total, training.warmup_epochs * self.steps),
-        )
+        share = rate((self.epoch - 1) * self.steps + self.step, total, training.warmup_epochs * self.steps)
+        self.rate = share * training.learning_rate
         batch = self.fold.train.batch(chosen, self.sampling)  # drawn in full by every process: the same clips, frames
         mine = self.group.share(len(chosen))
         part = place(batch, self.device, mine)
-        self.optimiser.zero_grad(set_to_none=True)
+        for parameter in self.trainable:
+            parameter.grad = None
         weight = len(part.y) / len(chosen)
         if len(part.y):
             with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
@@ -171,7 +170,7 @@ class Engine:
         # a signal that reached one process stops all of them before the same step
         self.stopping = self.group.size > 1 and bool(stopping > 0)
         nn.utils.clip_grad_norm_(self.trainable, training.clip_norm)
-        self.optimiser.step()
+        self.optimiser.step(share)
         if self.average:
             self.average.update()
 

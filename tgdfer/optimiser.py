@@ -3,21 +3,77 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adamw import adamw
 
 from tgdfer.model import parameter_groups
 from tgdfer.params import TrainingParams
 
 
-def make_optimiser(model: nn.Module, params: TrainingParams) -> torch.optim.AdamW:
+class AdamW:
+    """AdamW with torch's fused kernel (Loshchilov & Hutter, ICLR 2019), bit for bit ``torch.optim.AdamW(fused=True)``.
+
+    That class imports torch's compiler when it is made, which takes longer than many a run.
+
+    Args:
+        groups: Each with ``params``, ``lr`` (the peak) and ``weight_decay``.
+    """
+
+    def __init__(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        self.groups = groups
+        self.moments: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [
+            ([torch.zeros_like(p) for p in group["params"]], [torch.zeros_like(p) for p in group["params"]])
+            for group in groups
+        ]
+        self.steps = [[torch.zeros((), device=p.device) for p in group["params"]] for group in groups]
+
+    @torch.no_grad()
+    def step(self, share: float) -> None:
+        """One step at ``share`` of each group's learning rate; parameters without a gradient stay as they are."""
+        for group, (first, second), steps in zip(self.groups, self.moments, self.steps, strict=True):
+            live = [i for i, parameter in enumerate(group["params"]) if parameter.grad is not None]
+            if not live:
+                continue
+            adamw(
+                [group["params"][i] for i in live],
+                [group["params"][i].grad for i in live],
+                [first[i] for i in live],
+                [second[i] for i in live],
+                [],
+                [steps[i] for i in live],
+                fused=True,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=share * group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=1e-8,
+                maximize=False,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"moments": self.moments, "steps": self.steps}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """From a checkpoint."""
+        for mine, kept in zip(self.moments, state["moments"], strict=True):
+            for column, values in zip(mine, kept, strict=True):
+                torch._foreach_copy_(column, values)
+        for steps, kept in zip(self.steps, state["steps"], strict=True):
+            torch._foreach_copy_(steps, kept)
+
+
+def make_optimiser(model: nn.Module, params: TrainingParams) -> AdamW:
     """AdamW over the groups of :func:`tgdfer.model.parameter_groups`: matrices decay, norms, biases, gates and prompt
     tokens do not, and the tokens have a learning rate of their own.
     """
-    groups = parameter_groups(model, params.learning_rate, params.prompt_learning_rate, params.weight_decay)
-    return torch.optim.AdamW([{**group, "peak": group["lr"]} for group in groups], fused=True)
+    return AdamW(parameter_groups(model, params.learning_rate, params.prompt_learning_rate, params.weight_decay))
 
 
 def rate(step: int, total: int, warmup: int) -> float:
@@ -29,13 +85,6 @@ def rate(step: int, total: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
-def set_rate(optimiser: torch.optim.Optimizer, share: float) -> float:
-    """Set every group to ``share`` of its peak; the first group's learning rate is returned."""
-    for group in optimiser.param_groups:
-        group["lr"] = share * group["peak"]
-    return float(optimiser.param_groups[0]["lr"])
 
 
 class Average:
