@@ -181,7 +181,7 @@ class Project:
         storage.write_json(paths.variant(dataset, variant), value)
 
     def write_run(self, dataset: str, variant: str, fold: int, seed: int, rng: np.random.Generator) -> None:
-        """One run: the class is right with the variant's accuracy, every selection a little better than the one before."""
+        """One run: right with the variant's accuracy, and a little better under every further selection."""
         folder = paths.run(dataset, variant, fold, seed)
         members = np.flatnonzero(self.fold == fold)
         label, size = self.label[members], len(self.classes)

@@ -3,11 +3,11 @@
 Everything here works on ``correct``: for a test clip, the share of the seeds that classified it right (0 or 1 with one
 seed). UAR and WAR are computed in each fold and averaged over the folds, seeds having been averaged before that.
 
-* **Intervals** are percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13):
-  in every fold as many clips as it has are drawn with replacement, the same clips for every variant. They say how far the
-  numbers depend on which clips were in the test folds, for the models as trained, and not how far on the training.
+* **Intervals** are percentile bootstrap intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993):
+  in every fold as many clips as it has are drawn with replacement, the same clips for every variant. They say how far
+  the numbers depend on which clips were in the test folds, for the models as trained, not how far on the training.
 * **Tests** are paired: under the null hypothesis the two variants are exchangeable on every clip, so the sign of each
-  clip's difference is flipped at random (Good, Permutation, Parametric, and Bootstrap Tests of Hypotheses, 2005, ch. 3).
+  clip's difference is flipped at random (Good, Permutation, Parametric, and Bootstrap Tests of Hypotheses, 2005).
 * **Holm's correction** (A simple sequentially rejective multiple test procedure, 1979) covers many comparisons.
 """
 
@@ -71,7 +71,7 @@ def rates(fold: Fold) -> Rates:
 
 
 def resample(fold: Fold, draws: int, generator: np.random.Generator) -> Rates:
-    """The rates under ``draws`` bootstrap samples of the fold's clips: UAR [R, k], WAR [R, k], recall [R, classes, k]."""
+    """The rates under ``draws`` bootstrap samples of the clips: UAR [R, k], WAR [R, k], recall [R, classes, k]."""
     n = len(fold.label)
     picks = generator.integers(0, n, size=(draws, n))
     picks += np.arange(draws)[:, None] * n

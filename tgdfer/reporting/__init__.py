@@ -38,7 +38,7 @@ def make_report(params: Params) -> None:
                 kept.add(tables / f"{table.file}.{suffix}")
         part.pictures = make_figures(params, part, figures)
         kept |= {figures / f"{picture.file}.{suffix}" for picture in part.pictures for suffix in ("png", "pdf")}
-        _log(part.experiment.dataset, part.tables, part.pictures)
+        log.info("report: %s: %d tables, %d figures", part.experiment.dataset, len(part.tables), len(part.pictures))
     write_text(
         paths.REPORTS / "numbers.tex", numbers.to_latex(params, {p.experiment.dataset: p.results for p in parts})
     )
@@ -50,7 +50,3 @@ def make_report(params: Params) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_page(params, parts, paths.REPORT_PAGE)
     log.info("report: %s", paths.REPORT_PAGE)
-
-
-def _log(dataset: str, tables: list, pictures: list) -> None:  # type: ignore[type-arg]
-    log.info("report: %s: %d tables, %d figures", dataset, len(tables), len(pictures))

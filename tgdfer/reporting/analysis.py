@@ -17,7 +17,7 @@ METRICS = ("uar", "war")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate as a fraction: mean over folds, deviation over folds, bootstrap interval over clips; None where unknown."""
+    """A rate as a fraction: mean and deviation over folds, bootstrap interval over clips; None where unknown."""
 
     mean: float | None = None
     sd: float | None = None
@@ -88,9 +88,9 @@ class _Folds:
         self.data: dict[int, statistics.Fold] = {}
         self.observed: dict[int, statistics.Rates] = {}
         self.draws: dict[int, statistics.Rates] = {}
-        for fold, keys in self.keys.items():
-            label = next(iter(self.runs[next(iter(keys))[0], fold].values())).outcomes[selection].label
-            correct = np.stack([self._correct(key, fold, selection) for key in keys], axis=1)
+        for fold, columns in self.keys.items():
+            label = next(iter(self.runs[next(iter(columns))[0], fold].values())).outcomes[selection].label
+            correct = np.stack([self._correct(key, fold, selection) for key in columns], axis=1)
             self.data[fold] = statistics.Fold(label, correct, len(self.classes))
             self.observed[fold] = statistics.rates(self.data[fold])
             # the draws of a fold depend on its name alone: another variant or data set changes no number here

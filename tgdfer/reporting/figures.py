@@ -1,4 +1,4 @@
-"""Figures, as PNG and PDF with the same bytes every time: colours that colour-blind readers tell apart, readable in print."""
+"""Figures as PNG and PDF, the same bytes every time, in colours that colour-blind readers tell apart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tgdfer import statistics
 from tgdfer.metrics import CALIBRATION_BINS, calibration_error
 from tgdfer.params import Params
 from tgdfer.reporting.analysis import Estimate, Result
@@ -63,6 +62,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         with atomic(folder / f"{name}.{suffix}") as part:
             figure.savefig(part, format=suffix, metadata=metadata, dpi=144, facecolor="white")
+        figure.set_layout_engine("none")  # the layout is found: once is enough
 
 
 def confusion(experiment: Experiment, variant: str, selection: str) -> Figure:
@@ -233,13 +233,11 @@ def reliability(experiment: Experiment, variant: str, selection: str) -> Figure 
     # the calibration error needs the top probability and whether it is right, which two columns carry as well as all
     top = np.stack([confidence, np.full_like(confidence, -1.0)], axis=1)
     error = calibration_error(top, np.where(right, 0, 1))
-    figure = Figure(figsize=(3.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=0.9)
-    spread = np.sqrt(accuracy * (1 - accuracy) / count[filled])
-    upper.errorbar(
-        100 * mean, 100 * accuracy, yerr=196 * spread, fmt="o-", color=COLOURS[0], markersize=4, linewidth=1.2
-    )
+    spread = 100 * np.abs(np.stack(wilson(accuracy, count[filled])) - accuracy)
+    upper.errorbar(100 * mean, 100 * accuracy, yerr=spread, fmt="o-", color=COLOURS[0], markersize=4, linewidth=1.2)
     upper.set_ylim(0, 100)
     upper.set_ylabel("Accuracy (%)")
     upper.set_title(f"Expected calibration error {100 * error:.1f} %", loc="left")
@@ -250,6 +248,13 @@ def reliability(experiment: Experiment, variant: str, selection: str) -> Figure 
     lower.set_xlabel("Confidence (%)")
     lower.set_ylabel("Clips")
     return figure
+
+
+def wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval (1927) of shares [k] of ``count`` [k] trials: right for few trials and shares of 0 or 1 too."""
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return centre - half, centre + half
 
 
 def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Figure | None:
@@ -274,9 +279,3 @@ def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Fi
     axes[0].set_yticks(range(len(shown)), [names[name] for name, _ in shown])
     axes[0].set_ylim(len(shown) - 0.4, -0.6)
     return figure
-
-
-def spread_text(estimate: Estimate) -> str:
-    """Mean and deviation over folds in percent, for captions."""
-    mean, sd = statistics.mean_and_deviation(list(estimate.per_fold.values()))
-    return "–" if mean is None else f"{100 * mean:.1f}" + (f" ± {100 * sd:.1f}" if sd is not None else "")

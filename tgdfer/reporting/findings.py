@@ -68,9 +68,9 @@ def findings(params: Params, part: Part) -> list[str]:
     for word, group in (("below", below), ("above", above)):
         if group:
             group.sort(key=lambda entry: -abs(entry[1].difference))
-            listed = ", ".join(f"{params.variants[n].label} ({100 * c.difference:+.1f})" for n, c in group[:6])
+            listed = ", ".join(f"{params.variants[n].label} ({_signed(c.difference)})" for n, c in group[:6])
             more = f" and {len(group) - 6} more" if len(group) > 6 else ""
-            sentences.append(f"Significantly {word} {reference} in UAR, in points: {listed}{more}.".replace("-", "−"))
+            sentences.append(f"Significantly {word} {reference} in UAR, in points: {listed}{more}.")
     open_ = [name for name, comparison in compared if comparison.p_holm >= LEVEL]
     if open_:
         listed = ", ".join(params.variants[name].label for name in open_[:6])
@@ -78,15 +78,17 @@ def findings(params: Params, part: Part) -> list[str]:
         sentences.append(f"Not told apart from {reference} by these data: {listed}{more}.")
     last, custom = (part.results[name][params.report.reference] for name in ("last", "best_test"))
     if last.uar.mean is not None and custom.uar.mean is not None and last.folds == custom.folds:
-        gain = 100 * (custom.uar.mean - last.uar.mean)
         sentences.append(
-            f"Choosing the epoch on the test fold, the literature's custom, would print {gain:+.1f} points of UAR for "
-            f"{reference} "
-            "that no selection does not give.".replace("-", "−")
+            f"Choosing the epoch on the test fold, the literature's custom, would change the UAR of {reference} by "
+            f"{_signed(custom.uar.mean - last.uar.mean)} points without any better model."
         )
     if compared:
         sentences.append(power_line(params, part.results))
     return sentences
+
+
+def _signed(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def missing(params: Params, part: Part) -> list[tuple[str, list[str]]]:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from tgdfer.params import Params
 from tgdfer.reporting import figures, strips
 from tgdfer.reporting.figures import Picture
+from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part
-from tgdfer.reporting.tables import SELECTION_NAMES, variants_of
+from tgdfer.reporting.tables import variants_of
 
 
 def make_figures(params: Params, part: Part, folder: Path) -> list[Picture]:
@@ -66,17 +67,15 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
         "curves",
         "Learning curves",
         f"Training loss and test UAR by epoch on {dataset}: mean over runs, the band from the lowest to the highest "
-        f"run. The test "
-        "curves are shown, not selected on, unless the caption of a table says so.",
+        "run. The test curves are shown, not selected on, unless the caption of a table says so.",
         figures.curves(params, experiment, main),
         False,
     )
     yield (
         "reliability",
         f"Reliability of {label}",
-        f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with ±1.96 standard "
-        f"errors, and the "
-        f"number of test clips in each bin. {protocol}",
+        f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with ±1.96 "
+        f"standard errors, and the number of test clips in each bin. {protocol}",
         figures.reliability(experiment, reference, selection),
         False,
     )
@@ -85,8 +84,7 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
             "relevance",
             "Frame relevance against the truth",
             f"Whether the frames that a variant finds relevant are the expressive ones on {dataset}, with {level} "
-            f"intervals; the dashed "
-            f"line is chance. {protocol}",
+            f"intervals; the dashed line is chance. {protocol}",
             figures.relevance_measured(params, part.relevance[selection]),
             False,
         )
@@ -95,9 +93,8 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
         "strips",
         "Relevance along clips",
         f"Test clips of the first fold that {label} gets right and wrong, the one of median confidence in its class: "
-        f"bars are the "
-        f"relevance of each frame of the bag (numbers: frame in the source; dashed: all frames alike).{truth} "
-        f"{protocol}",
+        "bars are the relevance of each frame of the bag (numbers: frame in the source; dashed: all frames "
+        f"alike).{truth} {protocol}",
         strips.draw(experiment, reference, selection, part.truth),
         True,
     )

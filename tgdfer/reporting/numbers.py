@@ -11,7 +11,7 @@ import re
 
 from tgdfer.params import Params
 from tgdfer.reporting.analysis import METRICS
-from tgdfer.reporting.tables import SELECTION_NAMES, Results
+from tgdfer.reporting.layout import SELECTION_NAMES, Results
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 

@@ -1,8 +1,9 @@
-"""reports/index.html: one static page that holds everything it shows, so that it can be mailed, archived and printed."""
+"""reports/index.html: one static page that holds all it shows, so that it can be mailed, archived and printed."""
 
 from __future__ import annotations
 
 import base64
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from markupsafe import Markup
 from tgdfer import __version__, paths
 from tgdfer.params import Params
 from tgdfer.reporting import findings, render
+from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Column, Row, Table
 from tgdfer.reporting.report import Part
-from tgdfer.reporting.tables import SELECTION_NAMES, Cell, Column, Row, Table
+from tgdfer.reporting.tables import POWER
 from tgdfer.storage import write_text
 
 FOLDER = Path(__file__).parent / "template"
 RUNS_LIMIT = 2000
-"""Above this many runs the page lists only those without results: a list that long helps nobody."""
+"""Above this many runs the page does not list them one by one."""
 
 
 def write_page(params: Params, parts: list[Part], path: Path) -> None:
@@ -50,7 +52,6 @@ def _dataset(params: Params, part: Part) -> dict[str, Any]:
     experiment = part.experiment
     runs = experiment.runs
     done = [run for run in runs if run.problem is None]
-    total = sum(len(other) for other in [runs])
     return {
         "name": experiment.dataset,
         "classes": experiment.classes,
@@ -66,6 +67,7 @@ def _dataset(params: Params, part: Part) -> dict[str, Any]:
                 "caption": picture.caption,
                 "photographs": picture.photographs,
                 "file": picture.file,
+                **_size(paths.REPORTS / "figures" / f"{picture.file}.png"),
                 "data": _embed(paths.REPORTS / "figures" / f"{picture.file}.png"),
             }
             for picture in part.pictures
@@ -73,7 +75,7 @@ def _dataset(params: Params, part: Part) -> dict[str, Any]:
         "folds": experiment.folds,
         "done": len(done),
         "expected": len(runs),
-        "runs": [] if total > RUNS_LIMIT else [findings.run_line(run, params) for run in runs],
+        "runs": [] if len(runs) > RUNS_LIMIT else [findings.run_line(run, params) for run in runs],
     }
 
 
@@ -81,41 +83,52 @@ def _embed(path: Path) -> Markup:
     return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"))
 
 
+def _size(path: Path) -> dict[str, int]:
+    """The size in CSS pixels: the page does not jump while it loads, and small figures stay small."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return {"width": round(image.width * 96 / 132), "height": round(image.height * 96 / 132)}
+
+
 def _table(table: Table) -> dict[str, Any]:
     notes, numbers = render.footnotes(table)
-    columns = [
-        {"head": column.head, "numeric": column.kind != "text", "wide": column.key == "label"}
-        for column in table.columns
-    ]
-    rows = []
+    # an interval stands below its value, in the same cell: the tables stay narrow
+    columns = [column for column in table.columns if not column.kind.startswith("interval")]
+    below = {
+        before.key: column for before, column in itertools.pairwise(table.columns) if column.kind.startswith("interval")
+    }
+    rows: list[dict[str, Any]] = []
     for row, own in zip(table.rows, numbers, strict=True):
-        cells = [_cell(row, column) for column in table.columns]
+        cells = [_cell(row, column, below.get(column.key)) for column in columns]
         rows.append({"cells": cells, "notes": own, "origin": row.origin, "reference": row.reference})
     origins = {row.origin for row in table.rows}
     return {
         "id": table.file,
         "title": table.title,
-        "caption": table.caption,
-        "columns": columns,
+        "caption": table.brief,
+        "columns": [{"head": column.head, "numeric": column.kind != "text"} for column in columns],
         "rows": rows,
         "notes": notes,
-        "remarks": table.remarks,
+        "remarks": [remark for remark in table.remarks if not remark.startswith(POWER)],
+        "ranked": any(cell["mark"] for row in rows for cell in row["cells"]),
         "mixed": {"measured", "published"} <= origins,
     }
 
 
-def _cell(row: Row, column: Column) -> dict[str, Any]:
+def _cell(row: Row, column: Column, below: Column | None) -> dict[str, Any]:
     cell = Cell(text=row.label) if column.key == "label" else row.cells.get(column.key, Cell())
-    value = cell.low if column.kind.startswith("interval") else cell.value
-    shown = cell.sd is not None and cell.value is not None
+    known = cell.value is not None
+    under = [f"± {cell.sd:.2f}"] if known and cell.sd is not None else []
+    if below is not None and known:
+        under.append(render.number(row.cells.get(below.key, Cell()), below))
+    interval = known and cell.low is not None and cell.high is not None
     return {
         "text": render.number(cell, column),
-        "sd": f"{cell.sd:.2f}" if shown else None,
-        "value": "" if value is None else repr(float(value)),
+        "under": under,
+        "value": repr(float(cell.value)) if cell.value is not None else "",
         "mark": cell.mark,
         "label": column.key == "label",
         "numeric": column.kind != "text",
-        "range": f"{cell.low:.1f} to {cell.high:.1f}"
-        if cell.low is not None and cell.high is not None and cell.value is not None
-        else None,
+        "range": f"{cell.low:.1f} to {cell.high:.1f}" if interval else None,
     }

@@ -1,15 +1,15 @@
 """Whether the frames that a model finds relevant are the right ones, against the true intensity of every frame.
 
-A frame is a positive when the expression has at least half the largest intensity that it reaches in its clip. A clip counts
-when its bag holds a positive and a negative frame; others (neutral clips, above all) are left out and counted. Per clip, over
-the frames of its bag:
+A frame is a positive when the expression has at least half the largest intensity that it reaches in its clip. A clip
+counts when its bag holds a positive and a negative frame; others (neutral clips, above all) are left out and counted.
+Per clip, over the frames of its bag:
 
-* **AUROC**: the chance that a positive frame has a higher relevance than a negative one; ties count half. Chance is 0.5.
+* **AUROC**: the chance that a positive frame has a higher relevance than a negative one; ties count half. Chance: 0.5.
 * **AP**: average precision. Chance is the share of positives.
-* **Hit**: whether the most relevant frame is a positive (the mean over all of them when several share the largest value).
+* **Hit**: whether the most relevant frame is a positive (the mean over all that share the largest value).
 
-Two rankings that look at no frame are there to compare with: chance (all frames alike) and *middle* (the nearer the middle
-of the bag, the more relevant).
+Two rankings that look at no frame are there to compare with: chance (all frames alike) and *middle* (the nearer the
+middle of the bag, the more relevant).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A table as CSV (every selection, full precision), Markdown and LaTeX (booktabs), and its cells as text for the page."""
+"""A table as CSV (every selection, full precision), Markdown and LaTeX (booktabs), and its cells as text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from tgdfer.reporting.tables import Cell, Column, Row, Table
+from tgdfer.reporting.layout import Cell, Column, Row, Table
 
 DASH = "–"
 LATEX_SPECIAL = {
@@ -103,7 +103,7 @@ def to_markdown(table: Table) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     lines += [f"{n}. {_markdown(note)}" for n, note in enumerate(notes, 1)]
-    lines += ["" if notes else "", *(_markdown(remark) + "\n" for remark in table.remarks)]
+    lines += ["", *(_markdown(remark) + "\n" for remark in table.remarks)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -10,8 +10,9 @@ from tgdfer.reporting import relevance
 from tgdfer.reporting.analysis import analyse
 from tgdfer.reporting.collect import SELECTIONS, Experiment, collect
 from tgdfer.reporting.figures import Picture
+from tgdfer.reporting.layout import Results, Table
 from tgdfer.reporting.relevance import Relevance, Truth
-from tgdfer.reporting.tables import Results, Table, make_tables
+from tgdfer.reporting.tables import make_tables
 
 
 @dataclass

@@ -1,12 +1,14 @@
-"""Relevance along clips: the frames of a clip, how relevant each was to the model, and the true intensity if it is known."""
+"""Relevance along clips: a clip's frames, how relevant each was to the model, and the true intensity if known."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.parquet as pq
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,7 +18,8 @@ from tgdfer.reporting.figures import COLOURS, GREY
 from tgdfer.reporting.relevance import Truth
 from tgdfer.storage import read_json
 
-THUMBNAILS = 8
+THUMBNAILS = 16
+WIDTH = 7.2
 EACH = 3
 """How many clips that are right, and how many that are wrong."""
 
@@ -87,58 +90,69 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
     examples = choose(experiment, variant, selection)
     if not examples:
         return None
-    picks = {
-        e.clip_id: np.unique(np.linspace(0, len(e.frame_index) - 1, THUMBNAILS).round().astype(int)) for e in examples
-    }
+    picks = {e.clip_id: _spaced(len(e.frame_index)) for e in examples}
     frames = read_frames(
         experiment.dataset, {e.clip_id: {int(e.frame_index[k]) for k in picks[e.clip_id]} for e in examples}
     )
-    figure = Figure(figsize=(7.2, 1.75 * len(examples)), layout="constrained")
-    grid = figure.add_gridspec(len(examples) * 2, 1, height_ratios=[1.0, 0.75] * len(examples))
-    for n, example in enumerate(examples):
-        strip = figure.add_subplot(grid[2 * n])
+    figure = Figure(figsize=(WIDTH, 1.3 * len(examples) + 0.3), layout="constrained")
+    rows = figure.subplots(len(examples) * 2, 1, squeeze=False, height_ratios=[1.0, 1.1] * len(examples))[:, 0]
+    for example, strip, axis in zip(examples, rows[::2], rows[1::2], strict=True):
         right = example.prediction == example.label
         strip.set_title(
             f"{'Right' if right else 'Wrong'}: {example.label}"
             + ("" if right else f", taken for {example.prediction}")
-            + f" ({100 * example.confidence:.0f} %) – clip {example.clip_id}",
+            + f" ({100 * example.confidence:.0f} %), clip {example.clip_id}",
             loc="left",
             color=COLOURS[0] if right else COLOURS[1],
+            parse_math=False,
         )
-        strip.axis("off")
-        count = len(example.frame_index)
-        # thumbnails stand exactly above the place of their frame on the axis below
-        strip.set_xlim(-0.5, count - 0.5)
-        strip.set_ylim(0, 1)
-        width = (count - 0.5) / THUMBNAILS * 0.92
-        for k in picks[example.clip_id]:
-            jpeg = frames.get((example.clip_id, int(example.frame_index[k])))
-            if jpeg is None:
-                continue
-            picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
-            picture.thumbnail((128, 128))
-            centre = min(max(float(k), width / 2 - 0.5), count - 0.5 - width / 2)
-            strip.imshow(
-                np.asarray(picture), extent=(centre - width / 2, centre + width / 2, 0, 1), aspect="auto", zorder=2
-            )
-        strip.set_xlim(-0.5, count - 0.5)
-        if not frames:
-            strip.text(0.5, 0.5, "frames are not stored here", ha="center", transform=strip.transAxes, color=GREY)
-        axis = figure.add_subplot(grid[2 * n + 1])
-        places = np.arange(count)
-        axis.bar(places, example.relevance, color=COLOURS[5], width=0.8, label="relevance")
-        axis.axhline(1 / count, color=GREY, linewidth=0.7, linestyle="--")
-        axis.set_xlim(-0.5, count - 0.5)
-        axis.set_yticks([])
-        axis.set_xticks(places, [str(int(index)) for index in example.frame_index], fontsize=6)
-        axis.tick_params(length=0)
-        axis.spines["left"].set_visible(False)
-        known = (truth or {}).get(example.clip_id)
-        if known:
-            second = axis.twinx()
-            intensity = [known.get(int(index), np.nan) for index in example.frame_index]
-            second.plot(places, intensity, color=COLOURS[1], linewidth=1.5, marker=".", label="true intensity")
-            second.set_ylim(0, 1.05)
-            second.set_yticks([])
-            second.spines[:].set_visible(False)
+        _thumbnails(strip, example, picks[example.clip_id], frames)
+        _bars(axis, example, (truth or {}).get(example.clip_id))
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
+
+
+def _spaced(count: int) -> np.ndarray:
+    """All places of a bag, or as many as there is room for, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, THUMBNAILS)).round().astype(int))
+
+
+def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tuple[str, int], bytes]) -> None:
+    """Every picture stands exactly above the bar of its frame."""
+    axis.axis("off")
+    count = len(example.frame_index)
+    half = 0.47 * count / max(len(picks), 1)
+    shown = False
+    for k in picks:
+        jpeg = frames.get((example.clip_id, int(example.frame_index[k])))
+        if jpeg is None:
+            continue
+        picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        picture.thumbnail((112, 112))
+        axis.imshow(np.asarray(picture), extent=(k - half, k + half, 0, 1), aspect="auto")
+        shown = True
+    if not shown:
+        axis.text(0.5, 0.5, "frames are not stored here", ha="center", transform=axis.transAxes, color=GREY)
+    axis.set_xlim(-0.5, count - 0.5)
+    axis.set_ylim(0, 1)
+
+
+def _bars(axis: Axes, example: Example, truth: Mapping[int, float] | None) -> None:
+    """Relevance as bars; the true intensity, where it is known, on the same height from 0 to 1."""
+    count = len(example.frame_index)
+    places = np.arange(count)
+    top = max(float(example.relevance.max()), 1 / count) * 1.08
+    axis.bar(places, example.relevance, color=COLOURS[5], width=0.8, label="relevance (share of the clip)")
+    axis.axhline(1 / count, color=GREY, linewidth=0.7, linestyle="--", label="all frames alike")
+    if truth:
+        intensity = np.array([truth.get(int(index), np.nan) for index in example.frame_index])
+        axis.plot(
+            places, intensity * top / 1.08, color="black", linewidth=1.2, marker=".", label="true intensity (0 to 1)"
+        )
+    axis.set_xlim(-0.5, count - 0.5)
+    axis.set_ylim(0, top)
+    axis.set_yticks([])
+    axis.set_xticks(places, [str(int(index)) for index in example.frame_index], fontsize=6)
+    axis.tick_params(length=0)
+    axis.spines["left"].set_visible(False)

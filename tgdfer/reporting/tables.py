@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,14 @@ from tgdfer.params import Params, ReportParams
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import METRICS, Estimate, Result
 from tgdfer.reporting.collect import SELECTIONS, Experiment
+from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Column, Results, Row, Table, mark, percent, spread
 from tgdfer.reporting.relevance import MEASURES, Relevance
 
 PUBLISHED = Path(__file__).parent / "published_results.csv"
 BENCHMARKS = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}
 """The layouts whose numbers may stand beside published ones, by their name in published_results.csv."""
 
-SELECTION_NAMES = {
-    "last": "last epoch, no selection",
-    "best_val": "best epoch on an inner validation split of the training fold",
-    "best_test": "best epoch on the test fold: the literature's custom, optimistic",
-}
+POWER = "What these data can tell"
 TITLES = {
     "main": "Recall per class, UAR and WAR",
     "baselines": "Against baselines on the same features",
@@ -33,64 +29,6 @@ TITLES = {
     "relevance": "Frame relevance against the true intensity",
     "costs": "Costs",
 }
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column. ``kind`` says how a cell is printed; ``rank`` is 1 where larger is better, -1 where smaller is, else 0."""
-
-    key: str
-    head: str
-    kind: str = "text"
-    rank: int = 0
-    help: str = ""
-
-
-@dataclass
-class Cell:
-    """A value as it is printed (percent, points, ...), with what belongs to it. ``mark`` is best, second or empty."""
-
-    value: float | None = None
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
-    text: str | None = None
-    mark: str = ""
-
-
-@dataclass
-class Row:
-    """A row. ``origin`` is measured, published or ranking; ``notes`` become footnotes; only ``ranked`` rows get marks."""
-
-    label: str
-    origin: str
-    cells: dict[str, Cell]
-    notes: list[str] = field(default_factory=list)
-    ranked: bool = True
-    reference: bool = False
-
-
-@dataclass
-class Table:
-    """A table of one data set, and the full-precision records of all selections behind it."""
-
-    name: str
-    dataset: str
-    title: str
-    caption: str
-    columns: list[Column]
-    rows: list[Row]
-    records: list[dict[str, Any]]
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def file(self) -> str:
-        """The name of its files, without the suffix."""
-        return f"{self.name}-{self.dataset}"
-
-
-Results = dict[str, dict[str, Result]]
-"""By selection, then by variant."""
 
 
 def make_tables(
@@ -116,13 +54,6 @@ def published(benchmark: str) -> list[dict[str, str]]:
     """The published rows of a benchmark."""
     with PUBLISHED.open(newline="", encoding="utf-8") as stream:
         return [row for row in csv.DictReader(stream) if row["dataset"] == benchmark]
-
-
-def percent(estimate: Estimate) -> Cell:
-    """An estimate as a cell in percent."""
-    values = (estimate.mean, estimate.sd, estimate.low, estimate.high)
-    mean, sd, low, high = (None if value is None else 100 * value for value in values)
-    return Cell(mean, sd, low, high)
 
 
 def variants_of(params: Params, name: str) -> list[str]:
@@ -192,9 +123,8 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
     if benchmark:
         remarks.append(
             "Published rows are quoted from the sources in their notes; their epoch is usually the best on the test "
-            "fold, and "
-            f"none carries a spread. Rows measured here use {chosen.encoder} features and are not the numbers of any "
-            f"paper."
+            f"fold, and none carries a spread. Rows measured here use {chosen.encoder} features and are not the "
+            "numbers of any paper."
         )
         if not any(row.origin == "published" for row in rows):
             remarks.append(f"No published results for {benchmark} are at hand.")
@@ -203,6 +133,7 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
         experiment.dataset,
         TITLES["main"],
         _caption(params, experiment, results, TITLES["main"], "Recall, UAR and WAR"),
+        "Recall of every class, UAR and WAR in percent.",
         columns,
         rows if measured else [],
         records,
@@ -212,6 +143,8 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
 
 def _ablation(params: Params, experiment: Experiment, results: Results, name: str) -> Table:
     variants = variants_of(params, name)
+    if variants == [params.report.reference]:
+        variants = []  # nothing to compare it with
     settings = parts.COLUMNS[name]
     level = f"{100 * params.report.confidence:g} %"
     columns = [Column("label", "Variant"), *(Column(key, head) for key, head in settings)]
@@ -251,10 +184,9 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
         TITLES[name],
         _caption(params, experiment, results, TITLES[name], "UAR and WAR")
         + f" Δ UAR: minus {params.variants[params.report.reference].label}, in points, on the same clips; p: paired "
-        f"sign-flip test "
-        "over clips, corrected after Holm for all variants and both metrics; won: of the clips on which the two "
-        "disagree, the share "
-        "that the variant gets right.",
+        "sign-flip test over clips, corrected after Holm for all variants and both metrics; won: of the clips on "
+        "which the two disagree, the share that the variant gets right.",
+        f"Δ UAR is against {params.variants[params.report.reference].label}, in points.",
         columns,
         rows,
         _records(params, experiment, results, variants),
@@ -276,13 +208,10 @@ def power_line(params: Params, results: Results) -> str:
     low, high = f"{sizes[0]:.1f}", f"{sizes[-1]:.1f}"
     size = low if low == high else f"{low} to {high}"
     return (
-        f"What these data can tell: over {max(comparison.clips for comparison in found)} paired test clips, a true "
-        f"difference in UAR "
+        f"{POWER}: over {max(comparison.clips for comparison in found)} paired test clips, a true difference in UAR "
         f"of {size} points is found with 80 % probability by a single test at the 5 % level, before the correction; "
-        f"smaller ones "
-        "often go unnoticed, and 'not significant' does not mean 'equal'. Intervals and tests are about the clips: "
-        "they do not "
-        "cover the chance of another training run."
+        "smaller ones often go unnoticed, and 'not significant' does not mean 'equal'. Intervals and tests are "
+        "about the clips: they do not cover the chance of another training run."
     )
 
 
@@ -327,7 +256,7 @@ def _relevance(params: Params, experiment: Experiment, relevance: dict[str, dict
                 record: dict[str, Any] = {"dataset": experiment.dataset, "row": names[variant], "variant": variant}
                 record |= {"selection": selection, "clips": found.clips, "clips_left_out": found.left_out}
                 for measure in MEASURES:
-                    record |= _spread(measure, getattr(found, measure))
+                    record |= spread(measure, getattr(found, measure))
                 records.append(record | {"auroc_right": found.auroc_right, "auroc_wrong": found.auroc_wrong})
     left_out = max((found.left_out for found in relevance[params.report.selection].values() if found), default=0)
     return Table(
@@ -335,10 +264,11 @@ def _relevance(params: Params, experiment: Experiment, relevance: dict[str, dict
         experiment.dataset,
         TITLES["relevance"],
         f"{TITLES['relevance']} on {experiment.dataset}, in percent; {_selection(params.report)}. A frame is a "
-        f"positive from half the "
-        f"largest intensity of its clip; {left_out} clips without both kinds of frame in the bag are left out. Mean ± "
-        f"standard deviation "
-        "over folds of the mean over clips. The true intensity is never seen in training.",
+        f"positive from half the largest intensity of its clip; {left_out} clips without both kinds of frame in the "
+        "bag are left out. Mean ± standard deviation over folds of the mean over clips. The true intensity is never "
+        "seen in training.",
+        "In percent. A frame is a positive from half the largest intensity of its clip; "
+        f"{left_out} clips without both kinds of frame in the bag are left out.",
         columns,
         rows,
         records,
@@ -386,6 +316,7 @@ def _costs(params: Params, experiment: Experiment, results: Results) -> Table:
         TITLES["costs"],
         f"Costs on {experiment.dataset}: training and evaluation of one fold and seed on cached features, mean over "
         f"runs.{where}",
+        f"Training and evaluation of one fold and seed on cached features, mean over runs.{where}",
         columns,
         rows,
         records,
@@ -411,15 +342,6 @@ def _caption(params: Params, experiment: Experiment, results: Results, title: st
     )
 
 
-def _spread(name: str, estimate: Estimate) -> dict[str, Any]:
-    return {
-        name: estimate.mean,
-        f"{name}_sd": estimate.sd,
-        f"{name}_low": estimate.low,
-        f"{name}_high": estimate.high,
-    }
-
-
 def _records(params: Params, experiment: Experiment, results: Results, variants: list[str]) -> list[dict[str, Any]]:
     """Everything known of ``variants`` under every selection, as fractions in full precision."""
     records = []
@@ -439,28 +361,13 @@ def _records(params: Params, experiment: Experiment, results: Results, variants:
             }
             for metric in METRICS:
                 estimate = getattr(result, metric)
-                record |= _spread(metric, estimate)
+                record |= spread(metric, estimate)
                 record[f"{metric}_seed_sd"] = result.seed_sd.get(metric)
                 record |= {f"{metric}_fold{fold}": estimate.per_fold.get(fold) for fold in experiment.folds}
                 comparison = result.comparisons.get(metric)
                 for key in ("difference", "low", "high", "p", "p_holm", "win_share", "detectable"):
                     record[f"{metric}_vs_reference_{key}"] = getattr(comparison, key) if comparison else None
             for name in experiment.classes:
-                record |= _spread(name, result.recall.get(name, Estimate()))
+                record |= spread(name, result.recall.get(name, Estimate()))
             records.append(record | {"note": "; ".join(missing_notes(result))})
     return records
-
-
-def mark(table: Table) -> None:
-    """Best and second of every ranked column, at the precision of print; equals share a mark."""
-    for column in table.columns:
-        if not column.rank:
-            continue
-        cells = [row.cells[column.key] for row in table.rows if row.ranked and column.key in row.cells]
-        cells = [cell for cell in cells if cell.value is not None]
-        levels = sorted({round(cell.value or 0.0, 2) for cell in cells}, reverse=column.rank > 0)
-        if len(levels) < 2:
-            continue
-        for cell in cells:
-            place = levels.index(round(cell.value or 0.0, 2))
-            cell.mark = ("best", "second")[place] if place < 2 else ""

@@ -1,0 +1,68 @@
+"""Relevance against truth: the measures against scikit-learn, and the whole way from run files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_project import Project
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tgdfer.reporting import relevance
+from tgdfer.reporting.collect import collect
+
+
+def test_measures_are_scikit_learns_ties_and_padding_included() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 4, (50, 9)).astype(float)
+    positive = rng.random((50, 9)) < 0.4
+    valid = np.arange(9) < rng.integers(4, 10, 50)[:, None]
+    found = relevance.measures(score, positive, valid)
+    for n in range(50):
+        truth, given = positive[n, valid[n]], score[n, valid[n]]
+        if truth.all() or not truth.any():
+            assert np.isnan(found[n]).all()
+            continue
+        top = given == given.max()
+        expected = [roc_auc_score(truth, given), average_precision_score(truth, given), truth[top].mean()]
+        assert found[n] == pytest.approx(expected)
+
+
+def test_positives_are_relative_to_the_peak_of_the_clip() -> None:
+    assert relevance.positives(np.array([0.1, 0.2, 0.4]), 0.4).tolist() == [False, True, True]
+    assert not relevance.positives(np.zeros(3), 0.0).any()
+
+
+def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = Project(clips=150, seeds=(0, 1))
+    params = project.write()
+    experiment = collect(params, "demo")
+    truth = relevance.read_truth(Path("data/raw/demo/truth.parquet"))
+    found = relevance.evaluate(experiment, list(params.variants), "last", truth, params.report)
+    full, probe, chance, middle = (found[name] for name in ("tgdfer", "linear-probe", "chance", "middle"))
+    assert full is not None
+    assert probe is not None
+    assert chance is not None
+    assert middle is not None
+    # the generator makes relevance follow the intensity, the more so the better the variant
+    assert (full.auroc.mean or 0) > (probe.auroc.mean or 1) > 0.8
+    assert chance.auroc.mean == pytest.approx(0.5)
+    neutral = int((project.label == 2).sum())
+    assert full.left_out >= neutral
+    assert full.clips + full.left_out == 150
+    # by hand, one fold: the mean over clips of scikit-learn's AUROC, the mean over seeds
+    values = []
+    for run in experiment.of("tgdfer"):
+        if run.fold == 1:
+            values.append(
+                np.mean(
+                    [
+                        roc_auc_score(positive, given[1])
+                        for clip, given in run.relevance("last").items()
+                        for known in [truth[clip]]
+                        for positive in [np.array([known[int(i)] for i in given[0]]) >= 0.5 * max(known.values())]
+                        if 0 < positive.sum() < len(positive)
+                    ]
+                )
+            )
+    assert full.auroc.per_fold[1] == pytest.approx(np.mean(values))
