@@ -134,7 +134,8 @@ class LabelText(nn.Module):
         mean = (mean / mean.sum(1, keepdim=True)).to(device)
         with torch.no_grad():
             if count == 0:
-                self.register_buffer("features", F.normalize(mean @ tower(tower.embed(tokens), eot).float(), dim=-1))
+                fixed = F.normalize(mean @ tower(tower.embed(tokens), eot).float(), dim=-1)
+                self.register_buffer("features", fixed, persistent=False)
                 return
             start = _initial_context(tower, words.prefix, count, device)
         self._tower = _Hidden(tower)
