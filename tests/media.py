@@ -19,7 +19,7 @@ STEP = 6
 
 def numbered(count: int, width: int = 48, height: int = 32) -> list[np.ndarray]:
     """Grey frames; frame i has brightness 20 + 6 i (i below 38)."""
-    return [np.full((height, width, 3), 20 + STEP * index, np.uint8) for index in range(count)]
+    return [np.full((height, width, 3), min(20 + STEP * index, 255), np.uint8) for index in range(count)]
 
 
 def number_in(jpeg: bytes) -> int:

@@ -117,12 +117,17 @@ def report(params: ParamsFile = DEFAULT) -> None:
 @app.command("validate")
 def validate(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything differs or is faulty.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Decode every file; slow.")] = False,
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Check the parameters and the data sets on disk without running anything."""
     from tgdfer.datasets.validate import validate as run
 
-    run(load_params(params), dataset)
+    ok = run(load_params(params), dataset, strict=strict, as_json=as_json, deep=deep)
+    if strict and not ok:
+        raise typer.Exit(1)
 
 
 def main() -> None:

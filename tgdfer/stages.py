@@ -53,12 +53,13 @@ STAGES: dict[str, Stage] = {
     ),
     "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
     "tracking": Stage(("tracking", "datasets"), ("tracking",)),
-    "clips": Stage(("datasets.{dataset}",), ("datasets", "ffmpeg.py")),
+    "clips": Stage(("datasets.{dataset}",), ("datasets", "images.py", "sampling.py", "ffmpeg.py")),
     "frames": Stage(
         ("frames", "datasets.{dataset}.root"), ("frames.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py")
     ),
     "features": Stage(
-        ("features", "datasets.{dataset}.encoder"), ("features.py", "feature_cache.py", "precision.py", *ENCODER)
+        ("features", "datasets.{dataset}.encoder"),
+        ("features.py", "feature_cache.py", "frame_batches.py", "forward.py", "precision.py", *ENCODER),
     ),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from tgdfer import paths, stages, storage
 from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
-from tgdfer.datasets.listing import Listing
+from tgdfer.datasets.listing import Clip, Complaints, Listing, Member
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams, Params
 from tgdfer.progress import log
 
-LAYOUTS: dict[str, Callable[[DatasetParams, str], Listing]] = {
+LAYOUTS: dict[str, Callable[[DatasetParams, str, Complaints], Listing]] = {
     "dfew": dfew.read,
     "ferv39k": ferv39k.read,
     "mafw": mafw.read,
@@ -23,8 +23,8 @@ LAYOUTS: dict[str, Callable[[DatasetParams, str], Listing]] = {
 }
 
 
-def read_listing(params: Params, dataset: str) -> Listing:
-    """What stands on disk for ``dataset``, checked.
+def read_listing(params: Params, dataset: str, complaints: Complaints | None = None) -> Listing:
+    """What stands on disk for ``dataset``, checked; ``complaints`` may collect bad rows instead of stopping at one.
 
     Raises:
         UserError: unknown data set or layout, or bad annotations.
@@ -33,8 +33,9 @@ def read_listing(params: Params, dataset: str) -> Listing:
     if section.layout not in LAYOUTS:
         known = ", ".join(sorted(LAYOUTS))
         raise UserError(f"params.yaml: datasets.{dataset}.layout: no layout '{section.layout}'; known: {known}")
-    listing = LAYOUTS[section.layout](section, dataset)
-    _check(listing, section, dataset)
+    complaints = complaints or Complaints()
+    listing = LAYOUTS[section.layout](section, dataset, complaints)
+    _check(listing, section, dataset, complaints)
     return listing
 
 
@@ -59,22 +60,27 @@ def make_tables(params: Params, dataset: str) -> None:
     log.info("%s: %d clips (%s), %d folds", dataset, len(clips), shown, max(member.fold for member in folds))
 
 
-def _check(listing: Listing, section: DatasetParams, dataset: str) -> None:
+def _check(listing: Listing, section: DatasetParams, dataset: str, complaints: Complaints) -> None:
     """What no layout may get wrong: classes of the data set, one row a clip, no clip twice in a fold."""
-    known = set()
+    clips: dict[str, Clip] = {}
     for clip in listing.clips:
-        if clip.clip_id in known:
-            raise UserError(f"{dataset}: clip '{clip.clip_id}' is listed twice")
-        known.add(clip.clip_id)
-        if clip.label not in section.classes:
-            raise UserError(
-                f"params.yaml: datasets.{dataset}.classes: clip '{clip.clip_id}' is '{clip.label}', "
-                f"which is none of {', '.join(section.classes)}"
-            )
-    seen: dict[tuple[str, int], str] = {}
+        with complaints.row():
+            if clip.clip_id in clips:
+                raise UserError(f"{dataset}: clip '{clip.clip_id}' is listed twice")
+            clips[clip.clip_id] = clip
+            if clip.label not in section.classes:
+                raise UserError(
+                    f"params.yaml: datasets.{dataset}.classes: clip '{clip.clip_id}' is '{clip.label}', "
+                    f"which is none of {', '.join(section.classes)}"
+                )
+    members: dict[tuple[str, int], Member] = {}
     for member in listing.folds:
         key = member.clip_id, member.fold
-        if key in seen:
-            where = "both train and test" if seen[key] != member.split else f"listed twice in {member.split}"
-            raise UserError(f"{dataset}: clip '{member.clip_id}' is {where} of fold {member.fold}")
-        seen[key] = member.split
+        with complaints.row():
+            if key in members:
+                where = f"listed twice in {member.split}"
+                if members[key].split != member.split:
+                    where = "both train and test"
+                raise UserError(f"{dataset}: clip '{member.clip_id}' is {where} of fold {member.fold}")
+            members[key] = member
+    listing.clips, listing.folds = list(clips.values()), list(members.values())

@@ -5,14 +5,24 @@
 
 from __future__ import annotations
 
-from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, Listing, Member, class_of, first_folder, options_of, root_of
+from tgdfer.datasets.listing import (
+    VIDEO_SUFFIXES,
+    Clip,
+    Complaints,
+    Listing,
+    Member,
+    class_of,
+    first_folder,
+    options_of,
+    root_of,
+)
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
 PARTS = {"train": ("train", "Train"), "test": ("validation", "Validation", "val", "Val")}
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """List the clips of both parts; labels are the names of the folders.
 
     Raises:
@@ -29,7 +39,11 @@ def read(dataset: DatasetParams, name: str) -> Listing:
             raise UserError(f"{base}: no folder {names[0]}; expected AFEW_Face/{{train,validation}}/<Emotion>/<clip>")
         found = len(clips)
         for emotion in sorted(path for path in part.iterdir() if path.is_dir() and path.name[0] != "."):
-            label = class_of(emotion.name, dataset.classes, str(emotion))
+            label = ""
+            with complaints.row():
+                label = class_of(emotion.name, dataset.classes, str(emotion))
+            if not label:
+                continue
             for path in sorted(emotion.iterdir()):
                 is_video = path.suffix.lower() in VIDEO_SUFFIXES
                 if path.name[0] == "." or not (is_video or path.is_dir()):

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import re
 
-from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, Listing, class_of, first_folder, options_of, root_of
+from tgdfer.datasets.listing import (
+    VIDEO_SUFFIXES,
+    Clip,
+    Complaints,
+    Listing,
+    class_of,
+    first_folder,
+    options_of,
+    root_of,
+)
 from tgdfer.datasets.subjects import subject_folds
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
@@ -20,7 +29,7 @@ FOLDS = 5
 _NAME = re.compile(r"(\d{4})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})")
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """List the videos.
 
     Raises:
@@ -36,7 +45,9 @@ def read(dataset: DatasetParams, name: str) -> Listing:
             continue
         source = path.relative_to(root).as_posix()
         if match[3] not in EMOTIONS:
-            raise UserError(f"{root}: {source}: emotion {match[3]}, expected {', '.join(EMOTIONS)}")
+            with complaints.row():
+                raise UserError(f"{root}: {source}: emotion {match[3]}, expected {', '.join(EMOTIONS)}")
+            continue
         clips.append(
             Clip(path.stem, source, "video", class_of(EMOTIONS[match[3]], dataset.classes, source), subject=match[1])
         )

@@ -12,7 +12,7 @@ import csv
 import re
 from pathlib import Path
 
-from tgdfer.datasets.listing import Clip, Listing, Member, annotations_of, first_folder, options_of, root_of
+from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, first_folder, options_of, root_of
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
@@ -26,7 +26,7 @@ FOLDERS = {
 FOLDS = 5
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """Read the five folds.
 
     Raises:
@@ -47,12 +47,16 @@ def read(dataset: DatasetParams, name: str) -> Listing:
         for split in ("train", "test"):
             path = _list_of(annotations, split, fold)
             files.append(path)
-            for line, number, label in _rows(path):
+            for line, number, label in _rows(path, complaints):
                 clip_id = f"{number:05d}"
-                if labels.setdefault(clip_id, label) != label:
-                    known = CLASSES[labels[clip_id]]
-                    raise UserError(f"{path}, line {line}: clip {number} is {CLASSES[label]} here, {known} elsewhere")
                 folds.append(Member(clip_id, fold, split))
+                with complaints.row():
+                    _check_label(label, f"{path}, line {line}")
+                    if labels.setdefault(clip_id, label) != label:
+                        known = CLASSES[labels[clip_id]]
+                        raise UserError(
+                            f"{path}, line {line}: clip {number} is {CLASSES[label]} here, {known} elsewhere"
+                        )
     clips = []
     for clip_id, label in sorted(labels.items()):
         suffix = ".mp4" if option == "original" else ""
@@ -76,8 +80,18 @@ def _list_of(annotations: Path, split: str, fold: int) -> Path:
     )
 
 
-def _rows(path: Path) -> list[tuple[int, int, int]]:
-    """(line, clip number, label 1..7) of every row."""
+def _check_label(label: int, where: str) -> None:
+    if label == 0:
+        raise UserError(
+            f"{where}: label 0: this list counts the classes from 0, DFEW's own lists from 1 (1 happy, "
+            "2 sad, 3 neutral, 4 angry, 5 surprise, 6 disgust, 7 fear); use the official lists"
+        )
+    if label not in CLASSES:
+        raise UserError(f"{where}: label {label} is no class; DFEW's labels are 1..7")
+
+
+def _rows(path: Path, complaints: Complaints) -> list[tuple[int, int, int]]:
+    """(line, clip number, label) of every row; a list that counts its classes from 0 is refused as a whole."""
     rows: list[tuple[int, int, int]] = []
     with path.open(encoding="utf-8-sig", newline="") as stream:
         for line, row in enumerate(csv.reader(stream), start=1):
@@ -87,18 +101,14 @@ def _rows(path: Path) -> list[tuple[int, int, int]]:
                 if [field.strip() for field in row] != ["video_name", "label"]:
                     raise UserError(f"{path}, line 1: header '{','.join(row)}', expected 'video_name,label'")
                 continue
-            fields = [field.strip().removesuffix(".mp4") for field in row]
-            if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
-                raise UserError(f"{path}, line {line}: '{','.join(row)}', expected a clip number and a label 1..7")
-            rows.append((line, int(fields[0]), int(fields[1])))
-    for line, _, label in rows:
-        if label == 0:
-            raise UserError(
-                f"{path}, line {line}: label 0: this list counts the classes from 0, DFEW's own lists from 1 (1 happy, "
-                "2 sad, 3 neutral, 4 angry, 5 surprise, 6 disgust, 7 fear); use the official lists"
-            )
-        if label not in CLASSES:
-            raise UserError(f"{path}, line {line}: label {label} is no class; DFEW's labels are 1..7")
+            with complaints.row():
+                fields = [field.strip().removesuffix(".mp4") for field in row]
+                if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
+                    raise UserError(f"{path}, line {line}: '{','.join(row)}', expected a clip number and a label 1..7")
+                rows.append((line, int(fields[0]), int(fields[1])))
     if not rows:
         raise UserError(f"{path}: lists no clips")
+    for line, _, label in rows:
+        if label == 0:
+            _check_label(label, f"{path}, line {line}")
     return rows

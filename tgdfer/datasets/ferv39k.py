@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tgdfer.datasets.listing import (
     Clip,
+    Complaints,
     Listing,
     Member,
     annotations_of,
@@ -27,7 +28,7 @@ LISTS = ("", "All_scenes", "4_setups/All_scenes")
 FOLDERS = ("2_ClipsforFaceCrop/2_ClipsforFaceCrop", "2_ClipsforFaceCrop", "2_ClipsForFaceCrop")
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """Read both lists; the scene stands in the column ``subject``.
 
     Raises:
@@ -46,13 +47,14 @@ def read(dataset: DatasetParams, name: str) -> Listing:
         if path is None:
             raise UserError(f"{annotations}: no {split}_All.csv; expected FERV39k's 4_setups/All_scenes folder")
         files.append(path)
-        for line, clip_id, spelling in _rows(path):
+        for line, clip_id, spelling in _rows(path, complaints):
             where = f"{path}, line {line}"
-            label = class_of(spelling, dataset.classes, where)
-            below_root(clip_id, where)
-            source = (folder / clip_id).relative_to(root).as_posix()
-            clips.append(Clip(clip_id, source, "frames", label, subject=clip_id.split("/")[0]))
-            folds.append(Member(clip_id, 1, split))
+            with complaints.row():
+                below_root(clip_id, where)
+                folds.append(Member(clip_id, 1, split))
+                label = class_of(spelling, dataset.classes, where)
+                source = (folder / clip_id).relative_to(root).as_posix()
+                clips.append(Clip(clip_id, source, "frames", label, subject=clip_id.split("/")[0]))
     return Listing(clips, folds, files)
 
 
@@ -60,21 +62,22 @@ def _is_list(folder: Path, split: str) -> bool:
     return (folder / f"{split}_All.csv").is_file()
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
+def _rows(path: Path, complaints: Complaints) -> list[tuple[int, str, str]]:
     """(line, clip, label) of every row; blank, tab and comma separate."""
     rows = []
     for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if not text.strip():
             continue
-        fields = text.replace(",", " ").split()
-        if len(fields) != 2 or fields[0].count("/") != 2:
-            raise UserError(f"{path}, line {line}: '{text}', expected 'Scene/Emotion/0000 Emotion'")
-        if fields[1].isdigit():
-            raise UserError(
-                f"{path}, line {line}: label {fields[1]} is a number, whose meaning differs between lists in "
-                "circulation; use the official lists, which name the class"
-            )
-        rows.append((line, fields[0].strip("/"), fields[1]))
+        with complaints.row():
+            fields = text.replace(",", " ").split()
+            if len(fields) != 2 or fields[0].count("/") != 2:
+                raise UserError(f"{path}, line {line}: '{text}', expected 'Scene/Emotion/0000 Emotion'")
+            if fields[1].isdigit():
+                raise UserError(
+                    f"{path}, line {line}: label {fields[1]} is a number, whose meaning differs between lists in "
+                    "circulation; use the official lists, which name the class"
+                )
+            rows.append((line, fields[0].strip("/"), fields[1]))
     if not rows:
         raise UserError(f"{path}: lists no clips")
     return rows

@@ -10,14 +10,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tgdfer.datasets.listing import Clip, Listing, Member, annotations_of, below_root, options_of, root_of
+from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, below_root, options_of, root_of
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
 COLUMNS = "clip_id", "path", "label"
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """Read the CSV.
 
     Raises:
@@ -28,30 +28,39 @@ def read(dataset: DatasetParams, name: str) -> Listing:
     clips: list[Clip] = []
     places: list[tuple[str, str]] = []
     lines: dict[str, int] = {}
-    for line, row in _rows(table):
-        where = f"{table}, line {line}"
-        clip_id = row["clip_id"].strip()
-        if not clip_id or not clip_id.isprintable():
-            raise UserError(f"{where}: clip_id is empty or not printable")
-        if clip_id in lines:
-            raise UserError(f"{where}: clip_id '{clip_id}' stands on line {lines[clip_id]} already")
-        lines[clip_id] = line
-        label = row["label"].strip()
-        if label not in dataset.classes:
-            raise UserError(f"{where}: label '{label}' is no class; the classes are {', '.join(dataset.classes)}")
-        source = below_root(row["path"].strip(), where)
-        path = root / source
-        if not path.exists():
-            raise UserError(f"{where}: path '{source}': no such file below {root}")
-        kind = "frames" if path.is_dir() else "video"
-        clips.append(Clip(clip_id, source, kind, label, subject=(row.get("subject") or "").strip() or None))
-        places.append((clip_id, _place(row, where)))
+    for line, row in _rows(table, complaints):
+        with complaints.row():
+            clip, place = _clip(row, f"{table}, line {line}", dataset.classes, root)
+            if clip.clip_id in lines:
+                raise UserError(
+                    f"{table}, line {line}: clip_id '{clip.clip_id}' stands on line {lines[clip.clip_id]} already"
+                )
+            lines[clip.clip_id] = line
+            clips.append(clip)
+            places.append((clip.clip_id, place))
     if not clips:
         raise UserError(f"{table}: lists no clips")
     return Listing(clips, _folds(table, places), [table])
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
+def _clip(row: dict[str, str], where: str, classes: list[str], root: Path) -> tuple[Clip, str]:
+    """The clip of a row and its place: a fold's number, or train or test."""
+    clip_id = row["clip_id"].strip()
+    if not clip_id or not clip_id.isprintable():
+        raise UserError(f"{where}: clip_id is empty or not printable")
+    label = row["label"].strip()
+    if label not in classes:
+        raise UserError(f"{where}: label '{label}' is no class; the classes are {', '.join(classes)}")
+    source = below_root(row["path"].strip(), where)
+    path = root / source
+    if not path.exists():
+        raise UserError(f"{where}: path '{source}': no such file below {root}")
+    kind = "frames" if path.is_dir() else "video"
+    subject = (row.get("subject") or "").strip() or None
+    return Clip(clip_id, source, kind, label, subject=subject), _place(row, where)
+
+
+def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -63,9 +72,12 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
                 raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
             rows = []
             for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header")
-                rows.append((reader.line_num, row))
+                with complaints.row():
+                    if None in row or None in row.values():
+                        raise UserError(
+                            f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header"
+                        )
+                    rows.append((reader.line_num, row))
             return rows
     except IsADirectoryError:
         raise UserError(f"{table}: is a folder, expected a CSV file") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -56,6 +57,24 @@ class Listing:
     clips: list[Clip]
     folds: list[Member]
     read: list[Path] = field(default_factory=list)
+
+
+class Complaints:
+    """What happens to a bad row: the stage stops at the first, a check of the data notes all of them and goes on."""
+
+    def __init__(self, keep: bool = False) -> None:
+        self.keep = keep
+        self.found: list[str] = []
+
+    @contextmanager
+    def row(self) -> Iterator[None]:
+        """Work on a row; where it raises a UserError, raise that or note it and leave out the rest of the block."""
+        try:
+            yield
+        except UserError as error:
+            if not self.keep:
+                raise
+            self.found.append(" ".join(str(error).split()))
 
 
 def class_of(spelling: str, classes: Sequence[str], where: str) -> str:

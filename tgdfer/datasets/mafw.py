@@ -15,6 +15,7 @@ from pathlib import Path
 from tgdfer.classes import ELEVEN
 from tgdfer.datasets.listing import (
     Clip,
+    Complaints,
     Listing,
     Member,
     annotations_of,
@@ -35,7 +36,7 @@ FOLDERS = {
 FOLDS = 5
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """Read the five folds.
 
     Raises:
@@ -61,11 +62,13 @@ def read(dataset: DatasetParams, name: str) -> Listing:
         for split in ("train", "test"):
             path = _list_of(base / options["labels"], fold, split)
             files.append(path)
-            for line, clip_id, spelling in _rows(path):
-                label = _label(spelling, dataset.classes, f"{path}, line {line}")
-                if labels.setdefault(clip_id, label) != label:
-                    raise UserError(f"{path}, line {line}: clip {clip_id} is {label} here, {labels[clip_id]} elsewhere")
+            for line, clip_id, spelling in _rows(path, complaints):
                 folds.append(Member(clip_id, fold, split))
+                where = f"{path}, line {line}"
+                with complaints.row():
+                    label = _label(spelling, dataset.classes, where)
+                    if labels.setdefault(clip_id, label) != label:
+                        raise UserError(f"{where}: clip {clip_id} is {label} here, {labels[clip_id]} elsewhere")
     suffix, form = (".mp4", "video") if kind == "videos" else ("", "frames")
     clips = [
         Clip(clip_id, (folder / (clip_id + suffix)).relative_to(root).as_posix(), form, label)
@@ -94,17 +97,18 @@ def _label(spelling: str, classes: list[str], where: str) -> str:
     return label
 
 
-def _rows(path: Path) -> list[tuple[int, str, str]]:
+def _rows(path: Path, complaints: Complaints) -> list[tuple[int, str, str]]:
     """(line, clip, label) of every row."""
     rows = []
     # the Chinese captions are cut in the middle of characters here and there
     for line, text in enumerate(path.read_bytes().decode("utf-8-sig", "replace").split("\n"), start=1):
         if not text.strip():
             continue
-        match = re.match(r"\s*(\d+)\.mp4\s+([A-Za-z_]+)(\s|$)", text)
-        if not match:
-            raise UserError(f"{path}, line {line}: '{text.strip()[:60]}', expected '00025.mp4 anger'")
-        rows.append((line, match[1].zfill(5), match[2]))
+        with complaints.row():
+            match = re.match(r"\s*(\d+)\.mp4\s+([A-Za-z_]+)(\s|$)", text)
+            if not match:
+                raise UserError(f"{path}, line {line}: '{text.strip()[:60]}', expected '00025.mp4 anger'")
+            rows.append((line, match[1].zfill(5), match[2]))
     if not rows:
         raise UserError(f"{path}: lists no clips")
     return rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from tgdfer.datasets.listing import Clip, Listing, class_of, options_of, root_of
+from tgdfer.datasets.listing import Clip, Complaints, Listing, class_of, options_of, root_of
 from tgdfer.datasets.subjects import subject_folds
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
@@ -32,7 +32,7 @@ FOLDS = 6
 _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 
 
-def read(dataset: DatasetParams, name: str) -> Listing:
+def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """List the videos of the chosen modality and channel.
 
     Raises:
@@ -51,7 +51,9 @@ def read(dataset: DatasetParams, name: str) -> Listing:
             continue
         source = path.relative_to(root).as_posix()
         if match[3] not in EMOTIONS:
-            raise UserError(f"{root}: {source}: emotion {match[3]}, expected 01 to 08")
+            with complaints.row():
+                raise UserError(f"{root}: {source}: emotion {match[3]}, expected 01 to 08")
+            continue
         label = EMOTIONS[match[3]]
         if label == "calm" and options["calm"] != "class":
             if options["calm"] == "drop":
