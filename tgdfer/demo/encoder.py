@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -247,7 +246,6 @@ def train(params: Params) -> None:
     """Train the demo encoder and write models/demo-clip/, metrics.json first and encoder.json last."""
     demo = params.demo
     folder = paths.encoder(DEMO_ENCODER).parent
-    random.seed(demo.seed)
     workers = len(os.sched_getaffinity(0))
     started = time.monotonic()
     faces = render_faces(demo.seed, demo.encoder_faces, False, workers)

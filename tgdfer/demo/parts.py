@@ -99,8 +99,8 @@ def behind(sheet: Sheet, person: Identity) -> None:
         )
     if person.haircut == "long":
         sheet.fill(
-            w * np.array([-1.12, -1.22, -1.28, -1.2, 1.2, 1.28, 1.22, 1.12], np.float32),
-            np.array([-0.6, 0.0, 0.7, 1.35, 1.35, 0.7, 0.0, -0.6], np.float32),
+            w * np.array([-0.9, -1.14, -1.2, -1.22, -1.1, 1.1, 1.22, 1.2, 1.14, 0.9], np.float32),
+            np.array([-0.8, -0.4, 0.1, 0.8, 1.4, 1.4, 0.8, 0.1, -0.4, -0.8], np.float32),
             person.hair * 0.75,
         )
     elif person.haircut == "bun":

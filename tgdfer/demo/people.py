@@ -71,7 +71,8 @@ def sample_identity(rng: np.random.Generator) -> Identity:
     dark = tone > 2.5
     hair = HAIR[rng.choice(3) if dark and rng.random() < 0.85 else rng.choice(len(HAIR))] * rng.uniform(0.8, 1.15)
     lips = skin * np.array([0.86, 0.62, 0.62]) * rng.uniform(0.85, 1.0) + np.array([rng.uniform(0, 34), 0, 8])
-    bearded = rng.random()
+    haircut = str(rng.choice(HAIRCUTS, p=[0.07, 0.22, 0.16, 0.15, 0.17, 0.1, 0.07, 0.06]))
+    bearded = rng.random() + 0.9 * (haircut in ("long", "bun", "scarf"))
     rest = np.zeros(len(UNITS), np.float32)
     for name, spread in (
         ("inner_brow_raise", 0.16),
@@ -93,10 +94,10 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         iris=(IRIS[rng.choice(2) if dark else rng.choice(len(IRIS))] * rng.uniform(0.8, 1.2)).astype(np.float32),
         lips=np.clip(lips, 0, 255).astype(np.float32),
         cloth=rng.uniform(20, 235, 3).astype(np.float32),
-        haircut=str(rng.choice(HAIRCUTS, p=[0.07, 0.22, 0.16, 0.15, 0.17, 0.1, 0.07, 0.06])),
+        haircut=haircut,
         glasses=str(rng.choice(["none", "round", "square"], p=[0.74, 0.13, 0.13])),
-        beard=float(rng.uniform(0.35, 1)) if bearded < 0.16 else 0.0,
-        moustache=float(rng.uniform(0.4, 1)) if bearded < 0.2 and rng.random() < 0.8 else 0.0,
+        beard=float(rng.uniform(0.35, 1)) if bearded < 0.22 else 0.0,
+        moustache=float(rng.uniform(0.4, 1)) if bearded < 0.28 and rng.random() < 0.8 else 0.0,
         age=float(np.clip(rng.beta(1.3, 2.2), 0, 1)),
         width=near(0.76, 0.045),
         height=near(1.0, 0.04),
