@@ -36,6 +36,7 @@ from sklearn.datasets import load_sample_image
 
 from tgdfer import feature_cache, features, storage
 from tgdfer.encoders import choose_device, load_encoder, quiet_open_clip, write_encoder
+from tgdfer.frame_batches import Batch, Shard, decode
 from tgdfer.params import FeaturesParams
 from tgdfer.precision import choose_dtype
 
@@ -64,7 +65,7 @@ def jpegs(number: int, sizes: tuple[tuple[int, int], ...]) -> list[bytes]:
     return out
 
 
-def write_frames(images: list[bytes]) -> list[features.Shard]:
+def write_frames(images: list[bytes]) -> list[Shard]:
     shards = []
     for number in range(2):
         mine = images[number::2]
@@ -79,7 +80,7 @@ def write_frames(images: list[bytes]) -> list[features.Shard]:
         }
         storage.write_table(path, "frames", columns, {})
         target = Path("features") / path.name
-        shards.append(features.Shard(path, storage.file_fingerprint(path), len(mine), target))
+        shards.append(Shard(path, storage.file_fingerprint(path), len(mine), target))
     return shards
 
 
@@ -170,24 +171,22 @@ def run(name: str, args: argparse.Namespace) -> None:
 
     images = jpegs(args.compare, SIZES)
     expected = plain_open_clip(plain, transform, images)
-    batch = features.Batch(features.Shard(Path(), "", 0, Path()), ["c"] * len(images), [0] * len(images), images, True)
-    pixels = features._images(batch, encoder.preprocess, FeaturesParams())
+    batch = Batch(Shard(Path(), "", 0, Path()), ["c"] * len(images), [0] * len(images), images, True)
+    pixels = decode(batch, encoder.preprocess, FeaturesParams())
     for dtype in dict.fromkeys((torch.float32, auto)):
         with torch.inference_mode():
             found = encoder.vision_tower(dtype, device)(pixels.to(device)).cpu()
-        print(
-            f"agreement with open_clip, {len(images)} images of {len(SIZES)} sizes, {dtype}: {agreement(found, expected)}"
-        )
+        print(f"{dtype} against open_clip, {len(images)} images of {len(SIZES)} sizes: {agreement(found, expected)}")
 
     tower = encoder.vision_tower(auto, device)
     shards = write_frames(jpegs(args.frames, SIZES[:1]))
     settings = FeaturesParams(batch_size=args.batch)
-    work = features._Work(encoder, settings, auto, {"cache": "benchmark"})
+    work = features.Work(encoder, settings, auto, {"cache": "benchmark"})
     ready = pixels.repeat(-(-args.batch // len(pixels)), 1, 1, 1)[: args.batch].to(device)
     batches = -(-args.frames // args.batch)
 
     def stage() -> int:
-        for _ in features._run(work, shards, [device]):
+        for _ in features.run(work, shards, [device]):
             pass
         assert all(feature_cache.is_whole(shard.target, "benchmark", shard.sha256) for shard in shards)
         return args.frames

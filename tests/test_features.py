@@ -12,9 +12,11 @@ from features_project import jpeg, make_encoder, make_frames, params
 from PIL import Image
 
 from tgdfer import features, paths, storage
-from tgdfer.encoders import load_encoder
+from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.errors import UserError
 from tgdfer.features import encode, load_features
+from tgdfer.frame_batches import Batch, Shard, decode
+from tgdfer.preprocess import Preprocess
 
 MANIFEST = paths.features("tiny", "demo-clip")
 
@@ -101,7 +103,7 @@ def test_error_on_one_of_several_devices_is_raised(frames, monkeypatch):
 def test_whole_shards_are_kept(frames, monkeypatch):
     encode(params(), "tiny")
     before = {path: path.stat().st_mtime_ns for path in folder().iterdir()}
-    monkeypatch.setattr(features, "_stream", None)  # would fail if anything were encoded
+    monkeypatch.setattr(features, "stream", None)  # would fail if anything were encoded
     encode(params(), "tiny")
     assert {path: path.stat().st_mtime_ns for path in folder().iterdir()} == before
 
@@ -155,14 +157,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(frames, monkeypatch, most):
     expected = load_features(MANIFEST).features.float()
     for path in folder().iterdir():
         path.unlink()
-    plain = features.VisionTower.forward
+    plain = VisionTower.forward
 
     def forward(self, images):
         if len(images) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return plain(self, images)
 
-    monkeypatch.setattr(features.VisionTower, "forward", forward)
+    monkeypatch.setattr(VisionTower, "forward", forward)
     encode(params(), "tiny")
     torch.testing.assert_close(load_features(MANIFEST).features.float(), expected, atol=1e-3, rtol=0)
 
@@ -171,10 +173,10 @@ def test_other_errors_and_a_single_image_that_does_not_fit_are_not_swallowed(fra
     def forward(self, images):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(features.VisionTower, "forward", forward)
+    monkeypatch.setattr(VisionTower, "forward", forward)
     with pytest.raises(torch.OutOfMemoryError):
         encode(params(), "tiny")
-    monkeypatch.setattr(features.VisionTower, "forward", lambda self, images: images @ images)
+    monkeypatch.setattr(VisionTower, "forward", lambda self, images: images @ images)
     with pytest.raises(RuntimeError):
         encode(params(), "tiny")
 
@@ -250,10 +252,10 @@ def test_missing_frames_and_encoder_are_named(tmp_path, monkeypatch):
 def test_grey_jpeg_is_read_as_rgb():
     stream = io.BytesIO()
     Image.open(io.BytesIO(jpeg(np.random.default_rng(0), 40, 50))).convert("L").save(stream, "JPEG")
-    shard = features.Shard(Path("s"), "", 1, Path("t"))
-    batch = features.Batch(shard, ["a"], [0], [stream.getvalue()], True)
-    preprocess = features.Preprocess((40, 50), (0, 0, 0), (1, 1, 1), resize_mode="squash")
-    image = features._images(batch, preprocess, params().features)[0]
+    shard = Shard(Path("s"), "", 1, Path("t"))
+    batch = Batch(shard, ["a"], [0], [stream.getvalue()], True)
+    preprocess = Preprocess((40, 50), (0, 0, 0), (1, 1, 1), resize_mode="squash")
+    image = decode(batch, preprocess, params().features)[0]
     assert torch.equal(image[0], image[1])
     np.testing.assert_array_equal(image[0].numpy(), np.asarray(Image.open(stream)))
 

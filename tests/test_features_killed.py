@@ -10,6 +10,7 @@ from pathlib import Path
 from features_project import make_encoder, make_frames, params
 
 from tgdfer import features, paths
+from tgdfer.forward import Forward
 
 KILLS = 5
 
@@ -17,13 +18,13 @@ KILLS = 5
 def work(folder: str) -> None:
     """Run the stage with a pause after each batch, as a large model has one, so that kills fall anywhere in it."""
     os.chdir(folder)
-    plain = features._Forward.__call__
+    plain = Forward.__call__
 
     def slow(self, images):
         time.sleep(0.01)
         return plain(self, images)
 
-    features._Forward.__call__ = slow  # type: ignore[method-assign]
+    Forward.__call__ = slow  # type: ignore[method-assign]
     features.encode(params(views=1), "tiny")
 
 

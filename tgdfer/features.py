@@ -13,45 +13,22 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from tgdfer import feature_cache, paths, stages, storage
-from tgdfer.encoders import Encoder, VisionTower, choose_device, load_encoder
+from tgdfer.encoders import Encoder, choose_device, load_encoder
 from tgdfer.errors import UserError
 from tgdfer.feature_cache import FeatureCache, load_features
+from tgdfer.forward import Forward, repeatable
+from tgdfer.frame_batches import Batch, Shard, decode, read_batches
 from tgdfer.params import FeaturesParams, Params
 from tgdfer.precision import choose_dtype
-from tgdfer.preprocess import Preprocess, draw_view
 from tgdfer.progress import log, track
 
 __all__ = ["FeatureCache", "encode", "load_features"]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A frame shard and the feature shard to be made of it."""
-
-    source: Path
-    sha256: str
-    rows: int
-    target: Path
-
-
-@dataclass
-class Batch:
-    """Frames of one shard, in order."""
-
-    shard: Shard
-    clip_ids: list[str]
-    frame_index: list[int]
-    jpegs: list[bytes]
-    last: bool
 
 
 def encode(params: Params, dataset: str) -> None:
@@ -95,8 +72,8 @@ def encode(params: Params, dataset: str) -> None:
     views = 1 + settings.views
     total = sum(-(-shard.rows // _frames_per_batch(settings)) for shard in todo)
     header = {"cache": cache, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint}
-    work = _Work(encoder, settings, dtype, header)
-    for _ in track(_run(work, todo, devices), f"features {dataset}", total, "batches"):
+    work = Work(encoder, settings, dtype, header)
+    for _ in track(run(work, todo, devices), f"features {dataset}", total, "batches"):
         pass
 
     listed = [
@@ -139,14 +116,16 @@ def _frames_per_batch(settings: FeaturesParams) -> int:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
+    """What is to be done to every frame; ``header`` goes into every shard."""
+
     encoder: Encoder
     settings: FeaturesParams
     dtype: torch.dtype
     header: dict[str, Any]
 
 
-def _run(work: _Work, shards: list[Shard], devices: list[torch.device]) -> Iterator[None]:
+def run(work: Work, shards: list[Shard], devices: list[torch.device]) -> Iterator[None]:
     """Encode ``shards``, one stream of batches per device; yields once per batch."""
     if not shards:
         return
@@ -161,49 +140,52 @@ def _run(work: _Work, shards: list[Shard], devices: list[torch.device]) -> Itera
             yield shard
 
     threads = max(1, torch.get_num_threads())
-    try:
+    with repeatable():
         if len(devices) == 1:
-            yield from _stream(work, take(), devices[0], threads)
-            return
-        done: queue.SimpleQueue[BaseException | bool] = queue.SimpleQueue()
-        stop = threading.Event()
+            yield from stream(work, take(), devices[0], threads)
+        else:
+            yield from _beside([stream(work, take(), device, max(1, threads // len(devices))) for device in devices])
 
-        def lane(device: torch.device) -> None:
-            try:
-                for _ in _stream(work, take(), device, max(1, threads // len(devices))):
-                    done.put(True)
-                    if stop.is_set():
-                        return
-                done.put(False)
-            except BaseException as error:
-                done.put(error)
 
-        for device in devices:
-            threading.Thread(target=lane, args=(device,), daemon=True).start()
-        running = len(devices)
+def _beside(streams: list[Iterator[None]]) -> Iterator[None]:
+    """Run ``streams`` in a thread each; yields whenever one of them does, and raises what one of them raises."""
+    done: queue.SimpleQueue[BaseException | bool] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def drain(batches: Iterator[None]) -> None:
         try:
-            while running:
-                item = done.get()
-                if isinstance(item, BaseException):
-                    raise item
-                running -= not item
-                if item:
-                    yield
-        finally:
-            stop.set()
+            for _ in batches:
+                done.put(True)
+                if stop.is_set():
+                    return
+            done.put(False)
+        except BaseException as error:
+            done.put(error)
+
+    for batches in streams:
+        threading.Thread(target=drain, args=(batches,), daemon=True).start()
+    running = len(streams)
+    try:
+        while running:
+            item = done.get()
+            if isinstance(item, BaseException):
+                raise item
+            running -= not item
+            if item:
+                yield
     finally:
-        torch.set_num_threads(threads)
+        stop.set()
 
 
-def _stream(work: _Work, shards: Iterable[Shard], device: torch.device, threads: int) -> Iterator[None]:
+def stream(work: Work, shards: Iterable[Shard], device: torch.device, threads: int) -> Iterator[None]:
     """Encode ``shards`` on one device, ``threads`` threads decoding ahead; writes each shard when it is complete."""
     tower = work.encoder.vision_tower(work.dtype, device)
-    forward = _Forward(tower, device)
+    forward = Forward(tower, device)
     on_cpu = device.type == "cpu"
 
     def prepare(batch: Batch) -> torch.Tensor:
         torch.set_num_threads(1)  # holds for the calling thread: batches run beside each other, each on one core
-        images = _images(batch, work.encoder.preprocess, work.settings)
+        images = decode(batch, work.encoder.preprocess, work.settings)
         if on_cpu:
             return forward(images)
         return images.pin_memory() if device.type == "cuda" else images
@@ -214,7 +196,7 @@ def _stream(work: _Work, shards: Iterable[Shard], device: torch.device, threads:
     clip_ids: list[str] = []
     frame_index: list[int] = []
     try:
-        source = _batches(shards, _frames_per_batch(work.settings))
+        source = read_batches(shards, _frames_per_batch(work.settings))
         exhausted = False
         while waiting or not exhausted:
             while not exhausted and len(waiting) < 2 * threads:
@@ -240,85 +222,7 @@ def _stream(work: _Work, shards: Iterable[Shard], device: torch.device, threads:
         pool.shutdown(cancel_futures=True)
 
 
-def _batches(shards: Iterable[Shard], size: int) -> Iterator[Batch]:
-    """The frames of each shard in batches of ``size``; the last one of a shard, perhaps shorter or empty, says so."""
-    for shard in shards:
-        if storage.file_fingerprint(shard.source) != shard.sha256:
-            raise UserError(
-                f"{shard.source}: truncated or not the shard that manifest.json beside it describes; "
-                "run the frames stage again"
-            )
-        file = pq.ParquetFile(shard.source)
-        storage.check_schema(shard.source, "frames", file.schema_arrow)
-        ids: list[str] = []
-        index: list[int] = []
-        jpegs: list[bytes] = []
-        for record in file.iter_batches(batch_size=size, columns=["clip_id", "frame_index", "jpeg"]):
-            ids += record["clip_id"].to_pylist()
-            index += record["frame_index"].to_pylist()
-            jpegs += record["jpeg"].to_pylist()
-            while len(ids) > size:  # what is left is never empty: it may be the last
-                yield Batch(shard, ids[:size], index[:size], jpegs[:size], last=False)
-                del ids[:size], index[:size], jpegs[:size]
-        yield Batch(shard, ids, index, jpegs, last=True)
-
-
-def _images(batch: Batch, preprocess: Preprocess, settings: FeaturesParams) -> torch.Tensor:
-    """Decode and preprocess a batch: uint8 [n * V, 3, H, W], the views of a frame side by side."""
-    images = []
-    for clip_id, index, jpeg in zip(batch.clip_ids, batch.frame_index, batch.jpegs, strict=True):
-        try:
-            image = decode_jpeg(torch.frombuffer(bytearray(jpeg), dtype=torch.uint8), ImageReadMode.RGB)
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{batch.shard.source}: clip '{clip_id}', frame {index}: not a readable JPEG ({reason})"
-            ) from None
-        images.append(preprocess(image))
-        for number in range(1, 1 + settings.views):
-            view = draw_view(settings.seed, clip_id, number, settings.view_scale, settings.view_jitter)
-            images.append(preprocess.view(image, view))
-    return torch.stack(images)
-
-
-class _Forward:
-    """The image tower, which halves its batches when memory runs out. Returns float16 [n, D] on its device."""
-
-    def __init__(self, tower: VisionTower, device: torch.device) -> None:
-        self.tower = tower
-        self.device = device
-        self.limit: int | None = None
-
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        if self.limit is not None and len(images) > self.limit:
-            return torch.cat([self(part) for part in images.split(self.limit)])
-        try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(deterministic=True, allow_tf32=False):
-                return self.tower(images.to(self.device, non_blocking=True)).half()
-        except RuntimeError as error:
-            if not out_of_memory(error) or len(images) == 1:
-                raise
-        # the exception is gone by now, and with it the tensors that its traceback held
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.limit = (len(images) + 1) // 2
-        log.warning(
-            "%s: out of memory with %d images, going on with %d, which may change the last bits of features; "
-            "set features.batch_size lower to have it from the start",
-            *(self.device, len(images), self.limit),
-        )
-        return self(images)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` is a device's or the CPU allocator's way of saying that there is no memory."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
-    )
-
-
-def _write(work: _Work, shard: Shard, clip_ids: list[str], frame_index: list[int], parts: list[torch.Tensor]) -> None:
+def _write(work: Work, shard: Shard, clip_ids: list[str], frame_index: list[int], parts: list[torch.Tensor]) -> None:
     views, dim = 1 + work.settings.views, work.encoder.dim
     flat = torch.cat(parts).cpu() if parts else torch.zeros(0, dim, dtype=torch.float16)
     if not bool(torch.isfinite(flat).all()):
