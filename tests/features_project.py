@@ -31,7 +31,7 @@ def params(**features) -> Params:
             "datasets": {
                 "tiny": {"layout": "folder", "root": "raw", "annotations": "raw/a.csv", "encoder": "demo-clip"}
             },
-            "features": {"batch_size": 8, **features},
+            "features": {"batch_size": 8, "dtype": "float32", **features},
             **{key: {} for key in ("demo", "frames", "bags", "model", "training", "tracking")},
             "seeds": [0],
             "variants": {"a": {"label": "a", "tables": [], "set": {}}},

@@ -51,8 +51,9 @@ def test_every_frame_stands_in_order(frames):
     )
 
 
-def test_features_equal_open_clip_used_plainly(frames):
-    encode(params(dtype="float32"), "tiny")
+@pytest.mark.parametrize(("dtype", "smallest"), [("float32", 0.99999), ("auto", 0.999), ("bfloat16", 0.999)])
+def test_features_equal_open_clip_used_plainly(frames, dtype, smallest):
+    encode(params(dtype=dtype), "tiny")
     cache = load_features(MANIFEST)
     model, _, transform = open_clip.create_model_and_transforms("local-dir:models/demo-clip")
     model.eval()
@@ -62,12 +63,13 @@ def test_features_equal_open_clip_used_plainly(frames):
             with torch.no_grad():
                 expected = model.encode_image(transform(Image.open(io.BytesIO(data)))[None], normalize=True)[0]
             found = cache.features[0, row].float()
-            assert torch.cosine_similarity(found, expected, dim=0) > 0.99999
+            assert torch.cosine_similarity(found, expected, dim=0) > smallest
             row += 1
 
 
-def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames):
-    encode(params(), "tiny")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames, dtype):
+    encode(params(dtype=dtype), "tiny")
     whole = produced()
     shards = sorted(folder().iterdir())
     threads = torch.get_num_threads()
@@ -76,7 +78,7 @@ def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames):
         for shard in (shards[0], shards[2]):
             shard.unlink()
             MANIFEST.unlink()  # as Snakemake does before a job
-            encode(params(), "tiny")
+            encode(params(dtype=dtype), "tiny")
             assert produced() == whole
         assert torch.get_num_threads() == 3
     finally:

@@ -10,11 +10,8 @@ from tgdfer.progress import log
 AGREEMENT = 0.999
 """Smallest cosine between a feature and its float32 self that ``auto`` accepts."""
 
-SMALL_TOWER = 20_000_000
-"""Parameters below which bfloat16 gains nothing on a CPU: decoding and small operations dominate."""
 
-
-def candidates(device: torch.device, parameters: int) -> list[torch.dtype]:
+def candidates(device: torch.device) -> list[torch.dtype]:
     """Formats to try on ``device``, fastest first. A rule, not a timing: the same machine always chooses the same."""
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
@@ -23,7 +20,7 @@ def candidates(device: torch.device, parameters: int) -> list[torch.dtype]:
     if device.type == "mps":
         return [torch.float16, torch.float32]
     native = torch.cpu.get_capabilities()
-    if parameters >= SMALL_TOWER and (native.get("avx512_bf16") or native.get("amx_bf16") or native.get("bf16")):
+    if native.get("avx512_bf16") or native.get("amx_bf16") or native.get("bf16"):
         return [torch.bfloat16, torch.float32]
     return [torch.float32]
 
@@ -32,10 +29,10 @@ def choose_dtype(encoder: Encoder, setting: str, device: torch.device) -> torch.
     """The format for ``features.dtype: setting`` on ``device``."""
     if setting != "auto":
         return getattr(torch, setting)
-    tower = encoder.vision_tower(torch.float32, device)
-    options = candidates(device, sum(parameter.numel() for parameter in tower.parameters()))
+    options = candidates(device)
     if options == [torch.float32]:
         return torch.float32
+    tower = encoder.vision_tower(torch.float32, device)
     images = probe_images(*encoder.preprocess.size).to(device)
     with torch.inference_mode():
         exact = tower(images)
