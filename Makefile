@@ -23,10 +23,10 @@ export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv demo repro report test test-all lint format ui lock bench clean clean-all
+.PHONY: help venv demo repro report test test-quick lint format ui lock bench clean clean-all
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 venv: $(STAMP) ## the environment in .venv, exactly as requirements.lock says
 
@@ -52,11 +52,11 @@ repro: venv ## the same by DVC
 report: venv ## the tables, figures and page again, from the files of the runs
 	python -m tgdfer report
 
-test: venv ## all tests but the long ones
-	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
+test: venv ## all tests: whole graphs too, and a SLURM that they start where one is installed (minutes)
+	python -m pytest -n $(TEST_WORKERS) --dist loadgroup
 
-test-all: venv ## all tests: with whole graphs, and on a SLURM that they start where it is installed (minutes)
-	python -m pytest -n $(TEST_WORKERS)
+test-quick: venv ## the tests that need neither whole graphs nor SLURM
+	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
 
 lint: venv ## format, style, types, and Snakemake's own lint
 	ruff format --check .

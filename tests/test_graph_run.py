@@ -9,6 +9,8 @@ import pytest
 import yaml
 from graphs import ROOT, Project, tiny
 
+pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+
 STUB = (Path(__file__).parent / "stub_cli.py").read_text()
 LOCAL = ("--profile", "local", "all")
 NOTHING = "Nothing to be done"
@@ -106,7 +108,6 @@ def test_a_change_remakes_what_depends_on_it_in_both(made: Project, edit: tuple,
         file.write_text(before)
 
 
-@pytest.mark.graph
 def test_the_real_stages_in_both_graphs(tmp_path: Path) -> None:
     first = Project.make(tmp_path / "first", tiny())
     first.snakemake(*LOCAL, timeout=900)
@@ -114,6 +115,9 @@ def test_the_real_stages_in_both_graphs(tmp_path: Path) -> None:
     assert any(path.endswith("metrics.json") for path in results)
     assert (first.root / "reports" / "index.html").exists()
     assert list((first.root / "reports" / "tables").glob("*.csv"))
+    made = {path.name for path in (first.root / "reports").iterdir()}
+    versioned = {Path(out).name for stage in first.dvc_stages() for out in stage["outs"] if out.startswith("reports/")}
+    assert made == versioned, "dvc.yaml: report: outs"
     assert NOTHING in first.snakemake(*LOCAL).stdout
 
     first.dvc("commit", "-f", "--no-relink")

@@ -180,8 +180,8 @@ class Cluster:
 
     def jobs(self, states: str = "all") -> list[dict[str, str]]:
         """The jobs that the controller knows; the name is the ID of Snakemake's run, the comment its rule."""
-        lines = self.tool("squeue", "-h", f"--states={states}", "-o", "%i|%j|%T|%N|%k|%b|%r").splitlines()
-        keys = ("id", "name", "state", "node", "comment", "gpus", "reason")
+        lines = self.tool("squeue", "-h", f"--states={states}", "-o", "%i|%j|%T|%N|%k").splitlines()
+        keys = ("id", "name", "state", "node", "comment")
         return [dict(zip(keys, line.split("|"), strict=True)) for line in lines]
 
     def __enter__(self) -> Cluster:
