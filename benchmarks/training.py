@@ -1,0 +1,170 @@
+"""Seconds per epoch, clips per second and memory of training on a synthetic feature cache, for each architecture.
+
+    python benchmarks/training.py [--clips 1400] [--frames 16] [--dim 128] [--epochs 4] [--folds 1] [--device auto]
+    python benchmarks/training.py --clips 11697 --dim 512 --text ViT-B-32-quickgelu   # as large as DFEW
+
+The cache holds `--frames` frames for each clip; a fold trains on four fifths of the clips and evaluates the others
+after each epoch, as in the train stage. The text tower has random weights: speed does not depend on them. `--text`
+names an open_clip model for it; without, it has the size of the embedded data set's own. Times are medians over epochs,
+the first one left out, of wall and of CPU time; `all` is everything, from building the model to the last evaluation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from tgdfer.bags import Bags
+from tgdfer.classes import SEVEN
+from tgdfer.determinism import deterministic
+from tgdfer.engine import Engine
+from tgdfer.feature_cache import FeatureCache
+from tgdfer.folds import Fold
+from tgdfer.model import build_model, uses_text
+from tgdfer.params import BagsParams, ModelParams, RunParams, TrainingParams
+from tgdfer.training import pick_device
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "zero-shot": {"architecture": "zero-shot"},
+    "linear-probe": {"architecture": "linear-probe"},
+    "attention-mil": {"architecture": "attention-mil"},
+    "bilstm-dmin": {"architecture": "bilstm-dmin"},
+    "transformer-cls": {"architecture": "transformer-cls"},
+    "tgdfer, no text": {"text": "none"},
+    "tgdfer, fixed text": {"context_tokens": 0},
+    "tgdfer": {},
+}
+
+
+def make_cache(clips: int, frames: int, dim: int) -> FeatureCache:
+    """Random unit vectors, the same number of frames for every clip."""
+    features = torch.empty(1, clips * frames, dim, dtype=torch.float16)
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, clips * frames, 1 << 16):
+        part = features[0, start : start + (1 << 16)]
+        part.copy_(F.normalize(torch.randn(part.shape, generator=generator), dim=-1))
+    offsets = torch.arange(clips + 1) * frames
+    index = torch.arange(frames, dtype=torch.int32).repeat(clips)
+    return FeatureCache([f"clip{i:06d}" for i in range(clips)], offsets, index, features, dim, "synthetic", "synthetic")
+
+
+def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> Fold:
+    """Every fifth clip is a test clip of fold ``number``; labels go round."""
+    clips = torch.arange(len(cache.clip_ids), device=cache.offsets.device)
+    test = clips % 5 == number % 5
+
+    def split(chosen: torch.Tensor) -> Bags:
+        ids = [cache.clip_ids[i] for i in clips[chosen].tolist()]
+        return Bags.from_cache(cache, ids, clips[chosen] // 5 % len(SEVEN), bags.frames, bags.instance_frames)
+
+    train, held = split(~test), split(test)
+    return Fold(
+        number,
+        train,
+        None,
+        held,
+        held.clip_ids,
+        held.labels.cpu().numpy(),
+        torch.zeros(0, dtype=torch.int64).numpy(),
+        train.class_counts(len(SEVEN)).cpu(),
+    )
+
+
+def make_encoder(text: str | None, dim: int, device: torch.device) -> Any:
+    """What a model needs of an encoder: a text tower of random weights."""
+    import open_clip
+
+    from tgdfer.text_tower import TextTower
+
+    torch.manual_seed(0)
+    if text:
+        model = open_clip.create_model(text, load_weights=False, pretrained_text=False)
+        tokenizer = open_clip.get_tokenizer(text)
+    else:
+        vision = {"layers": [1, 1, 1, 1], "width": 16, "head_width": 32, "image_size": 64}
+        words = {"context_length": 48, "vocab_size": 49408, "width": 64, "heads": 4, "layers": 2}
+        model = open_clip.CLIP(embed_dim=dim, vision_cfg=vision, text_cfg=words)
+        tokenizer = open_clip.SimpleTokenizer(context_length=48)
+    tower = TextTower(model.eval(), tokenizer, "synthetic").to(device)
+    return SimpleNamespace(name="synthetic", dim=dim, logit_scale=100.0, text_tower=lambda: tower)
+
+
+def measure(params: RunParams, cache: FeatureCache, folds: int, encoder: Any, device: torch.device) -> str:
+    """Train ``folds`` folds and say how long an epoch took."""
+    wall, cpu, memory = [], [], 0.0
+    begin = time.perf_counter()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    for number in range(1, folds + 1):
+        with deterministic(params.training.threads), tempfile.TemporaryDirectory() as folder:
+            fold = make_fold(cache, number, params.bags)
+            torch.manual_seed(0)
+            model = build_model(params.model, SEVEN, cache.dim, encoder)
+            engine = Engine(model, fold, params, 0, device, Path(folder) / "checkpoint.pt", "benchmark")
+            ticks = [(time.perf_counter(), time.process_time())]
+            engine.run(lambda row, ticks=ticks: ticks.append((time.perf_counter(), time.process_time())))
+            wall += [b[0] - a[0] for a, b in pairwise(ticks[1:])]
+            cpu += [b[1] - a[1] for a, b in pairwise(ticks[1:])]
+    total = time.perf_counter() - begin
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device) / 2**20
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    trainable = sum(parameter.numel() for parameter in engine.trainable)
+    if not wall:
+        return f"{trainable:>10,} {'-':>9} {'-':>9} {'-':>9} {total:>8.2f} {memory:>8.0f}"
+    seconds = statistics.median(wall)
+    speed = len(fold.train) / seconds
+    return f"{trainable:>10,} {seconds:>9.3f} {statistics.median(cpu):>9.3f} {speed:>9.0f} {total:>8.2f} {memory:>8.0f}"
+
+
+def main() -> None:
+    """Measure every variant, or the ones that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("clips", 1400), ("frames", 16), ("dim", 128), ("epochs", 4), ("folds", 1), ("threads", 1)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--text", default=None)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--variant", action="append", choices=list(VARIANTS))
+    args = parser.parse_args()
+    device = pick_device(args.device)
+    cache = make_cache(args.clips, args.frames, args.dim)
+    cache = FeatureCache(
+        cache.clip_ids,
+        cache.offsets.to(device),
+        cache.frame_index.to(device),
+        cache.features.to(device),
+        cache.dim,
+        cache.fingerprint,
+        cache.encoder,
+    )
+    names = args.variant or list(VARIANTS)
+    runs = {
+        name: RunParams(
+            bags=BagsParams(),
+            model=ModelParams(**VARIANTS[name]),
+            training=TrainingParams(epochs=args.epochs, batch_size=args.batch_size, threads=args.threads),
+        )
+        for name in names
+    }
+    encoder = make_encoder(args.text, args.dim, device) if any(uses_text(run.model) for run in runs.values()) else None
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} threads"
+    print(f"{args.clips} clips x {args.frames} frames x {args.dim}, {args.folds} folds x {args.epochs} epochs, {where}")
+    print(f"{'':<20} {'trainable':>10} {'s/epoch':>9} {'cpu s':>9} {'clips/s':>9} {'all s':>8} {'peak MB':>8}")
+    for name, run in runs.items():
+        print(f"{name:<20} {measure(run, cache, args.folds, encoder, device)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
