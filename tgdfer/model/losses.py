@@ -71,8 +71,9 @@ def apart(text: torch.Tensor) -> torch.Tensor:
     classes = text.shape[-2]
     if classes < 2:
         return text.new_zeros(())
-    text = F.normalize(text, dim=-1)
-    cosine = text @ text.transpose(-1, -2)
+    product = text @ text.transpose(-1, -2)
+    inverse = product.diagonal(dim1=-2, dim2=-1).clamp_min(1e-24).rsqrt()
+    cosine = product * inverse[..., None] * inverse[..., None, :]
     other = ~torch.eye(classes, dtype=torch.bool, device=text.device)
     return (cosine.relu() * other).sum((-1, -2)).mean() / (classes * (classes - 1))
 
