@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tgdfer import paths
 from tgdfer.params import Params
 from tgdfer.progress import log
 
+if TYPE_CHECKING:
+    from tgdfer.reporting.report import Part
+
 __all__ = ["make_report"]
+
+TABLES, FIGURES = paths.REPORTS / "tables", paths.REPORTS / "figures"
 
 
 def make_report(params: Params) -> None:
     """Make everything in reports/ anew from ``runs/`` and ``data/``; the page comes last.
 
     What is missing or failed is said where it would stand; no number is guessed.
+
+    Raises:
+        UserError: a manifest, a truth table or a summary is no readable file of its kind.
     """
     # here and not above: matplotlib and jinja take a second that the command line does not have to spend
-    from tgdfer.reporting import numbers, render
-    from tgdfer.reporting.gallery import make_figures
+    from tgdfer.reporting import numbers
     from tgdfer.reporting.page import write_page
-    from tgdfer.reporting.report import build
     from tgdfer.storage import write_text
 
-    parts = [build(params, dataset) for dataset in params.datasets]
-    tables, figures = paths.REPORTS / "tables", paths.REPORTS / "figures"
-    kept: set[Path] = set()
-    for part in parts:
-        for table in part.tables:
-            for suffix, text in (
-                ("csv", render.to_csv(table)),
-                ("md", render.to_markdown(table)),
-                ("tex", render.to_latex(table)),
-            ):
-                write_text(tables / f"{table.file}.{suffix}", text)
-                kept.add(tables / f"{table.file}.{suffix}")
-        part.pictures = make_figures(params, part, figures)
-        kept |= {figures / f"{picture.file}.{suffix}" for picture in part.pictures for suffix in ("png", "pdf")}
+    parts, kept = [], set()
+    for part, files in _parts(params):
         log.info("report: %s: %d tables, %d figures", part.experiment.dataset, len(part.tables), len(part.pictures))
+        parts.append(part)
+        kept.update(files)
     write_text(
         paths.REPORTS / "numbers.tex", numbers.to_latex(params, {p.experiment.dataset: p.results for p in parts})
     )
-    for folder in (tables, figures):
+    for folder in (TABLES, FIGURES):
         folder.mkdir(parents=True, exist_ok=True)
         # a table of a variant or data set that is no longer asked for would look like a current result
         for path in folder.iterdir():
@@ -50,3 +51,38 @@ def make_report(params: Params) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_page(params, parts, paths.REPORT_PAGE)
     log.info("report: %s", paths.REPORT_PAGE)
+
+
+def _parts(params: Params) -> Iterator[tuple[Part, set[Path]]]:
+    """Every data set's part, in order; several data sets share the processors."""
+    workers = min(len(params.datasets), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if workers == 1:
+        for dataset in params.datasets:
+            yield make_part(params, dataset)
+        return
+    # spawn: a fork of a process with threads of Arrow and BLAS may hang
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make_part, [params] * len(params.datasets), params.datasets)
+
+
+def make_part(params: Params, dataset: str) -> tuple[Part, set[Path]]:
+    """Tables and figures of one data set, and the files they were written to."""
+    from tgdfer.reporting import render
+    from tgdfer.reporting.gallery import make_figures
+    from tgdfer.reporting.report import build
+    from tgdfer.storage import write_text
+
+    part = build(params, dataset)
+    files: set[Path] = set()
+    for table in part.tables:
+        for suffix, text in (
+            ("csv", render.to_csv(table)),
+            ("md", render.to_markdown(table)),
+            ("tex", render.to_latex(table)),
+        ):
+            files.add(TABLES / f"{table.file}.{suffix}")
+            write_text(TABLES / f"{table.file}.{suffix}", text)
+    part.pictures = make_figures(params, part, FIGURES)
+    files |= {FIGURES / f"{picture.file}.{suffix}" for picture in part.pictures for suffix in ("png", "pdf")}
+    part.truth = None  # large, and no longer needed
+    return part, files

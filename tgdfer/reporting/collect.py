@@ -223,8 +223,12 @@ def _facts(params: Params, dataset: str) -> dict[str, Any]:
         "truth": chosen.truth is not None,
         "clips": None,
         "per_class": {},
+        "subjects": None,
+        "length": None,
         "rejects": None,
         "frames": None,
+        "kept": None,
+        "dim": None,
     }
     if paths.clips(dataset).exists():
         clips = read_table(paths.clips(dataset), "clips")

@@ -74,8 +74,8 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
     yield (
         "reliability",
         f"Reliability of {label}",
-        f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with ±1.96 "
-        f"standard errors, and the number of test clips in each bin. {protocol}",
+        f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with Wilson's "
+        f"95 % intervals, and the number of test clips in each bin. {protocol}",
         figures.reliability(experiment, reference, selection),
         False,
     )
