@@ -74,6 +74,7 @@ class FramesParams(Section):
     resize: Positive | None = None
     crop: Literal["none", "face"] = "none"
     face_margin: Annotated[float, Field(ge=0)] = 0.3
+    face_box: Literal["smooth", "union"] = "smooth"
     no_face: Literal["reject", "centre"] = "reject"
     shards: Positive = 8
     max_reject_fraction: Fraction = 0.05
@@ -97,7 +98,7 @@ class FeaturesParams(Section):
 
 
 class BagsParams(Section):
-    """A bag: ``frames`` instances of a clip that the model sees at once, each the mean of ``instance_frames`` frames."""
+    """A bag: ``frames`` instances of a clip, seen at once by the model, each the mean of ``instance_frames`` frames."""
 
     frames: Positive = 16
     instance_frames: Positive = 1
