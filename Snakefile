@@ -40,3 +40,12 @@ include: "workflow/rules/frames.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/report.smk"
+
+
+# jobs on other machines leave their tracking events in files; the machine that holds the database imports them
+onsuccess:
+    import_events()
+
+
+onerror:
+    import_events()

@@ -256,6 +256,9 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, t
     states = [job["state"] for job in cluster.jobs() if "rule_train" in job["comment"]]
     assert "TIMEOUT" in states
     assert "resumed at epoch" in (project.root / "logs/train/demo/tgdfer.log").read_text()
+    # the jobs left their tracking in files, and Snakemake had it imported at its end
+    assert (project.root / "logs" / "import-tracking.log").exists()
+    assert not list((project.root / "mlflow" / "events").rglob("*.jsonl"))
     for file in undisturbed.root.glob("runs/**/*"):
         if file.name in ("metrics.json", "predictions.parquet"):
             assert (project.root / file.relative_to(undisturbed.root)).read_bytes() == file.read_bytes()

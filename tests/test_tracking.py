@@ -185,6 +185,20 @@ def test_events_are_imported_and_twice_is_once(monkeypatch: pytest.MonkeyPatch) 
             path.write_bytes(content)
 
 
+def test_what_a_killed_attempt_left_goes_with_its_successor(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters(mode="events")
+    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {"fingerprint": "f1", "kind": "run"})
+    journal = events.Journal(events.file_of(start["run"]))
+    journal.write(start)
+    journal.write({"event": "metrics", "points": events.points({"loss": 1.0, "early": 2.0}, 0)})
+    train(params)
+    tracking.create_store(params)
+    assert not events.pending()
+    (run,) = runs(params)
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert history(params, run.info.run_id, "early") == [(0, 2.0)]
+
+
 def test_a_store_that_fails_never_ends_a_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,12 @@ def features_of(wildcards):
     return paths.features(wildcards.dataset, PARAMS.datasets[wildcards.dataset].encoder)
 
 
+def import_events():
+    """Import the tracking events that jobs have left in files; a run is not worth less if that fails."""
+    if any((paths.MLFLOW / "events").rglob("*.jsonl")):
+        shell("python -m tgdfer tracking > logs/import-tracking.log 2>&1 || true")
+
+
 def gpus_here():
     """The number of NVIDIA GPUs that this machine shows."""
     import subprocess

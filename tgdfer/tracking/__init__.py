@@ -57,23 +57,34 @@ def create_store(params: Params) -> None:
 def import_events(store: Store, run: str | None = None) -> int:
     """Send the waiting event files, of one run or all; returns how many.
 
-    The file of a run that has not ended stays: its job may still be writing. Sending it again changes nothing.
+    The file of an attempt that has not ended stays, unless a later one of the same run has: its job may still be
+    writing. Sending it again changes nothing.
     """
     count = 0
     with lock("import"):
+        sent: list[Path] = []
         for path in events.pending(run):
-            sink = None
-            ended = False
-            for event in events.read(path):
-                if event["event"] == "start":
-                    sink = Sink(store, event)
-                elif sink is not None:
-                    sink.apply(event)
-                    ended = event["event"] == "end"
-            if ended:
-                path.unlink(missing_ok=True)
+            if sent and sent[-1].parent != path.parent:
+                sent = []
+            sent.append(path)
             count += 1
+            if _send(store, path):
+                for done in sent:
+                    done.unlink(missing_ok=True)
+                sent = []
     return count
+
+
+def _send(store: Store, path: Path) -> bool:
+    """Send the events of a file; whether it says that its attempt has ended."""
+    sink, ended = None, False
+    for event in events.read(path):
+        if event["event"] == "start":
+            sink = Sink(store, event)
+        elif sink is not None:
+            sink.apply(event)
+            ended = event["event"] == "end"
+    return ended
 
 
 class Tracker:
@@ -130,7 +141,7 @@ class Tracker:
             if events.pending(self._start["run"]):
                 # one more try for what could not be sent, and what killed attempts have left
                 import_events(Store(self._params), self._start["run"])
-            for path in self._earlier:
+            for path in self._earlier:  # sent just now, and older than the attempt that ends here
                 path.unlink(missing_ok=True)
         except Exception as error:
             self._give_up(error)
