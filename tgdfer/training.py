@@ -76,7 +76,7 @@ def train_variant(
                 "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
             )
         encoder = _load_encoder(encoder_name, device) if todo and uses_text(run.model) else None
-        for key in track(todo, f"{dataset}/{variant}", unit="runs") if group.first else todo:
+        for key in track(todo, f"{dataset}/{variant}", unit="runs") if todo and group.first else todo:
             try:
                 _one_run(params, inputs, key, about[key], encoder, device, stopped, group)
             except RunError as reason:
