@@ -220,6 +220,16 @@ def test_runs_from_other_inputs_are_said() -> None:
     assert "2 different versions" in build(params, "demo").experiment.problems[0]
 
 
+def test_a_variant_without_the_text_encoder_is_no_other_version_of_the_data() -> None:
+    params = project().write()
+    for fold in (1, 2, 3):
+        path = paths.run("demo", "linear-probe", fold, 0) / "run.json"
+        changed = json.loads(path.read_text())
+        changed["inputs"]["encoder"] = "none"
+        path.write_text(json.dumps(changed))
+    assert build(params, "demo").experiment.problems == []
+
+
 def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
     part = build(project(datasets={"mine": "dfew"}, selection="best_test").write(), "mine")
     main = table(part, "main")

@@ -17,6 +17,8 @@ from tgdfer.params import Params
 from tgdfer.storage import check_schema, read_json, read_table
 
 SELECTIONS = ("last", "best_val", "best_test")
+SHARED = ("clips", "folds", "features")
+"""The inputs that every run of a data set has; a text encoder is one of the variants that use text alone."""
 AGREE = 1e-6
 """How far a rate recomputed from the predictions may be from the one in metrics.json."""
 
@@ -196,8 +198,9 @@ def _check_inputs(experiment: Experiment) -> None:
     """Runs of one data set are compared clip by clip: they must have been made from the same inputs."""
     seen: dict[str, list[str]] = {}
     for run in experiment.runs:
-        if run.info.get("inputs"):
-            seen.setdefault(json.dumps(run.info["inputs"], sort_keys=True), []).append(run.variant)
+        inputs = {key: value for key, value in (run.info.get("inputs") or {}).items() if key in SHARED}
+        if inputs:
+            seen.setdefault(json.dumps(inputs, sort_keys=True), []).append(run.variant)
     if len(seen) > 1:
         groups = "; ".join(", ".join(sorted(set(names))) for names in seen.values())
         experiment.problems.append(

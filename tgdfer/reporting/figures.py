@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tgdfer.metrics import CALIBRATION_BINS, calibration_error
 from tgdfer.params import Params
@@ -141,6 +142,7 @@ def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figur
         return None
     for axis, name in ((loss, "Training loss"), (uar, "UAR on the test fold (%)")):
         axis.set_xlabel("Epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_title(name, loc="left")
         axis.grid(axis="y")
     handles, labels = uar.get_legend_handles_labels()
@@ -201,6 +203,8 @@ def ablation(params: Params, results: dict[str, Result], variants: list[str]) ->
     left.set_ylim(len(shown) - 0.4, -0.6)
     left.set_title("UAR (%)", loc="left")
     right.set_title(f"Δ UAR to {params.variants[params.report.reference].label} (points)", loc="left")
+    low, high = right.get_xlim()
+    right.set_xlim(min(low, -1), max(high, 1))  # without it, equal variants would differ by rounding alone
     right.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
     for axis in (left, right):
         axis.grid(axis="both")

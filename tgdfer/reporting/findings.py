@@ -133,6 +133,8 @@ def provenance(parts: list[Part]) -> dict[str, list[str]]:
             gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
             made["Hardware"].append(f"{hardware.get('machine')}, {hardware.get('cpus')} CPUs, {gpus}")
             for what, value in sorted((run.info.get("inputs") or {}).items()):
+                if value == "none":
+                    continue  # a variant that does not use it
                 made.setdefault(f"{part.experiment.dataset}: fingerprint of {what}", []).append(str(value))
         facts = part.experiment.facts
         fingerprint = str(facts.get("encoder_fingerprint") or "")[:16]

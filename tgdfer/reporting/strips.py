@@ -19,7 +19,8 @@ from tgdfer.reporting.relevance import Truth
 from tgdfer.storage import read_json
 
 THUMBNAILS = 16
-WIDTH = 7.2
+WIDTH, HEIGHT = 7.2, 0.42
+"""Inches: of the figure, and about of a thumbnail."""
 EACH = 3
 """How many clips that are right, and how many that are wrong."""
 
@@ -122,7 +123,6 @@ def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tu
     """Every picture stands exactly above the bar of its frame."""
     axis.axis("off")
     count = len(example.frame_index)
-    half = 0.47 * count / max(len(picks), 1)
     shown = False
     for k in picks:
         jpeg = frames.get((example.clip_id, int(example.frame_index[k])))
@@ -130,6 +130,8 @@ def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tu
             continue
         picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
         picture.thumbnail((112, 112))
+        # as wide as its neighbours leave room for, and no wider than its shape asks
+        half = min(0.47 * count / len(picks), 0.5 * HEIGHT * picture.width / picture.height * count / WIDTH)
         axis.imshow(np.asarray(picture), extent=(k - half, k + half, 0, 1), aspect="auto")
         shown = True
     if not shown:
