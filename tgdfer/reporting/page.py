@@ -43,7 +43,6 @@ def write_page(params: Params, parts: list[Part], path: Path) -> None:
         seeds=params.seeds,
         datasets=[_dataset(params, part) for part in parts],
         provenance=findings.provenance(parts),
-        tracking=params.tracking.uri,
     )
     write_text(path, page)
 
