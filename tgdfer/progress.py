@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -30,7 +30,7 @@ def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "
     if sys.stderr.isatty():
         yield from tqdm(items, desc=what, total=total, unit=unit)
         return
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     started = told = time.monotonic()
     done = 0
