@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -50,14 +51,17 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         from mlflow import MlflowClient
 
         self.params = params
         self.uri = uri_of(params)
         self.sqlite = self.uri.startswith(SQLITE)
+        database = Path(self.uri.removeprefix(SQLITE))
         if self.sqlite:
-            Path(self.uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        with lock("store"):
+            database.parent.mkdir(parents=True, exist_ok=True)
+        made = not self.sqlite or (paths.EXPERIMENTS.exists() and database.exists())
+        with nullcontext() if made else lock("store"):
             self.client = MlflowClient(tracking_uri=self.uri)
             self.client.search_experiments(max_results=1)  # migrates a new database
 
@@ -65,6 +69,9 @@ class Store:
         """The id of an experiment, made if there is none."""
         from mlflow.exceptions import MlflowException
 
+        found = self.client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "active":
+            return found.experiment_id
         with lock("store"):
             found = self.client.get_experiment_by_name(name)
             if found is not None:
