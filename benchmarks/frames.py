@@ -1,6 +1,6 @@
 """Frame extraction against bare ffmpeg and against plain reads, side by side in one run, and its peak memory.
 
-    python benchmarks/frames.py FOLDER [--clips 60] [--memory]
+    python benchmarks/frames.py FOLDER [--clips 60] [--cold] [--memory]
 
 Videos: frames a second of the stage (every frame of every clip, all cores) against as many bare ffmpeg processes at
 once that write the same JPEGs to a pipe. Image folders: against reading the same files, with as many threads.
@@ -77,24 +77,36 @@ def bare(path: Path) -> int:
     return len(subprocess.run([ffmpeg.executable(), *command.split()], capture_output=True, check=True).stdout)
 
 
-def side_by_side(clips: int, rounds: int) -> None:
+def forget(sources: list[Path]) -> None:
+    """Drop the files from the page cache, as a data set larger than memory is not in it."""
+    os.sync()
+    for path in sources:
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def side_by_side(clips: int, rounds: int, cold: bool) -> None:
     for kind in ("videos", "folders"):
         params = project(kind, clips)
         raw = Path("raw") / kind
         sources = sorted(raw.glob("*.mp4")) if kind == "videos" else sorted(raw.glob("*/*.jpg"))
         ours, theirs = [], []
         for _ in range(rounds):
+            if cold:
+                forget(sources)
             with ThreadPoolExecutor(frames.workers()) as pool:
                 started = time.perf_counter()
                 list(pool.map(bare if kind == "videos" else Path.read_bytes, sources))
                 theirs.append(time.perf_counter() - started)
+            if cold:
+                forget(sources)
             seconds, count = stage(params, kind)
             ours.append(seconds)
         ratio = np.median(theirs) / np.median(ours)
         print(
             f"{kind}: {count} frames; stage {count / np.median(ours):.0f} frames/s, "
             f"{'bare ffmpeg' if kind == 'videos' else 'plain read'} {count / np.median(theirs):.0f} frames/s, "
-            f"ratio {ratio:.2f} (median of {rounds}, {frames.workers()} cores)"
+            f"ratio {ratio:.2f} ({'cold' if cold else 'warm'} files, median of {rounds}, {frames.workers()} cores)"
         )
 
 
@@ -110,6 +122,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clips", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before every round")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -119,7 +132,7 @@ def main() -> None:
         stage(load_params(), options.peak_of)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
-    side_by_side(options.clips, options.rounds)
+    side_by_side(options.clips, options.rounds, options.cold)
     if options.memory:
         for kind in ("videos", "folders"):
             small, large = peak(options.clips, 1, kind), peak(options.clips, 10, kind)

@@ -45,12 +45,16 @@ class Clip:
 
 @dataclass
 class Taken:
-    """What came of a clip: its frames, or the reason why there are none; and the fingerprint of its source."""
+    """What came of a clip: its frames, or the reason why there are none; and the fingerprint of its source.
+
+    ``faces`` counts the frames in which a face was found, where faces are cropped.
+    """
 
     clip: Clip
     frames: list[Frame] = field(default_factory=list)
     reason: str | None = None
     source: str = ""
+    faces: int = 0
 
 
 def shard_of(clip_id: str, shards: int) -> int:
@@ -72,8 +76,6 @@ def extract(params: Params, dataset: str) -> None:
         UserError: no clips table, no data root, or more than ``frames.max_reject_fraction`` of the clips are unusable.
     """
     section = params.dataset(dataset)
-    if params.frames.crop != "none":
-        raise UserError(f"params.yaml: frames.crop: '{params.frames.crop}' cannot be done yet; only none")
     root = Path(section.root)
     if not root.is_dir():
         raise UserError(f"params.yaml: datasets.{dataset}.root: {root}: no such folder")
@@ -99,7 +101,8 @@ def extract(params: Params, dataset: str) -> None:
             taken = _in_order(pool, lambda clip: take(root, clip, params.frames), work)
             taken = track(taken, f"{dataset}: frames", total=len(work), unit="clips") if work else taken
             for number in todo:
-                _write_shard(files[number], plans[number], (next(taken) for _ in shards[number]))
+                with_faces = params.frames.crop == "face"
+                _write_shard(files[number], plans[number], (next(taken) for _ in shards[number]), with_faces)
             next(taken, None)  # lets the progress end
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -110,10 +113,18 @@ def extract(params: Params, dataset: str) -> None:
 def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
     """The frames of one clip, or why there are none."""
     path = root / clip.source
+    crop = params.crop == "face"
+    whole = params.model_copy(update={"resize": None}) if crop else params  # a face is cut out before it is resized
     try:
         if clip.kind == "video":
-            return Taken(clip, videos.read_video(path, params), source=_fingerprint(root, clip, params))
-        frames, source = images.read_images(path, params)
+            frames, source = videos.read_video(path, whole), _fingerprint(root, clip, params)
+        else:
+            frames, source = images.read_images(path, whole)
+        if crop:
+            from tgdfer import faces  # OpenCV is loaded where it is needed
+
+            frames, found = faces.crop(frames, params)
+            return Taken(clip, frames, source=source, faces=found)
         return Taken(clip, frames, source=source)
     except UnusableError as error:
         reason = str(error)
@@ -181,11 +192,12 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
         yield ahead.popleft().result()
 
 
-def _write_shard(path: Path, plan: str, taken: Iterable[Taken]) -> None:
+def _write_shard(path: Path, plan: str, taken: Iterable[Taken], crop: bool) -> None:
     schema = storage.SCHEMAS["frames"]
     sources: list[str] = []
     rejects: list[list[str]] = []
     group: list[tuple[str, Frame]] = []
+    faces: dict[str, list[int]] = {}
     clips = size = 0
     # JPEG does not compress any further
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
@@ -209,6 +221,7 @@ def _write_shard(path: Path, plan: str, taken: Iterable[Taken]) -> None:
                 rejects.append([one.clip.clip_id, one.reason])
                 continue
             clips += 1
+            faces[one.clip.clip_id] = [one.faces, len(one.frames)]
             for frame in one.frames:
                 group.append((one.clip.clip_id, frame))
                 size += len(frame.jpeg)
@@ -216,8 +229,10 @@ def _write_shard(path: Path, plan: str, taken: Iterable[Taken]) -> None:
                     flush()
                     size = 0
         flush()
-        made_by = {"stage": "frames", "plan": plan, "sources": _combined(sources), "clips": clips}
-        writer.add_key_value_metadata({storage.MADE_BY: json.dumps({**made_by, "rejects": rejects}, sort_keys=True)})
+        made_by = {"stage": "frames", "plan": plan, "sources": _combined(sources), "clips": clips, "rejects": rejects}
+        if crop:
+            made_by["faces"] = faces
+        writer.add_key_value_metadata({storage.MADE_BY: json.dumps(made_by, sort_keys=True)})
 
 
 def _made_by(path: Path) -> dict[str, Any]:
@@ -239,9 +254,11 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
     manifest = paths.frames(dataset)
     shards: list[dict[str, Any]] = []
     rejects: list[tuple[str, str]] = []
+    faces: dict[str, list[int]] = {}
     for path in files:
         made_by = _made_by(path)
         rejects += [(clip_id, reason) for clip_id, reason in made_by["rejects"]]
+        faces.update(made_by.get("faces", {}))
         shards.append(
             {
                 "file": path.name,
@@ -262,6 +279,11 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
     }
     storage.write_table(manifest.with_name("rejects.parquet"), "rejects", columns, made_by)
     _judge(params, dataset, rejects, total)
+    counts = manifest.with_name("faces.json")
+    if params.frames.crop == "face":
+        storage.write_json(counts, {clip_id: {"with_face": a, "frames": b} for clip_id, (a, b) in faces.items()})
+    else:
+        counts.unlink(missing_ok=True)
     kept, rows = (sum(shard[key] for shard in shards) for key in ("clips", "rows"))
     storage.write_json(
         manifest,
@@ -272,6 +294,7 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
             "clips": kept,
             "frames": rows,
             "rejects": len(rejects),
+            **({"with_face": sum(found for found, _ in faces.values())} if params.frames.crop == "face" else {}),
             "made_by": made_by,
         },
     )

@@ -55,7 +55,8 @@ STAGES: dict[str, Stage] = {
     "tracking": Stage(("tracking", "datasets"), ("tracking",)),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "images.py", "sampling.py", "ffmpeg.py")),
     "frames": Stage(
-        ("frames", "datasets.{dataset}.root"), ("frames.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py")
+        ("frames", "datasets.{dataset}.root"),
+        ("frames.py", "faces.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py"),
     ),
     "features": Stage(
         ("features", "datasets.{dataset}.encoder"),
