@@ -238,7 +238,7 @@ def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) ->
 
 
 def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
-    project = Project.make(tmp_path / "project", tiny(["tgdfer"], epochs=40))
+    project = Project.make(tmp_path / "project", tiny(["tgdfer"], epochs=100))
     project.snakemake("--profile", "local", "--until", "features", "tracking")
     undisturbed = Project(tmp_path / "undisturbed")
     shutil.copytree(project.root, undisturbed.root)
@@ -246,8 +246,9 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, t
 
     limit = ("--set-resources", "train:runtime=attempt")
     running = started(project, cluster, "snakemake", *ALL[:-1], *limit, "all")
-    checkpoints = project.root / "checkpoints"
-    wait_for(lambda: list(checkpoints.rglob("*.pt")))
+    # its first event says that it is about to train; a hundred epochs take longer than a second
+    wait_for(lambda: list((project.root / "mlflow" / "events").rglob("fold1/**/*.jsonl")), 180)
+    time.sleep(1)
     (job,) = [job for job in cluster.jobs("RUNNING") if "rule_train" in job["comment"]]
     for process in training_processes(job["id"]):
         os.kill(process, signal.SIGSTOP)  # until the limit, when SLURM wakes it to end it

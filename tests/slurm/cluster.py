@@ -50,7 +50,7 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,bf_interval=5
 SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=3600
-KillWait=3
+KillWait=10
 SlurmdTimeout={slurmd_timeout}
 CompleteWait=0
 JobRequeue=0
