@@ -245,7 +245,7 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, t
     undisturbed.run("python", "-m", "tgdfer", "train", "--dataset", "demo", "--variant", "tgdfer")
 
     limit = ("--set-resources", "train:runtime=attempt")
-    running = started(project, cluster, "snakemake", *ALL[:-1], *limit, "all")
+    running = started(project, cluster, "snakemake", "all", *ALL[:-1], *limit)
     # its first event says that it is about to train; a hundred epochs take longer than a second
     wait_for(lambda: list((project.root / "mlflow" / "events").rglob("fold1/**/*.jsonl")), 180)
     time.sleep(1)
