@@ -23,8 +23,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tgdfer import ffmpeg, frames, paths, storage
+from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
+from tgdfer.media import ffmpeg
 from tgdfer.params import Params, load_params
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"

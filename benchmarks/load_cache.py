@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tgdfer import storage
-from tgdfer.feature_cache import load_features, write_shard
+from tgdfer.features.cache import load_features, write_shard
 
 
 def memory(field: str) -> int:

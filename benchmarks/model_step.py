@@ -21,9 +21,9 @@ import torch.nn.functional as F
 
 from tgdfer.classes import SEVEN
 from tgdfer.demo.encoder import CONFIG
+from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model, losses, parameter_groups
 from tgdfer.params import ModelParams
-from tgdfer.text_tower import TextTower
 
 FIXED = {"context_tokens": 0}
 VARIANTS: dict[str, dict[str, Any]] = {

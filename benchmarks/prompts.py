@@ -18,7 +18,7 @@ import open_clip
 import torch
 
 from tgdfer.encoders import choose_device, quiet_open_clip
-from tgdfer.text_tower import TextTower
+from tgdfer.encoders.text_tower import TextTower
 
 DESCRIPTIONS = [
     "a face with raised cheeks, crow's feet at the eyes and lip corners pulled up",

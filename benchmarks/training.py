@@ -26,13 +26,13 @@ import torch.nn.functional as F
 
 from tgdfer.bags import Bags
 from tgdfer.classes import SEVEN
-from tgdfer.determinism import deterministic
-from tgdfer.engine import Engine
-from tgdfer.feature_cache import FeatureCache
-from tgdfer.folds import Fold
+from tgdfer.features.cache import FeatureCache
 from tgdfer.model import build_model, uses_text
 from tgdfer.params import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.training import pick_device
+from tgdfer.training.determinism import deterministic
+from tgdfer.training.engine import Engine
+from tgdfer.training.folds import Fold
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot": {"architecture": "zero-shot"},
@@ -84,7 +84,7 @@ def make_encoder(text: str | None, dim: int, device: torch.device) -> Any:
     """What a model needs of an encoder: a text tower of random weights."""
     import open_clip
 
-    from tgdfer.text_tower import TextTower
+    from tgdfer.encoders.text_tower import TextTower
 
     torch.manual_seed(0)
     if text:

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tgdfer import ffmpeg
+from tgdfer.media import ffmpeg
 from tgdfer.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]

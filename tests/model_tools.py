@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from tgdfer.classes import SEVEN
+from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model
 from tgdfer.params import ModelParams
-from tgdfer.text_tower import TextTower
 
 DIM = 16
 CONTEXT = 40

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tgdfer.bags import Bags, segment_frames
 from tgdfer.errors import UserError
-from tgdfer.feature_cache import FeatureCache
+from tgdfer.features.cache import FeatureCache
 
 
 def make_cache(lengths: list[int], views: int = 1, dim: int = 6, seed: int = 0) -> FeatureCache:

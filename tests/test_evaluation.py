@@ -5,9 +5,9 @@ import pytest
 import torch
 import training_project as project
 
-from tgdfer.evaluation import batches, frames_and_relevance, score
-from tgdfer.folds import load_inputs, make_fold
 from tgdfer.model import build_model
+from tgdfer.training.evaluation import batches, frames_and_relevance, score
+from tgdfer.training.folds import load_inputs, make_fold
 
 CPU = torch.device("cpu")
 

@@ -11,12 +11,13 @@ import torch
 from features_project import jpeg, make_encoder, make_frames, params
 from PIL import Image
 
-from tgdfer import features, paths, storage
+from tgdfer import paths, storage
 from tgdfer.encoders import VisionTower, load_encoder
+from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.errors import UserError
-from tgdfer.features import encode, load_features
-from tgdfer.frame_batches import Batch, Shard, decode
-from tgdfer.preprocess import Preprocess
+from tgdfer.features import stage as features
+from tgdfer.features.frame_batches import Batch, Shard, decode
+from tgdfer.features.stage import encode, load_features
 
 MANIFEST = paths.features("tiny", "demo-clip")
 

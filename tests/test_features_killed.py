@@ -9,8 +9,9 @@ from pathlib import Path
 
 from features_project import make_encoder, make_frames, params
 
-from tgdfer import features, paths
-from tgdfer.forward import Forward
+from tgdfer import paths
+from tgdfer.features import stage as features
+from tgdfer.features.forward import Forward
 
 KILLS = 5
 
@@ -40,7 +41,7 @@ def remove_cache() -> None:
 
 def test_five_kills_change_nothing(tmp_path, monkeypatch):
     context = multiprocessing.get_context("forkserver")  # imports once, then starts processes in no time
-    context.set_forkserver_preload(["tgdfer.features", "open_clip", "features_project"])
+    context.set_forkserver_preload(["tgdfer.features.stage", "open_clip", "features_project"])
 
     def run(after: float | None) -> int:
         process = context.Process(target=work, args=(str(Path.cwd()),))

@@ -4,9 +4,8 @@ import pytest
 import torch
 from features_project import make_encoder
 
-from tgdfer import precision
-from tgdfer.encoders import VisionTower, load_encoder
-from tgdfer.precision import candidates, choose_dtype, probe_images
+from tgdfer.encoders import VisionTower, load_encoder, precision
+from tgdfer.encoders.precision import candidates, choose_dtype, probe_images
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tgdfer.preprocess import Preprocess, View, draw_view
+from tgdfer.encoders.preprocess import Preprocess, View, draw_view
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
 NEUTRAL = View(1, 1, 0, 0, False, 1, 1, 1)

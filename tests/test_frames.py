@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from media import convert, images, number_in, numbered, parameters, video, write_csv
 from PIL import Image
 
-from tgdfer import frames, paths, sampling, storage
+from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
 from tgdfer.errors import UserError
-from tgdfer.images import jpeg_header, read_images, split_jpegs, upright
+from tgdfer.media import sampling
+from tgdfer.media.images import jpeg_header, read_images, split_jpegs, upright
+from tgdfer.media.sampling import UnusableError
+from tgdfer.media.videos import read_video
 from tgdfer.params import FramesParams
-from tgdfer.sampling import UnusableError
-from tgdfer.videos import read_video
 
 
 @given(st.integers(0, 2000), st.integers(1, 64))
@@ -88,7 +89,7 @@ def test_variable_frame_rate_keeps_every_frame_and_its_time(tmp_path: Path) -> N
 def test_rotation_metadata_is_applied(tmp_path: Path) -> None:
     source = video(tmp_path / "a.mp4", 2)
     turned = tmp_path / "turned.mp4"
-    from tgdfer import ffmpeg
+    from tgdfer.media import ffmpeg
 
     command = [
         "-nostdin",
@@ -175,7 +176,7 @@ def hostile(root: Path) -> dict[str, str | None]:
     tail.write_bytes(tail.read_bytes()[: tail.stat().st_size // 2])
     (root / "empty.mp4").write_bytes(b"")
     (root / "text.mp4").write_text("these are words, no film\n" * 100)
-    from tgdfer import ffmpeg
+    from tgdfer.media import ffmpeg
 
     command = ["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=1", str(root / "audio.mp4")]
     ffmpeg.run([ffmpeg.executable(), *command])

@@ -8,12 +8,12 @@ import pytest
 from media import images
 from PIL import Image
 
-from tgdfer import faces
-from tgdfer.faces import Box
 from tgdfer.frames import Clip, take
-from tgdfer.images import encode
+from tgdfer.media import faces
+from tgdfer.media.faces import Box
+from tgdfer.media.images import encode
+from tgdfer.media.sampling import Frame
 from tgdfer.params import FramesParams
-from tgdfer.sampling import Frame
 
 FACE = FramesParams(crop="face", face_margin=0.0)
 

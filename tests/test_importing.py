@@ -11,8 +11,8 @@ from features_project import CONFIG, params
 from safetensors.torch import save_file
 
 from tgdfer.encoders import load_encoder
+from tgdfer.encoders.importing import import_encoder
 from tgdfer.errors import UserError
-from tgdfer.importing import import_encoder
 from tgdfer.params import Params
 
 QUICK = {**CONFIG, "quick_gelu": True}

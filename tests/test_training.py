@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from tgdfer import storage, training
 from tgdfer.errors import UserError
-from tgdfer.folds import load_inputs
 from tgdfer.metrics import evaluate
+from tgdfer.training.folds import load_inputs
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 

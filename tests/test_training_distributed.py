@@ -12,7 +12,7 @@ import training_project as project
 from safetensors.torch import load_file
 
 from tgdfer import storage, training
-from tgdfer.distributed import Group
+from tgdfer.training.distributed import Group
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 VARIANT = {"tgdfer": {"model": {"text": "none", "dropout": 0.0}}}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tgdfer.optimiser import AdamW, Average, rate
+from tgdfer.training.optimiser import AdamW, Average, rate
 
 
 def network() -> nn.Module:

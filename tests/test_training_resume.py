@@ -15,7 +15,8 @@ import training_project as project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tgdfer import engine, paths, training
+from tgdfer import paths, training
+from tgdfer.training import engine
 
 PROGRAM = Path(project.__file__)
 CHECKPOINT = paths.checkpoint("tiny", "tgdfer", 1, 0)

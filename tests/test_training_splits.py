@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgdfer.splits import inner_split
+from tgdfer.training.splits import inner_split
 
 
 @st.composite

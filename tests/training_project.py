@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tgdfer import paths, storage
-from tgdfer.feature_cache import write_shard
+from tgdfer.features.cache import write_shard
 from tgdfer.params import Params
 
 CLASSES = ["happy", "sad", "angry"]
@@ -121,9 +121,8 @@ def results(folder: Path = Path("runs")) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    from tgdfer import engine
     from tgdfer.progress import setup_logging
-    from tgdfer.training import train_variant
+    from tgdfer.training import engine, train_variant
 
     setup_logging()
     engine.SAVE_EVERY_S = 0.05

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tgdfer.errors import UserError
-from tgdfer.feature_cache import FeatureCache
+from tgdfer.features.cache import FeatureCache
 
 
 class Batch(NamedTuple):

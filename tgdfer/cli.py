@@ -52,7 +52,7 @@ def import_encoder(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Load an open_clip model once, check it, and store it under models/ for jobs that reach no network."""
-    from tgdfer.importing import import_encoder as run
+    from tgdfer.encoders.importing import import_encoder as run
 
     run(load_params(params), name)
 
@@ -84,7 +84,7 @@ def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
 @app.command("features")
 def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Encode every frame once with the data set's CLIP image encoder."""
-    from tgdfer.features import encode
+    from tgdfer.features.stage import encode
 
     encode(load_params(params), dataset)
 

@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgdfer import ffmpeg, images, paths, stages, storage, videos
+from tgdfer import paths, stages, storage
 from tgdfer.errors import UserError
+from tgdfer.media import ffmpeg, images, videos
+from tgdfer.media.sampling import Frame, UnusableError
 from tgdfer.params import FramesParams, Params
 from tgdfer.progress import log, track
-from tgdfer.sampling import Frame, UnusableError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -121,7 +122,7 @@ def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
         else:
             frames, source = images.read_images(path, whole)
         if crop:
-            from tgdfer import faces  # OpenCV is loaded where it is needed
+            from tgdfer.media import faces  # OpenCV is loaded where it is needed
 
             frames, found = faces.crop(frames, params)
             return Taken(clip, frames, source=source, faces=found)

@@ -19,19 +19,7 @@ BASE = ("classes.py", "storage.py")
 SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
 """What counts as code in a folder of the package."""
 FACES = ("demo/units.py", "demo/people.py", "demo/parts.py", "demo/faces.py")
-ENCODER = ("encoders.py", "text_tower.py", "preprocess.py")
-TRAINING = (
-    "determinism.py",
-    "distributed.py",
-    "engine.py",
-    "evaluation.py",
-    "folds.py",
-    "optimiser.py",
-    "runs.py",
-    "splits.py",
-    "training.py",
-    "weights.py",
-)
+ENCODER = ("encoders/__init__.py", "encoders/text_tower.py", "encoders/preprocess.py")
 
 
 @dataclass(frozen=True)
@@ -45,26 +33,20 @@ class Stage:
 STAGES: dict[str, Stage] = {
     "render-demo": Stage(
         ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
-        (*FACES, "demo/script.py", "demo/clips.py", "ffmpeg.py"),
+        (*FACES, "demo/script.py", "demo/clips.py", "media/ffmpeg.py"),
     ),
     "train-demo-encoder": Stage(
         ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
         (*FACES, "demo/captions.py", "demo/encoder.py", *ENCODER),
     ),
-    "import-encoder": Stage(("encoders.{encoder}",), ("importing.py", *ENCODER)),
+    "import-encoder": Stage(("encoders.{encoder}",), ("encoders/importing.py", *ENCODER)),
     "tracking": Stage(("tracking", "datasets"), ("tracking",)),
-    "clips": Stage(("datasets.{dataset}",), ("datasets", "images.py", "sampling.py", "ffmpeg.py")),
-    "frames": Stage(
-        ("frames", "datasets.{dataset}.root"),
-        ("frames.py", "faces.py", "videos.py", "images.py", "sampling.py", "ffmpeg.py"),
-    ),
-    "features": Stage(
-        ("features", "datasets.{dataset}.encoder"),
-        ("features.py", "feature_cache.py", "frame_batches.py", "forward.py", "precision.py", *ENCODER),
-    ),
+    "clips": Stage(("datasets.{dataset}",), ("datasets", "media/images.py", "media/sampling.py", "media/ffmpeg.py")),
+    "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "media")),
+    "features": Stage(("features", "datasets.{dataset}.encoder"), ("features", "encoders/precision.py", *ENCODER)),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-        ("feature_cache.py", "bags.py", "model", "metrics.py", *TRAINING, *ENCODER),
+        ("features/cache.py", "bags.py", "model", "metrics.py", "training", *ENCODER),
     ),
     "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
 }

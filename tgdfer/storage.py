@@ -75,7 +75,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
-"""The tables by name. The feature cache has a layout of its own: see :mod:`tgdfer.features`."""
+"""The tables by name. The feature cache has a layout of its own: see :mod:`tgdfer.features.stage`."""
 
 
 @contextmanager

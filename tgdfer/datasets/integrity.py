@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from tgdfer.datasets.listing import Clip
-from tgdfer.images import UnusableError, jpeg_header, list_images, open_image
+from tgdfer.media.images import UnusableError, jpeg_header, list_images, open_image
 
 OUTLIER = 16
 """A clip of so many times more, or fewer, frames than the median is named."""
@@ -112,7 +112,7 @@ def video_fault(path: Path, size: int) -> str | None:
 
 
 def _packets_fault(path: Path) -> str | None:
-    from tgdfer import ffmpeg
+    from tgdfer.media import ffmpeg
 
     command = ["-nostdin", "-loglevel", "level+error", "-i", f"file:{path}", "-map", "0:V:0", "-f", "null", "-"]
     try:

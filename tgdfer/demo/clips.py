@@ -19,9 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgdfer import ffmpeg, paths, stages, storage
+from tgdfer import paths, stages, storage
 from tgdfer.demo.faces import Image, draw
 from tgdfer.demo.script import ClipPlan, Script, plan, write_script
+from tgdfer.media import ffmpeg
 from tgdfer.params import Params
 from tgdfer.progress import log, track
 

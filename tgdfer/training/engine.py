@@ -18,16 +18,16 @@ import torch
 from torch import nn
 
 from tgdfer import storage
-from tgdfer.determinism import derive
-from tgdfer.distributed import Group
-from tgdfer.evaluation import Scores, batches, place, score
-from tgdfer.folds import Fold
 from tgdfer.metrics import rates
 from tgdfer.model.losses import loss as loss_of
-from tgdfer.optimiser import Average, make_optimiser, rate
 from tgdfer.params import RunParams
 from tgdfer.progress import log
-from tgdfer.weights import load_own_state, own_state
+from tgdfer.training.determinism import derive
+from tgdfer.training.distributed import Group
+from tgdfer.training.evaluation import Scores, batches, place, score
+from tgdfer.training.folds import Fold
+from tgdfer.training.optimiser import Average, make_optimiser, rate
+from tgdfer.training.weights import load_own_state, own_state
 
 SAVE_EVERY_S = 20.0
 """Between two checkpoints: what a kill costs at most."""

@@ -11,10 +11,10 @@ import torch
 from tgdfer import paths, storage
 from tgdfer.bags import Bags
 from tgdfer.errors import UserError
-from tgdfer.feature_cache import FeatureCache, load_features
+from tgdfer.features.cache import FeatureCache, load_features
 from tgdfer.params import BagsParams, Params
 from tgdfer.progress import log
-from tgdfer.splits import inner_split
+from tgdfer.training.splits import inner_split
 
 
 @dataclass(frozen=True)

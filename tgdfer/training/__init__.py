@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tgdfer import metrics, paths, runs, storage, tracking
-from tgdfer.determinism import derive, deterministic
-from tgdfer.distributed import Group, joined
-from tgdfer.engine import Engine, RunError, Stopped
+from tgdfer import metrics, paths, storage, tracking
 from tgdfer.errors import UserError
-from tgdfer.evaluation import frames_and_relevance
-from tgdfer.folds import Fold, Inputs, check_folds, load_inputs, make_fold
 from tgdfer.model import build_model, uses_text
 from tgdfer.params import Params
 from tgdfer.progress import log, track
-from tgdfer.weights import own_state
+from tgdfer.training import runs
+from tgdfer.training.determinism import derive, deterministic
+from tgdfer.training.distributed import Group, joined
+from tgdfer.training.engine import Engine, RunError, Stopped
+from tgdfer.training.evaluation import frames_and_relevance
+from tgdfer.training.folds import Fold, Inputs, check_folds, load_inputs, make_fold
+from tgdfer.training.weights import own_state
 
 if TYPE_CHECKING:
     from tgdfer.encoders import Encoder

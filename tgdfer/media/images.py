@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from tgdfer.media.sampling import Frame, UnusableError, choose
 from tgdfer.params import FramesParams
-from tgdfer.sampling import Frame, UnusableError, choose
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 FPS = 25.0

@@ -11,9 +11,9 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from tgdfer import storage
+from tgdfer.encoders.preprocess import Preprocess, draw_view
 from tgdfer.errors import UserError
 from tgdfer.params import FeaturesParams
-from tgdfer.preprocess import Preprocess, draw_view
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer import feature_cache, paths, stages, storage
+from tgdfer import paths, stages, storage
 from tgdfer.encoders import Encoder, choose_device, load_encoder
+from tgdfer.encoders.precision import choose_dtype
 from tgdfer.errors import UserError
-from tgdfer.feature_cache import FeatureCache, load_features
-from tgdfer.forward import Forward, repeatable
-from tgdfer.frame_batches import Batch, Shard, decode, read_batches
+from tgdfer.features import cache as feature_cache
+from tgdfer.features.cache import FeatureCache, load_features
+from tgdfer.features.forward import Forward, repeatable
+from tgdfer.features.frame_batches import Batch, Shard, decode, read_batches
 from tgdfer.params import FeaturesParams, Params
-from tgdfer.precision import choose_dtype
 from tgdfer.progress import log, track
 
 __all__ = ["FeatureCache", "encode", "load_features"]

@@ -1,7 +1,7 @@
 """CLIP encoders on disk: ``models/<name>/`` is an open_clip ``local-dir`` plus ``encoder.json``, which is written last.
 
-The only importer of open_clip besides :mod:`tgdfer.importing` and the demo encoder's training; it takes seconds to
-import, so that happens inside the functions.
+With :mod:`tgdfer.encoders.importing` and the demo encoder's training the only importer of open_clip, which takes
+seconds to import, so that happens inside the functions.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tgdfer import paths, storage
+from tgdfer.encoders.preprocess import Preprocess
+from tgdfer.encoders.text_tower import TextTower
 from tgdfer.errors import UserError
-from tgdfer.preprocess import Preprocess
-from tgdfer.text_tower import TextTower
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,7 @@ class Encoder:
         self.logit_scale = float(model.logit_scale.detach().exp())
 
     def text_tower(self) -> TextTower:
-        """The frozen text tower, open at its token embeddings; see :class:`~tgdfer.text_tower.TextTower`."""
+        """The frozen text tower, open at its token embeddings; see :class:`~tgdfer.encoders.text_tower.TextTower`."""
         return TextTower(self._model, self._tokenizer, self.name)
 
     def vision_tower(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> VisionTower:

@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tgdfer import ffmpeg
-from tgdfer.images import jpeg_header, split_jpegs
+from tgdfer.media import ffmpeg
+from tgdfer.media.images import jpeg_header, split_jpegs
+from tgdfer.media.sampling import Frame, UnusableError, choose
 from tgdfer.params import FramesParams
-from tgdfer.sampling import Frame, UnusableError, choose
 
 QUALITY = 2
 """ffmpeg's scale for JPEG: 2 is the best that every reader understands."""
