@@ -17,7 +17,8 @@ from tgdfer.errors import UserError
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# no dots: DVC reads them as steps into params.yaml
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 DEMO_ENCODER = "demo-clip"
 """The encoder that ``train-demo-encoder`` makes; every other one is imported from open_clip."""
@@ -60,7 +61,7 @@ class DemoParams(Section):
     seed: int = 0
     size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
     encoder_faces: Positive = 16000
-    encoder_epochs: Positive = 8
+    encoder_epochs: Positive = 5
     encoder_threads: Positive = 2
 
 
