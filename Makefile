@@ -18,6 +18,8 @@ UI_PORT ?= 5000
 # the tools of the environment are found whether or not it was activated
 export PATH := $(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
+# every stage is a process of its own: without bytecode each would compile torch anew
+unexport PYTHONDONTWRITEBYTECODE
 # certificates of the system, as pip has them
 export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true

@@ -57,11 +57,11 @@ def settings(params: Params, stage: str, **wildcards: str) -> dict[str, Any]:
     dump = params.model_dump(mode="json")
     chosen: dict[str, Any] = {}
     for key in STAGES[stage].params:
-        # wildcards are filled step by step, for a name may itself hold a dot
         value: Any = dump
-        for step in key.split("."):
-            value = value[step.format(**wildcards)]
-        chosen[key.format(**wildcards)] = value
+        filled = key.format(**wildcards)
+        for step in filled.split("."):
+            value = value[step]
+        chosen[filled] = value
     return chosen
 
 

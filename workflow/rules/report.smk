@@ -11,6 +11,7 @@ rule report:
         "logs/benchmarks/report.tsv"
     conda:
         "../../environment.yml"
+    threads: 2
     resources:
         mem_mb=grow(8000),
         runtime=grow(60),
