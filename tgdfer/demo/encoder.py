@@ -248,6 +248,8 @@ def train(params: Params) -> None:
     folder = paths.encoder(DEMO_ENCODER).parent
     workers = len(os.sched_getaffinity(0))
     started = time.monotonic()
+    # before the work: what counts is the code that did it
+    made_by = stages.made_by("train-demo-encoder", stages.settings(params, "train-demo-encoder"), {})
     faces = render_faces(demo.seed, demo.encoder_faces, False, workers)
     held = render_faces(demo.seed, HELD_OUT, True, workers)
     threads = torch.get_num_threads()
@@ -261,6 +263,5 @@ def train(params: Params) -> None:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
     storage.write_json(folder / "metrics.json", {**metrics, "loss": [round(loss, 6) for loss in losses]})
-    made_by = stages.made_by("train-demo-encoder", stages.settings(params, "train-demo-encoder"), {})
     write_encoder(folder, model, CONFIG, PREPROCESS, made_by)
     log.info("demo encoder: %.0f s, %s", time.monotonic() - started, metrics)
