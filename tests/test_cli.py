@@ -58,3 +58,23 @@ def test_an_unknown_data_set_and_a_root_that_is_not_there(tmp_path: Path) -> Non
         assert result.returncode == 2
         assert len(result.stderr.strip().splitlines()) == 1
         assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a,nowhere.mp4,happy,1", ["clips.csv", "nowhere.mp4"]),
+        ("a,a.mp4,joyful,1", ["clips.csv", "'joyful'", "happy"]),
+    ],
+)
+def test_a_bad_row_of_a_data_set(tmp_path: Path, row: str, said: list[str]) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    root = tmp_path / "data" / "raw" / "demo"
+    root.mkdir(parents=True)
+    (root / "a.mp4").write_bytes(b"clip")
+    (root / "clips.csv").write_text(f"clip_id,path,label,fold\n{row}\n")
+    result = tgdfer("clips", "--dataset", "demo", cwd=tmp_path)
+    assert result.returncode == 2
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert all(word in lines[0] for word in [*said, "2"])

@@ -13,8 +13,9 @@ from tgdfer import paths, stages
 from tgdfer.errors import UserError
 from tgdfer.params import load_params
 
-# `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated
-shell.prefix(f'export PATH={Path(sys.executable).parent}:"$PATH"; ')
+# `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated; it takes the
+# place of the shell, which would die of a scheduler's SIGTERM at once and the stage with it, before it has saved
+shell.prefix(f'export PATH={Path(sys.executable).parent}:"$PATH"; exec ')
 
 try:
     PARAMS = load_params()
