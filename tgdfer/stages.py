@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent
 BASE = ("classes.py", "storage.py")
 SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
 """What counts as code in a folder of the package."""
-FACES = ("demo/units.py", "demo/people.py", "demo/parts.py", "demo/faces.py")
+FACES = tuple(f"demo/{name}.py" for name in ("units", "people", "sheet", "head", "parts", "faces"))
 ENCODER = ("encoders/__init__.py", "encoders/text_tower.py", "encoders/preprocess.py")
 
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tgdfer.demo import parts
+from tgdfer.demo import head, parts
 from tgdfer.demo.people import Colour, Identity
+from tgdfer.demo.sheet import BEHIND, Sheet
 from tgdfer.demo.units import Floats
 
 Image = NDArray[np.uint8]
@@ -96,27 +97,27 @@ def draw(
     moved = np.clip(units * person.reach, 0, 1.15) + person.rest * (1 - 0.6 * np.clip(units, 0, 1))
     halves = moved * person.sides
     pixel = side / 192
-    sheet = parts.Sheet()
-    parts.behind(sheet, person)
-    parts.head(sheet, person, moved)
+    sheet = Sheet()
+    head.behind(sheet, person)
+    head.head(sheet, person, moved)
     parts.lines(sheet, person, halves, moved, pixel)
     parts.mouth(sheet, person, halves, moved, pixel)
     parts.nose(sheet, person, halves, moved, pixel)
     for number, sign in enumerate((-1.0, 1.0)):
         parts.eye(sheet, person, halves[number], sign, (pose.gaze_x, pose.gaze_y), pixel)
         parts.brow(sheet, person, halves[number], sign, pixel)
-    parts.hair(sheet, person, pixel)
-    parts.glasses(sheet, person, pixel)
+    head.hair(sheet, person, pixel)
+    head.glasses(sheet, person, pixel)
     _paint(canvas, sheet, pose)
     return _camera(canvas, scene, size, rng)
 
 
-def _paint(canvas: Image, sheet: parts.Sheet, pose: Pose) -> None:
+def _paint(canvas: Image, sheet: Sheet, pose: Pose) -> None:
     lengths = [len(points) for points in sheet.x]
     x, y = np.concatenate(sheet.x), np.concatenate(sheet.y)
     bulge = np.repeat(np.array(sheet.bulge, np.float32), lengths)
     dome = 0.62 * np.sqrt(np.maximum(0, 1 - (x / 0.92) ** 2 - (y / 1.22) ** 2))
-    z = np.where(bulge == parts.BEHIND, np.float32(-0.35), dome + bulge)
+    z = np.where(bulge == BEHIND, np.float32(-0.35), dome + bulge)
     colours = np.clip(np.stack(sheet.colours), 0, 255).astype(int).tolist()
     cos_yaw, sin_yaw, cos_pitch, sin_pitch = np.cos(pose.yaw), np.sin(pose.yaw), np.cos(pose.pitch), np.sin(pose.pitch)
     turned_x = x * cos_yaw + z * sin_yaw

@@ -35,6 +35,8 @@ UNITS = (
 """The units that a face is drawn from; intensities run from 0 (absent) to 1 (as strong as it gets)."""
 
 INDEX = MappingProxyType({name: position for position, name in enumerate(UNITS)})
+AU1, AU2, AU4, AU5, AU6, AU7, AU9, AU10, AU12, AU15, AU17, AU20, AU23, AU25, AU26, AU43 = range(len(UNITS))
+"""Positions of the units by their number in the coding system."""
 
 EXPRESSIONS: MappingProxyType[str, tuple[dict[str, float], ...]] = MappingProxyType(
     {
