@@ -133,7 +133,7 @@ def validate(
 
 def main() -> None:
     """Entry point. A UserError becomes one line on standard error and exit code 2."""
-    # threads that wait shall sleep: spinning, two of them on a busy machine train four times slower; torch reads it once
+    # waiting threads shall sleep: spinning, two of them train four times slower on a busy machine; torch reads it once
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
