@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
 STUB = (Path(__file__).parent / "stub_cli.py").read_text()
 LOCAL = ("--profile", "local", "all")
 NOTHING = "Nothing to be done"
+MORE = "{layout: folder, root: data/raw/demo, annotations: data/raw/demo/clips.csv, encoder: demo-clip}"
 
 
 def stubbed(root: Path) -> Project:
@@ -80,9 +81,9 @@ def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) 
             id="the frames' code",
         ),
         pytest.param(
-            ("params.yaml", lambda text: text.replace("mode: auto", "mode: live")),
-            {"tracking"},
-            id="where runs are tracked",
+            ("params.yaml", lambda text: text.replace("datasets:\n", f"datasets:\n  more: {MORE}\n", 1)),
+            {"clips more", "frames more", "features more", "train more tgdfer", "train more no-text", "report"},
+            id="one more data set",
         ),
     ],
 )

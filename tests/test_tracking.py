@@ -82,11 +82,11 @@ def history(params: Params, run_id: str, key: str) -> list[tuple[int, float]]:
 LOSSES = [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
 
 
-def test_the_store_is_made_once_and_says_what_it_holds() -> None:
+def test_the_store_is_made_once() -> None:
     params = parameters()
     tracking.create_store(params)
     first = paths.EXPERIMENTS.read_bytes()
-    assert json.loads(first) == {"experiments": ["tgdfer/demo"]}
+    assert json.loads(first) == {"made_by": "tgdfer tracking"}
     tracking.create_store(params)
     assert paths.EXPERIMENTS.read_bytes() == first
     experiment = Store(params).client.get_experiment_by_name("tgdfer/demo")

@@ -40,7 +40,8 @@ STAGES: dict[str, Stage] = {
         (*FACES, "demo/captions.py", "demo/encoder.py", *ENCODER),
     ),
     "import-encoder": Stage(("encoders.{encoder}",), ("encoders/importing.py", *ENCODER)),
-    "tracking": Stage(("tracking", "datasets"), ("tracking",)),
+    # once and for all: jobs make what a later data set or store lacks, and no result depends on where it is told
+    "tracking": Stage((), ()),
     "clips": Stage(("datasets.{dataset}",), ("datasets", "media/images.py", "media/sampling.py", "media/ffmpeg.py")),
     "frames": Stage(("frames", "datasets.{dataset}.root"), ("frames.py", "media")),
     "features": Stage(("features", "datasets.{dataset}.encoder"), ("features", "encoders/precision.py", *ENCODER)),

@@ -43,15 +43,18 @@ def live(params: Params) -> bool:
 
 
 def create_store(params: Params) -> None:
-    """Make the database and the experiments, import what waits in ``mlflow/events/``, write experiments.json last."""
+    """Make the database and the experiments, import what waits in ``mlflow/events/``, write experiments.json last.
+
+    That file says the same whatever is tracked where: trainings wait for it, and none is to be repeated for it.
+    """
     store = Store(params)
-    names = [experiment_of(dataset) for dataset in params.datasets]
-    for name in names:
-        store.experiment(name)
+    for dataset in params.datasets:
+        store.experiment(experiment_of(dataset))
     imported = import_events(store)
     if imported:
         log.info("tracking: %d event files imported", imported)
-    write_json(paths.EXPERIMENTS, {"experiments": names})
+    if not paths.EXPERIMENTS.exists():
+        write_json(paths.EXPERIMENTS, {"made_by": "tgdfer tracking"})
 
 
 def import_events(store: Store, run: str | None = None) -> int:
