@@ -133,8 +133,9 @@ def validate(
 
 def main() -> None:
     """Entry point. A UserError becomes one line on standard error and exit code 2."""
-    # waiting threads shall sleep: spinning, two of them train four times slower on a busy machine; torch reads it once
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # waiting threads shall soon sleep: spinning, they take a busy machine's cores from each other, and the demo encoder
+    # trains half as fast; on a free machine this costs 2 %. GNU's OpenMP reads it when torch is loaded
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except UserError as error:
