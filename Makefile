@@ -25,7 +25,7 @@ export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv demo repro report test test-quick lint format ui lock bench clean clean-all
+.PHONY: help venv demo repro report test test-quick lint format ui lock clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -79,9 +79,6 @@ ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
 
 lock: venv ## requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
-
-bench: venv ## the benchmarks
-	for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file"; done
 
 clean: ## what the stages produced, the raw demo clips and the MLflow database included; not the environment
 	find data reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

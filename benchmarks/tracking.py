@@ -1,6 +1,6 @@
 """How much tracking costs and whether anything is lost when many processes log at once: SQLite, and an MLflow server.
 
-    python benchmarks/bench_tracking.py [writers] [epochs]
+    python benchmarks/tracking.py [writers] [epochs]
 
 Every writer is a process with a run of its own: 20 parameters, 10 metrics per epoch, one artifact. The seconds count
 from the moment that all have imported MLflow. Lost is what is not there afterwards, of runs, parameters, points and
