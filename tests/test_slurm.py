@@ -223,9 +223,10 @@ def test_snakemake_killed_and_resumed(cluster: Cluster, project: Project) -> Non
 
 
 def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) -> None:
-    behave(project, tgdfer={"seconds": 15}, no_text={"seconds": 15})
+    behave(project, tgdfer={"seconds": 25}, no_text={"seconds": 25})
     running = started(project, cluster, "snakemake", *ALL)
     wait_for(lambda: len(project.calls("start")) == 2)
+    cluster.wait_saved()
     cluster.kill("slurmctld")
     # nothing of a run that is alive is touched, with or without a controller
     refused = project.run("slurm/resume", *ALL, check=False, **cluster.environment())

@@ -178,6 +178,21 @@ class Cluster:
         logs = "\n".join(f"{log.name}:\n{log.read_text()[-2000:]}" for log in (self.folder / "log").glob("*.log"))
         raise RuntimeError(f"the nodes did not come up\n{self.tool('sinfo', '-N', '-l', '-R', check=False)}\n{logs}")
 
+    def wait_saved(self, seconds: float = 30) -> None:
+        """Wait until the controller has written down what runs now, which it does some seconds later.
+
+        Killed before that, it takes running jobs for waiting ones, starts them once more and drains their nodes.
+        """
+        now, saved = time.time(), self.folder / "state" / "slurmctld" / "job_state"
+        # a waiting job is something new to write down
+        job = self.tool("sbatch", "--parsable", "--hold", "-o", "/dev/null", "--mem=100", "--wrap", "true").strip()
+        end = time.monotonic() + seconds
+        while not saved.exists() or saved.stat().st_mtime <= now:
+            if time.monotonic() > end:
+                raise RuntimeError(f"the controller saved nothing to {saved} for {seconds:.0f} s")
+            time.sleep(0.2)
+        self.tool("scancel", job)
+
     def jobs(self, states: str = "all") -> list[dict[str, str]]:
         """The jobs that the controller knows; the name is the ID of Snakemake's run, the comment its rule."""
         lines = self.tool("squeue", "-h", f"--states={states}", "-o", "%i|%j|%T|%N|%k").splitlines()
