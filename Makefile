@@ -78,7 +78,7 @@ ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow/mlflow.db}" --host 127.0.0.1 --port $(UI_PORT)
 
 lock: venv ## requirements.lock anew from pyproject.toml
-	uv pip compile --quiet --generate-hashes --all-extras --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
+	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
 
 clean: ## what the stages produced, the raw demo clips and the MLflow database included; not the environment
 	find data reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
