@@ -37,7 +37,7 @@ STAGES: dict[str, Stage] = {
     ),
     "train-demo-encoder": Stage(
         ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
-        (*FACES, "demo/captions.py", "demo/encoder.py", *ENCODER),
+        (*FACES, "demo/captions.py", "demo/phrases.py", "demo/encoder.py", *ENCODER),
     ),
     "import-encoder": Stage(("encoders.{encoder}",), ("encoders/importing.py", *ENCODER)),
     # once and for all: jobs make what a later data set or store lacks, and no result depends on where it is told
