@@ -6,33 +6,23 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from features_project import CONFIG, PREPROCESS
 
 from tgdfer.encoders import choose_device, load_encoder, write_encoder
 from tgdfer.errors import UserError
 
-TINY = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
-    "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
-}
-PREPROCESS = {
-    "mean": [0.48, 0.46, 0.41],
-    "std": [0.27, 0.26, 0.28],
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-}
 TEXTS = ["a face with raised eyebrows and an open mouth", "smile", "a face, lips pressed together"]
 
 
 def tiny_model(seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return open_clip.model.CLIP(**TINY).eval()
+    return open_clip.model.CLIP(**CONFIG).eval()
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_encoder(Path("models/tiny"), tiny_model(), TINY, PREPROCESS, {"test": 1})
+    write_encoder(Path("models/tiny"), tiny_model(), CONFIG, PREPROCESS, {"test": 1})
     return tmp_path
 
 
@@ -51,22 +41,22 @@ def test_written_encoder_is_the_model(project):
 
 def test_same_model_gives_the_same_bytes(project):
     before = {path.name: path.read_bytes() for path in Path("models/tiny").iterdir()}
-    write_encoder(Path("models/tiny"), tiny_model(), TINY, PREPROCESS, {"test": 1})
+    write_encoder(Path("models/tiny"), tiny_model(), CONFIG, PREPROCESS, {"test": 1})
     assert {path.name: path.read_bytes() for path in Path("models/tiny").iterdir()} == before
 
 
 def test_fingerprint_follows_weights_and_preprocessing(project):
     one = load_encoder("tiny", "cpu").fingerprint
-    write_encoder(Path("models/other"), tiny_model(1), TINY, PREPROCESS, {})
-    write_encoder(Path("models/squash"), tiny_model(), TINY, {**PREPROCESS, "resize_mode": "squash"}, {})
-    write_encoder(Path("models/same"), tiny_model(), TINY, PREPROCESS, {"made": "elsewhere"})
+    write_encoder(Path("models/other"), tiny_model(1), CONFIG, PREPROCESS, {})
+    write_encoder(Path("models/squash"), tiny_model(), CONFIG, {**PREPROCESS, "resize_mode": "squash"}, {})
+    write_encoder(Path("models/same"), tiny_model(), CONFIG, PREPROCESS, {"made": "elsewhere"})
     assert load_encoder("other", "cpu").fingerprint != one
     assert load_encoder("squash", "cpu").fingerprint != one
     assert load_encoder("same", "cpu").fingerprint == one
 
 
 def test_mixed_encoder_is_refused(project):
-    write_encoder(Path("models/other"), tiny_model(1), TINY, PREPROCESS, {})
+    write_encoder(Path("models/other"), tiny_model(1), CONFIG, PREPROCESS, {})
     Path("models/other/open_clip_model.safetensors").replace("models/tiny/open_clip_model.safetensors")
     with pytest.raises(UserError, match="models/tiny: its weights or config differ"):
         load_encoder("tiny", "cpu")
@@ -143,7 +133,7 @@ def test_text_that_is_too_long_is_an_error_not_a_cut(project):
 
 def test_tower_that_is_not_causal_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = {**TINY, "text_cfg": {**TINY["text_cfg"], "no_causal_mask": True, "pool_type": "last"}}
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "no_causal_mask": True, "pool_type": "last"}}
     write_encoder(
         Path("models/siglip"), open_clip.model.CustomTextCLIP(**config), {**config, "custom_text": True}, PREPROCESS, {}
     )
