@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -295,6 +296,7 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
             "clips": kept,
             "frames": rows,
             "rejects": len(rejects),
+            "clip_seconds": _typical_seconds(files),
             **({"with_face": sum(found for found, _ in faces.values())} if params.frames.crop == "face" else {}),
             "made_by": made_by,
         },
@@ -302,6 +304,20 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
     log.info(
         "%s: %d frames of %d clips in %d shards, %d clips rejected", dataset, rows, kept, len(shards), len(rejects)
     )
+
+
+def _typical_seconds(files: list[Path]) -> float | None:
+    """The median duration of the clips, as far as the frames that were taken say it; None without clips."""
+    lengths: list[float] = []
+    for path in files:
+        table = pq.read_table(path, columns=["clip_id", "time_s"]).group_by("clip_id")
+        spans = table.aggregate([("time_s", "min"), ("time_s", "max"), ("time_s", "count")]).to_pylist()
+        # n frames stand for n steps of time, and span one less
+        lengths += [
+            (one["time_s_max"] - one["time_s_min"]) * one["time_s_count"] / max(1, one["time_s_count"] - 1)
+            for one in spans
+        ]
+    return round(median(lengths), 3) if lengths else None
 
 
 def _judge(params: Params, dataset: str, rejects: list[tuple[str, str]], total: int) -> None:

@@ -96,6 +96,10 @@ def encode(params: Params, dataset: str) -> None:
         "folder": folder.name,
         "cache": cache,
         "compute": compute,
+        "frames": {
+            "settings": frames.get("made_by", {}).get("parameters", {}).get("frames"),
+            "clip_seconds": frames.get("clip_seconds"),
+        },
         "shards": listed,
         "fingerprint": storage.fingerprint([cache, *(shard["sha256"] for shard in listed)]),
         "made_by": made_by,

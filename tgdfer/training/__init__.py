@@ -20,6 +20,7 @@ from tgdfer.model import build_model, uses_text
 from tgdfer.params import Params
 from tgdfer.progress import log, track
 from tgdfer.training import runs
+from tgdfer.training.description import describe
 from tgdfer.training.determinism import derive, deterministic
 from tgdfer.training.distributed import Group, joined
 from tgdfer.training.engine import Engine, RunError, Stopped
@@ -148,6 +149,7 @@ def _one_run(
             engine.history,
             _predictions(key, inputs.classes, fold, engine),
             own_state(model),
+            describe(key.dataset, inputs.cache.encoder, about, model, inputs.cache.dim, run.bags.frames),
             {
                 "encoder": inputs.cache.encoder,
                 "seconds": round(seconds, 3),

@@ -14,7 +14,7 @@ from tgdfer import paths, provenance, stages, storage
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 
-FILES = ("metrics.json", "history.json", "predictions.parquet", "model.safetensors")
+FILES = ("metrics.json", "history.json", "predictions.parquet", "model.safetensors", "model.json")
 """What a run writes before run.json, which names their fingerprints."""
 LEARNING = ("best_val", "best_test", "last")
 
@@ -82,11 +82,13 @@ def write(
     history: Sequence[Mapping[str, Any]],
     predictions: Mapping[str, Sequence[Any]],
     state: dict[str, torch.Tensor],
+    description: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
     """Write the files of a run, run.json last.
 
-    ``about`` is from :func:`made_by`; ``record`` is what belongs to this execution alone (seconds, memory, tracking).
+    ``about`` is from :func:`made_by`, ``description`` from :func:`tgdfer.training.description.describe`; ``record`` is
+    what belongs to this execution alone (seconds, memory, tracking).
     """
     folder = key.folder
     classes = about["parameters"]["classes"]
@@ -97,6 +99,7 @@ def write(
     )
     with storage.atomic(folder / "model.safetensors") as part:
         save_file(state, part, metadata={"fingerprint": run_fingerprint(about)})
+    storage.write_json(folder / "model.json", {**description, "fingerprint": run_fingerprint(about)})
     storage.write_json(
         folder / "run.json",
         {

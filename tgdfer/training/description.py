@@ -1,0 +1,64 @@
+"""model.json: all that a saved model needs besides its weights, and what it answers to a fixed question.
+
+Whoever loads the model asks the same question. Another answer means that code, words or weights are no longer those of
+the run: numbers would differ without a sign of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from tgdfer import paths, storage
+
+FORMAT = 1
+"""Of model.json and of the names in model.safetensors; a reader refuses any other."""
+
+
+def describe(
+    dataset: str, encoder: str, about: Mapping[str, Any], model: nn.Module, dim: int, frames: int
+) -> dict[str, Any]:
+    """The content of model.json.
+
+    Args:
+        dataset: whose clips it was trained on.
+        encoder: the name of the CLIP encoder.
+        about: what the run depends on; see :func:`tgdfer.training.runs.made_by`.
+        model: the trained model.
+        dim: D of its features.
+        frames: T of its bags.
+    """
+    from tgdfer import __version__
+
+    features = storage.read_json(paths.features(dataset, encoder))
+    return {
+        "format": FORMAT,
+        "tgdfer": __version__,
+        "dataset": dataset,
+        **{key: about["parameters"][key] for key in ("classes", "bags", "model")},
+        "encoder": {"name": encoder, "fingerprint": about["inputs"]["encoder"], "dim": dim},
+        "frames": features.get("frames"),
+        "features": features.get("made_by", {}).get("parameters", {}).get("features"),
+        "answers": answers(model, dim, frames),
+    }
+
+
+@torch.no_grad()
+def answers(model: nn.Module, dim: int, frames: int) -> Sequence[Sequence[float]]:
+    """The probabilities that ``model`` gives for two made-up bags of ``frames`` instances, the second half empty."""
+    device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
+    # sines and no generator: the same on every machine and in every version
+    x = torch.arange(2 * frames * dim, dtype=torch.float64).mul(0.7).sin().view(2, frames, dim)
+    x = nn.functional.normalize(x, dim=-1).float().to(device)
+    position = torch.arange(frames, device=device).expand(2, -1)
+    mask = torch.stack([position[0] >= 0, position[0] < (frames + 1) // 2])
+    training = model.training
+    model.eval()
+    try:
+        probabilities = model(x, mask, position.float()).logits.float().softmax(dim=-1)
+    finally:
+        model.train(training)
+    return [[round(value, 6) for value in row] for row in probabilities.cpu().tolist()]
