@@ -38,15 +38,19 @@ class Box:
     side: float
 
 
-def crop(frames: list[Frame], params: FramesParams) -> tuple[list[Frame], int]:
+def crop(
+    frames: list[Frame], params: FramesParams, candidates: list[list[Box]] | None = None
+) -> tuple[list[Frame], int]:
     """The frames of a clip, cut to its face; and in how many of them the face was found.
+
+    ``candidates`` are the faces of each frame, where :func:`find` has been asked already.
 
     Raises:
         UnusableError: there is no face, and ``params.no_face`` is reject.
     """
-    track = follow([find(frame) for frame in frames])
+    track = follow([find(frame) for frame in frames] if candidates is None else candidates)
     found = sum(box is not None for box in track)
-    if found < max(min(2, len(frames)), SHARE * len(frames)):
+    if not enough(track):
         if params.no_face == "reject":
             raise UnusableError(f"no face in {len(frames)} frames")
         boxes = [Box(frame.width / 2, frame.height / 2, min(frame.width, frame.height)) for frame in frames]
@@ -54,6 +58,12 @@ def crop(frames: list[Frame], params: FramesParams) -> tuple[list[Frame], int]:
     path = union(track) if params.face_box == "union" else smooth(track)
     wide = [Box(box.x, box.y, box.side * (1 + 2 * params.face_margin)) for box in path]
     return [_cut(frame, box, params) for frame, box in zip(frames, wide, strict=True)], found
+
+
+def enough(track: list[Box | None]) -> bool:
+    """Whether a clip shows the face of ``track``, or what was found in a few frames may be anything."""
+    found = sum(box is not None for box in track)
+    return found >= max(min(2, len(track)), 1, SHARE * len(track))
 
 
 def find(frame: Frame) -> list[Box]:

@@ -51,7 +51,7 @@ def read_video(path: Path, params: FramesParams) -> list[Frame]:
     try:
         done = _chosen(path, params)
     except ffmpeg.FFmpegError as error:
-        raise UnusableError(_in_plain_words(path, str(error))) from None
+        raise UnusableError(in_plain_words(path, str(error))) from None
     if not done.times:
         raise UnusableError(done.complaint or "no frame could be decoded")
     if done.complaint:
@@ -68,7 +68,8 @@ def read_video(path: Path, params: FramesParams) -> list[Frame]:
     return frames
 
 
-def _in_plain_words(path: Path, reason: str) -> str:
+def in_plain_words(path: Path, reason: str) -> str:
+    """What ffmpeg says of a file, as a person would."""
     if "matches no streams" in reason:
         return "no video stream"
     with path.open("rb") as stream:
@@ -97,11 +98,45 @@ def _select(params: FramesParams, frames: list[int] | None) -> str | None:
     return "+".join(f"eq(n,{frame})" for frame in frames)
 
 
-def _input(path: Path, **options: Any) -> Any:
+def source(path: Path, **options: Any) -> Any:
+    """ffmpeg's input of a video file."""
     import ffmpeg as build
 
     # file: makes any name a name; nothing that a file says may lead to the network
     return build.input(f"file:{path}", protocol_whitelist="file", threads=1, **options)
+
+
+def jpegs(stream: Any, resize: int | None) -> Any:
+    """The output that writes frames to standard output as JPEG: square pixels, the shorter side at most ``resize``."""
+    stream = stream.filter("scale", "max(1,round(iw*sar))", "ih").filter("setsar", 1)
+    if resize:
+        wide, high = f"if(lte(iw,ih),min(iw,{resize}),-1)", f"if(lte(iw,ih),-1,min(ih,{resize}))"
+        stream = stream.filter("scale", wide, high, flags="bicubic")
+    # a second a frame: the encoder's own clock, which variable frame rates do not fit, must not merge two frames
+    return (
+        stream.filter("settb", "1")
+        .filter("setpts", "N")
+        .output(
+            "pipe:1",
+            f="image2pipe",
+            vcodec="mjpeg",
+            pix_fmt="yuvj420p",
+            threads=1,
+            **{"q:v": QUALITY, "flags:v": "+bitexact", **ffmpeg.passthrough()},
+        )
+    )
+
+
+def times_of(stream: Any, to: str, **options: Any) -> Any:
+    """The output that lists the frames' times, in microseconds, in the file or pipe ``to``."""
+    return stream.output(
+        to,
+        f="framecrc",
+        vcodec="wrapped_avframe",
+        enc_time_base="1/1000000",
+        **ffmpeg.passthrough(),
+        **options,
+    )
 
 
 def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
@@ -111,7 +146,7 @@ def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
 
 
 def _packet_times(path: Path) -> list[float]:
-    out, _, _ = _run(_input(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
+    out, _, _ = _run(source(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
     return sorted(_times(out))
 
 
@@ -130,46 +165,23 @@ def _times(framecrc: bytes) -> list[float]:
 def _decode(path: Path, params: FramesParams, wanted: list[int] | None) -> Pass:
     import ffmpeg as build
 
-    both = _input(path)["V:0"].filter_multi_output("split")
+    both = source(path)["V:0"].filter_multi_output("split")
     stream, select = both[0], _select(params, wanted)
     if select:
         stream = stream.filter("select", select)
-    stream = stream.filter("scale", "max(1,round(iw*sar))", "ih").filter("setsar", 1)
-    if params.resize:
-        side = params.resize
-        wide, high = f"if(lte(iw,ih),min(iw,{side}),-1)", f"if(lte(iw,ih),-1,min(ih,{side}))"
-        stream = stream.filter("scale", wide, high, flags="bicubic")
-    # a second a frame: the encoder's own clock, which variable frame rates do not fit, must not merge two frames
-    pictures = (
-        stream.filter("settb", "1")
-        .filter("setpts", "N")
-        .output(
-            "pipe:1",
-            f="image2pipe",
-            vcodec="mjpeg",
-            pix_fmt="yuvj420p",
-            threads=1,
-            **{"q:v": QUALITY, "flags:v": "+bitexact", **ffmpeg.passthrough()},
-        )
-    )
-    # every frame's time, in microseconds, by a way of its own: log lines of several threads get mixed
-    clock = both[1].output(
-        ffmpeg.BESIDE,
-        f="framecrc",
-        vcodec="wrapped_avframe",
-        enc_time_base="1/1000000",
-        **ffmpeg.passthrough(),
-    )
+    pictures = jpegs(stream, params.resize)
+    # every frame's time by a way of its own: log lines of several threads get mixed
+    clock = times_of(both[1], ffmpeg.BESIDE)
     out, err, listing = _run(build.merge_outputs(pictures, clock), "verbose")
     times = _times(listing)
     if wanted is None:
         kept = list(range(0, len(times), params.every if params.sampling == "every" else 1))
     else:
         kept = [frame for frame in wanted if frame < len(times)]
-    return Pass(times, kept, out, _complaint(err))
+    return Pass(times, kept, out, complaint(err))
 
 
-def _complaint(err: str) -> str | None:
+def complaint(err: str) -> str | None:
     """Why a video that ffmpeg came through is not to be trusted all the same; None where it is."""
     if cut := _CUT_OFF.search(err):
         return f"file is cut off ({cut[0]})"
