@@ -19,6 +19,7 @@ ORDER = [
     ["stages"],
     ["tracking", "media"],
     ["datasets"],
+    ["download"],
     ["frames"],
     ["encoders"],
     ["demo"],

@@ -131,6 +131,27 @@ def validate(
         raise typer.Exit(1)
 
 
+@app.command("download")
+def download(
+    name: Annotated[str, typer.Argument(help="ravdess or crema_d, the data sets that are open to everyone.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder; data/raw/NAME if not given.")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="I have read the licence, which is printed, and agree to it.")
+    ] = False,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="A mirror: a web folder with the same files under the same names.")
+    ] = None,
+    part: Annotated[str | None, typer.Option("--part", help="ravdess: speech (default), song or both.")] = None,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="Keep unpacked archives; the folder can then serve as a mirror.")
+    ] = False,
+) -> None:
+    """Download an open data set, checked against its published checksums; a further call fetches what is missing."""
+    from tgdfer.download import download as run
+
+    run(name, to, accept_licence, base_url, part, keep_archives)
+
+
 def main() -> None:
     """Entry point. A UserError becomes one line on standard error and exit code 2."""
     # waiting threads shall soon sleep: spinning, they take a busy machine's cores from each other, and the demo encoder

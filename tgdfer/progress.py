@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
@@ -25,20 +26,61 @@ def setup_logging(quiet: bool = False) -> None:
     log.propagate = False
 
 
+class Meter:
+    """How far something is, told as it goes: a tqdm bar on a terminal, else a log line now and then; for any thread.
+
+    Bytes (``unit="B"``) are written as kB, MB or GB.
+    """
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "it") -> None:
+        self.what, self.total, self.unit, self.done = what, total, unit, 0
+        self._lock = threading.Lock()
+        self._started = self._told = time.monotonic()
+        self._bar = (
+            tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
+            if sys.stderr.isatty()
+            else None
+        )
+
+    def add(self, count: int = 1) -> None:
+        """Count ``count`` more as done."""
+        with self._lock:
+            self.done += count
+            if self._bar is not None:
+                self._bar.update(count)
+                return
+            now = time.monotonic()
+            if now - self._told >= LOG_EVERY_S:
+                self._told = now
+                of = f"/{self._plain(self.total)}" if self.total else ""
+                rate = self.done / (now - self._started)
+                shown = f"{rate:.1f}" if self.unit != "B" else self._plain(rate)
+                log.info("%s: %s%s%s, %s/s", self.what, self._plain(self.done), of, self._name, shown)
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave the bar as it stands, or say in a last line how much was done."""
+        if self._bar is not None:
+            self._bar.close()
+        elif kind is None:
+            seconds = time.monotonic() - self._started
+            log.info("%s: %s%s in %.1f s", self.what, self._plain(self.done), self._name, seconds)
+
+    @property
+    def _name(self) -> str:
+        return "" if self.unit == "B" else f" {self.unit}"
+
+    def _plain(self, number: float) -> str:
+        return f"{tqdm.format_sizeof(number)}B" if self.unit == "B" else f"{number:.0f}"
+
+
 def track(items: Iterable[T], what: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Yield from ``items`` and show how far it is: a tqdm bar on a terminal, else a log line now and then."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=what, total=total, unit=unit)
-        return
+    """Yield from ``items`` and show how far it is."""
     if total is None and isinstance(items, Sized):
         total = len(items)
-    started = told = time.monotonic()
-    done = 0
-    for item in items:
-        yield item
-        done += 1
-        now = time.monotonic()
-        if now - told >= LOG_EVERY_S:
-            told = now
-            log.info("%s: %d%s %s, %.1f/s", what, done, f"/{total}" if total else "", unit, done / (now - started))
-    log.info("%s: %d %s in %.1f s", what, done, unit, time.monotonic() - started)
+    with Meter(what, total, unit) as meter:
+        for item in items:
+            yield item
+            meter.add()
