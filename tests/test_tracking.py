@@ -12,7 +12,7 @@ import yaml
 
 from tgdfer import paths, tracking
 from tgdfer.params import Params, load_params
-from tgdfer.tracking import events
+from tgdfer.tracking import events, tracker
 from tgdfer.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ URI = "sqlite:///mlflow/mlflow.db"
 
 def parameters(**tracking_settings: str) -> Params:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["tracking"].update(tracking_settings)
+    raw["tracking"].update({"mode": "live", **tracking_settings})
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     return load_params()
 
@@ -42,6 +42,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> No
     for name in ("MLFLOW_TRACKING_URI", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracker, "_failed_at", None)
     Path("mlflow").mkdir()
     shutil.copy(database, "mlflow/mlflow.db")
 
@@ -57,13 +58,13 @@ def train(
         seed=seed,
         parameters={"model": {"window": 4}},
         tags={"fingerprint": f"f{fold}", **tags},
-    ) as tracker:
+    ) as told:
         for epoch in range(epochs):
-            tracker.metrics({"loss": 1 / (epoch + 1), "uar": 0.1 * (epoch + fold), "absent": None}, epoch)
+            told.metrics({"loss": 1 / (epoch + 1), "uar": 0.1 * (epoch + fold), "absent": None}, epoch)
         if end is not None:
             raise end
         Path("metrics.json").write_text("{}")
-        tracker.artifact(Path("metrics.json"))
+        told.artifact(Path("metrics.json"))
 
 
 def runs(params: Params, kind: str = "run") -> list:
@@ -99,7 +100,7 @@ def test_a_run_is_kept_with_all_it_said() -> None:
     (run,) = runs(params)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "tgdfer fold1 seed0"
-    assert run.data.params == {"model.window": "4", "fold": "1", "seed": "0"}
+    assert run.data.params == {"variant": "tgdfer", "model.window": "4", "fold": "1", "seed": "0"}
     assert run.data.tags["tgdfer.run"] == "demo/tgdfer/fold1/seed0"
     assert run.data.tags["tgdfer.clips"] == "abc"
     assert history(params, run.info.run_id, "loss") == LOSSES
@@ -162,7 +163,7 @@ def test_the_variant_has_mean_and_deviation_over_its_runs() -> None:
 
 
 def test_events_are_imported_and_twice_is_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    params = parameters()
+    params = parameters(mode="auto")
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # SQLite is left alone by jobs on many machines
     with pytest.raises(RuntimeError):
         train(params, epochs=2, end=RuntimeError("node died"))
@@ -216,15 +217,16 @@ def test_a_store_that_fails_never_ends_a_training(
 
 def test_a_store_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     params = parameters()
-    monkeypatch.setattr(tracking, "FLUSH_POINTS", 1)
+    monkeypatch.setattr(tracker, "FLUSH_POINTS", 1)
+    monkeypatch.setattr(tracker, "RETRY_AFTER_S", 0)
     with tracking.run(
         params, dataset="demo", variant="tgdfer", fold=1, seed=0, parameters={}, tags={"fingerprint": "f1"}
-    ) as tracker:
-        tracker.metrics({"loss": 1.0}, 0)
+    ) as told:
+        told.metrics({"loss": 1.0}, 0)
         with monkeypatch.context() as broken:
-            broken.setattr(tracker._sink, "apply", lambda event: 1 / 0)
-            tracker.metrics({"loss": 0.5}, 1)
-        tracker.metrics({"loss": 1 / 3}, 2)
+            broken.setattr(told._sink, "apply", lambda event: 1 / 0)
+            told.metrics({"loss": 0.5}, 1)
+        told.metrics({"loss": 1 / 3}, 2)
     (run,) = runs(params)
     assert history(params, run.info.run_id, "loss") == LOSSES
     assert not events.pending()

@@ -1,7 +1,7 @@
-"""MLflow tracking: every run of a variant on a fold and a seed, live or through files that are imported later.
+"""MLflow tracking: every stage that computes and every training leaves a run, live or through files imported later.
 
-Tracking never decides a result and never ends a training: what cannot be sent is warned of once, stays in
-``mlflow/events/`` and is imported by ``python -m tgdfer tracking``, however often that is called.
+Tracking never decides a result and never ends a stage: what cannot be sent is warned of, stays in ``mlflow/events/``
+and is imported by ``python -m tgdfer tracking``, however often that is called. See docs/tracking.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import getpass
 import os
 import shlex
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgdfer import paths
@@ -22,24 +20,14 @@ from tgdfer.progress import log
 from tgdfer.provenance import git_revision
 from tgdfer.storage import fingerprint, write_json
 from tgdfer.tracking import events
-from tgdfer.tracking.store import SQLITE, Sink, Store, experiment_of, lock, uri_of
+from tgdfer.tracking.imports import import_events
+from tgdfer.tracking.store import STAGES, Store, experiment_of, sends
+from tgdfer.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from tgdfer.tracking.events import Event
 
-FLUSH_S = 5.0
-FLUSH_POINTS = 500
-
-
-def live(params: Params) -> bool:
-    """Whether this process sends to MLflow itself.
-
-    With ``mode: auto`` it does, except in a SLURM job with an SQLite database: its file does not belong on a network
-    file system with writers on many machines, so such a job leaves its events for the import.
-    """
-    if params.tracking.mode == "auto":
-        return not (uri_of(params).startswith(SQLITE) and "SLURM_JOB_ID" in os.environ)
-    return params.tracking.mode == "live"
+__all__ = ["Tracker", "create_store", "import_waiting", "run", "stage"]
 
 
 def create_store(params: Params) -> None:
@@ -48,8 +36,8 @@ def create_store(params: Params) -> None:
     That file says the same whatever is tracked where: trainings wait for it, and none is to be repeated for it.
     """
     store = Store(params)
-    for dataset in params.datasets:
-        store.experiment(experiment_of(dataset))
+    for name in (STAGES, *map(experiment_of, params.datasets)):
+        store.experiment(name)
     imported = import_events(store)
     if imported:
         log.info("tracking: %d event files imported", imported)
@@ -57,115 +45,14 @@ def create_store(params: Params) -> None:
         write_json(paths.EXPERIMENTS, {"made_by": "tgdfer tracking"})
 
 
-def import_events(store: Store, run: str | None = None) -> int:
-    """Send the waiting event files, of one run or all; returns how many.
-
-    The file of an attempt that has not ended stays, unless a later one of the same run has: its job may still be
-    writing. Sending it again changes nothing.
-    """
-    count = 0
-    with lock("import"):
-        sent: list[Path] = []
-        for path in events.pending(run):
-            if sent and sent[-1].parent != path.parent:
-                sent = []
-            sent.append(path)
-            count += 1
-            if _send(store, path):
-                for done in sent:
-                    done.unlink(missing_ok=True)
-                sent = []
-    return count
-
-
-def _send(store: Store, path: Path) -> bool:
-    """Send the events of a file; whether it says that its attempt has ended."""
-    sink, ended = None, False
-    for event in events.read(path):
-        if event["event"] == "start":
-            sink = Sink(store, event)
-        elif sink is not None:
-            sink.apply(event)
-            ended = event["event"] == "end"
-    return ended
-
-
-class Tracker:
-    """What a training tells about one run. Its methods never raise for MLflow's sake."""
-
-    def __init__(self, params: Params, start: Event) -> None:
-        self._params = params
-        self._start = start
-        self._sink: Sink | None = None
-        self._buffer: list[list[Any]] = []
-        self._flushed = time.monotonic()
-        self._complete = True
-        self._earlier = events.pending(start["run"])
-        self._journal = events.Journal(events.file_of(start["run"]))
-        self._journal.write(start)
-        if live(params):
-            try:
-                self._sink = Sink(Store(params), start)
-            except Exception as error:  # whatever MLflow raises, the training goes on
-                self._give_up(error)
-
-    @property
-    def run_id(self) -> str | None:
-        """The id of the run in MLflow; None while its events wait for their import."""
-        return self._sink.run_id if self._sink else None
-
-    def metrics(self, values: Mapping[str, float | None], step: int) -> None:
-        """Note metrics of a step (an epoch); they are sent in batches."""
-        self._buffer += events.points(values, step)
-        if len(self._buffer) >= FLUSH_POINTS or time.monotonic() - self._flushed >= FLUSH_S:
-            self.flush()
-
-    def artifact(self, path: Path) -> None:
-        """Copy a file to the run's artifacts."""
-        self._say({"event": "artifact", "path": str(path)})
-
-    def flush(self) -> None:
-        """Send what was noted so far."""
-        if self._buffer:
-            self._say({"event": "metrics", "points": self._buffer})
-        self._buffer = []
-        self._flushed = time.monotonic()
-
-    def end(self, status: str) -> None:
-        """Send the rest and the status (FINISHED, FAILED or KILLED)."""
-        self.flush()
-        self._say({"event": "end", "status": status, "time": events.now()})
-        self._journal.close()
-        if not live(self._params):
-            return
-        try:
-            if self._sink is not None and self._complete:
-                self._journal.path.unlink(missing_ok=True)
-            if events.pending(self._start["run"]):
-                # one more try for what could not be sent, and what killed attempts have left
-                import_events(Store(self._params), self._start["run"])
-            for path in self._earlier:  # sent just now, and older than the attempt that ends here
-                path.unlink(missing_ok=True)
-        except Exception as error:
-            self._give_up(error)
-
-    def _say(self, event: Event) -> None:
-        self._journal.write(event)
-        if self._sink is not None and self._complete:
-            try:
-                self._sink.apply(event)
-            except Exception as error:
-                self._give_up(error)
-
-    def _give_up(self, error: Exception) -> None:
-        self._complete = False
-        reason = " ".join(str(error).split())[:200]
-        log.warning(
-            "tracking: %s: %s; the run's events are kept in %s, import them with `python -m tgdfer tracking`",
-            type(error).__name__,
-            reason,
-            self._journal.path,
-        )
+def import_waiting(params: Params) -> None:
+    """Send what waits, if there is anything and this process may send; warns of what fails."""
+    if not sends(params) or not events.pending():
+        return
+    try:
+        create_store(params)
+    except Exception as error:  # whatever MLflow raises
+        log.warning("tracking: %s; the events are kept in %s", type(error).__name__, events.FOLDER)
 
 
 @contextmanager
@@ -179,7 +66,7 @@ def run(
     parameters: Mapping[str, Any],
     tags: Mapping[str, Any],
 ) -> Iterator[Tracker]:
-    """Track one run: a child of its variant's run in the experiment ``tgdfer/<dataset>``.
+    """Track a training: a child of its variant's run in the experiment ``tgdfer/<dataset>``.
 
     A retry of the same run (same name, same ``tags["fingerprint"]``) continues it. The status is FINISHED when the
     block ends well, FAILED when it raises, KILLED when it is interrupted.
@@ -194,16 +81,79 @@ def run(
         tags: more to search by: fingerprints, the encoder; None is left out.
     """
     name = f"{dataset}/{variant}"
-    revision = git_revision()
+    flat = {key: value for key, value in events.flat(parameters).items() if key not in ("fold", "seed")}
     own = {
         "kind": "run",
         "dataset": dataset,
         "variant": variant,
         "fold": fold,
         "seed": seed,
-        "variant_fingerprint": fingerprint(
-            {key: value for key, value in events.flat(parameters).items() if key not in ("fold", "seed")}
-        ),
+        "variant_fingerprint": fingerprint(flat),
+        "mlflow.note.content": _described(params, variant),
+    }
+    start = events.start(
+        run=f"{name}/fold{fold}/seed{seed}",
+        experiment=experiment_of(dataset),
+        name=f"{variant} fold{fold} seed{seed}",
+        parameters={"variant": variant, **parameters, "fold": fold, "seed": seed},
+        tags={**own, **_circumstances(), **tags},
+        parent=name,
+    )
+    with _tracked(params, start) as tracker:
+        yield tracker
+
+
+@contextmanager
+def stage(
+    params: Params, made_by: Mapping[str, Any], *, dataset: str | None = None, encoder: str | None = None
+) -> Iterator[Tracker]:
+    """Track a stage that computes: a run in the experiment ``tgdfer-stages``, unless it tells no metrics.
+
+    A repetition with the same parameters, inputs and code continues its run; one that finds nothing to do tells no
+    metrics and leaves none.
+
+    Args:
+        params: all parameters.
+        made_by: from :func:`tgdfer.stages.made_by`: the stage, its parameters, fingerprints of inputs and code.
+        dataset: the data set that it works on, if it is of one.
+        encoder: the encoder that it makes or uses, if any.
+    """
+    subjects = [name for name in (dataset, encoder) if name]
+    own = {
+        "kind": "stage",
+        "stage": made_by["stage"],
+        "dataset": dataset,
+        "encoder": encoder,
+        "fingerprint": fingerprint({key: made_by[key] for key in ("parameters", "inputs", "code")}),
+        "code": made_by["code"],
+        **{f"input.{name}": value for name, value in made_by["inputs"].items()},
+    }
+    start = events.start(
+        run="/".join(["stages", made_by["stage"], *subjects]),
+        experiment=STAGES,
+        name=" ".join([made_by["stage"], *subjects]),
+        parameters=made_by["parameters"],
+        tags={**own, **_circumstances()},
+    )
+    with _tracked(params, start) as tracker:
+        yield tracker
+
+
+@contextmanager
+def _tracked(params: Params, start: Event) -> Iterator[Tracker]:
+    tracker = Tracker(params, start)
+    try:
+        yield tracker
+    except BaseException as error:
+        tracker.end("FAILED" if isinstance(error, Exception) else "KILLED", error)
+        raise
+    tracker.end("FINISHED")
+
+
+def _circumstances() -> dict[str, Any]:
+    """Tags that say how a run came to be; those that MLflow knows fill the UI's columns."""
+    revision = git_revision()
+    return {
         "dirty": revision["dirty"],
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "mlflow.source.name": shlex.join(["python", "-m", "tgdfer", *sys.argv[1:]]),
@@ -211,21 +161,15 @@ def run(
         "mlflow.source.git.commit": revision["commit"],
         "mlflow.user": _user(),
     }
-    start = events.start(
-        run=f"{name}/fold{fold}/seed{seed}",
-        experiment=experiment_of(dataset),
-        name=f"{variant} fold{fold} seed{seed}",
-        parameters={**parameters, "fold": fold, "seed": seed},
-        tags={**own, **tags},
-        parent=name,
-    )
-    tracker = Tracker(params, start)
-    try:
-        yield tracker
-    except BaseException as error:
-        tracker.end("FAILED" if isinstance(error, Exception) else "KILLED")
-        raise
-    tracker.end("FINISHED")
+
+
+def _described(params: Params, variant: str) -> str | None:
+    """The variant's name in print, and what it changes."""
+    if variant not in params.variants:
+        return None
+    about = params.variants[variant]
+    changes = events.flat(about.set.model_dump(exclude_defaults=True))
+    return about.label + "".join(f"\n\n{key} = {value}" for key, value in sorted(changes.items()))
 
 
 def _user() -> str:

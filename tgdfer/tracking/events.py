@@ -1,7 +1,8 @@
 """What a run has to say, as lines of JSON in a file of its own: written first, sent to MLflow from there.
 
-A line is one event: ``start`` (which run, its parameters and tags), ``metrics`` (points), ``artifact`` (a path) and
-``end`` (a status). Nothing here needs MLflow, a network or a lock: a job on a node without either loses nothing.
+A line is one event: ``start`` (which run, its parameters and tags), ``metrics`` (points), ``artifact`` (a file),
+``data`` (the clips it was made from), ``model`` (to be registered) and ``end`` (a status). Nothing here needs MLflow, a
+network or a lock: a job on a node without either loses nothing.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 from tgdfer import paths
-from tgdfer.storage import fingerprint
+from tgdfer.storage import file_fingerprint, fingerprint
 
 Event = dict[str, Any]
 
 FOLDER = paths.MLFLOW / "events"
+UNNAMEABLE = re.compile(r"[^/\w.\- :]")
+"""What MLflow takes in no name of a metric; classes of a user's own data set may hold it."""
+DIGEST = 12
+"""Digits of a fingerprint that MLflow shows beside a data set's name; it takes 36 at most."""
 
 
 def now() -> int:
@@ -74,8 +80,32 @@ def points(values: Mapping[str, float | None], step: int) -> list[list[Any]]:
     """Metrics as points [key, value, milliseconds, step]; absent and infinite values are left out."""
     at = now()
     return [
-        [key, float(value), at, step] for key, value in values.items() if value is not None and math.isfinite(value)
+        [UNNAMEABLE.sub("_", key), float(value), at, step]
+        for key, value in values.items()
+        if value is not None and math.isfinite(value)
     ]
+
+
+def artifact(path: Path, folder: str | None = None) -> Event:
+    """A file to copy into ``folder`` of the run's artifacts, as it is now."""
+    return {"event": "artifact", "path": str(path), "folder": folder, "sha256": file_fingerprint(path)}
+
+
+def data(name: str, made_from: Mapping[str, str], context: str, source: Path, clips: int) -> Event:
+    """Clips that a run used.
+
+    Args:
+        name: what the UI shows in its column of data sets.
+        made_from: fingerprints of the tables that the clips come from; their fingerprint is the digest.
+        context: ``train`` or ``test``.
+        source: where they lie.
+        clips: how many there are.
+    """
+    digest = fingerprint(dict(made_from))[:DIGEST]
+    profile = {"clips": clips, **made_from}
+    return {"event": "data", "name": name, "digest": digest, "context": context, "source": str(source)} | {
+        "profile": json.dumps(profile)
+    }
 
 
 def file_of(run: str) -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean, stdev
@@ -13,12 +14,33 @@ from filelock import FileLock
 
 from tgdfer import paths
 from tgdfer.params import Params
-from tgdfer.tracking.events import Event
+from tgdfer.storage import file_fingerprint
+from tgdfer.tracking.events import Event, read
 
 SQLITE = "sqlite:///"
 BATCH_METRICS = 1000
 BATCH_PARAMETERS = 100
 LONGEST_PARAMETER = 6000
+MODEL = "model"
+"""The folder of a run's artifacts that a registered version of the model points to."""
+OF_A_VARIANT = (
+    *("tgdfer.dataset", "tgdfer.variant", "mlflow.note.content"),
+    *("mlflow.source.name", "mlflow.source.git.commit", "mlflow.user"),
+)
+"""Tags of a run that its variant has as well."""
+STAGES = "tgdfer-stages"
+"""The experiment of the stages before and after training, apart from those of the data sets, which hold trainings."""
+
+
+def sends(params: Params) -> bool:
+    """Whether this process may send to MLflow itself.
+
+    With ``mode: auto`` it may, except in a SLURM job with an SQLite database: its file does not belong on a network
+    file system with writers on many machines, so such a job leaves its events for the import.
+    """
+    if params.tracking.mode == "auto":
+        return not (uri_of(params).startswith(SQLITE) and "SLURM_JOB_ID" in os.environ)
+    return params.tracking.mode == "live"
 
 
 def uri_of(params: Params) -> str:
@@ -98,19 +120,28 @@ class Store:
     def parent(self, experiment: str, event: Event) -> str:
         """The id of the run that stands for a variant: the current one with the children's parameters, made if none."""
         run, kin = event["parent"], event["tags"].get("tgdfer.variant_fingerprint", "")
-        with lock("parent"):
-            found = self.find(experiment, run, kin)
-            if found:
-                self.client.update_run(found[0].info.run_id, status="RUNNING")
-                return found[0].info.run_id
-            self._retire(self.find(experiment, run))
-            own = ("tgdfer.dataset", "tgdfer.variant", "mlflow.source.name", "mlflow.source.git.commit", "mlflow.user")
-            tags = {key: event["tags"][key] for key in own if key in event["tags"]}
-            tags |= {"tgdfer.run": run, "tgdfer.fingerprint": kin, "tgdfer.kind": "variant", "tgdfer.current": "true"}
-            made = self.client.create_run(experiment, event["time"], tags, event["tags"].get("tgdfer.variant", run))
-            return made.info.run_id
+        found = self.find(experiment, run, kin)
+        if found:
+            self.client.update_run(found[0].info.run_id, status="RUNNING")
+            return found[0].info.run_id
+        self.retire(self.find(experiment, run))
+        tags = {key: value for key, value in event["tags"].items() if key in OF_A_VARIANT}
+        tags |= {"tgdfer.run": run, "tgdfer.fingerprint": kin, "tgdfer.kind": "variant", "tgdfer.current": "true"}
+        name = event["tags"].get("tgdfer.variant", run)
+        made = self.client.create_run(experiment, event["time"], tags, name).info.run_id
+        common = {key: value for key, value in event["parameters"].items() if key not in ("fold", "seed")}
+        self.parameters(made, common)
+        return made
 
-    def _retire(self, runs: Iterable[Any]) -> None:
+    def parameters(self, run_id: str, values: Mapping[str, str]) -> None:
+        """Log parameters that the run has not yet."""
+        from mlflow.entities import Param
+
+        for part in batches([Param(key, value[:LONGEST_PARAMETER]) for key, value in values.items()], BATCH_PARAMETERS):
+            self.client.log_batch(run_id, params=part)
+
+    def retire(self, runs: Iterable[Any]) -> None:
+        """Mark runs whose parameters, data or code are no longer the current ones."""
         for run in runs:
             if run.data.tags.get("tgdfer.current") != "false":
                 self.client.set_tag(run.info.run_id, "tgdfer.current", "false")
@@ -120,62 +151,116 @@ class Sink:
     """One run of MLflow, which takes the events of all attempts at it; the same event twice changes nothing."""
 
     def __init__(self, store: Store, event: Event) -> None:
-        from mlflow.entities import Param
-
         self.store, self.client = store, store.client
+        self.ended = False
         self.experiment = store.experiment(event["experiment"])
         self.known: set[tuple[str, int]] = set()
-        self.parent = store.parent(self.experiment, event) if event["parent"] else None
-        tags = {**event["tags"], "tgdfer.current": "true"}
-        if self.parent:
-            tags["mlflow.parentRunId"] = self.parent
-        found = store.find(self.experiment, event["run"], event["tags"]["tgdfer.fingerprint"])
+        with lock("runs"):  # the run itself and an import of its events may be here at once
+            self.parent = store.parent(self.experiment, event) if event["parent"] else None
+            tags = {**event["tags"], "tgdfer.current": "true"}
+            if self.parent:
+                tags["mlflow.parentRunId"] = self.parent
+            found = store.find(self.experiment, event["run"], event["tags"]["tgdfer.fingerprint"])
+            if not found:
+                store.retire(store.find(self.experiment, event["run"]))
+                self.run_id = self.client.create_run(self.experiment, event["time"], tags, event["name"]).info.run_id
+        had: dict[str, str] = {}
+        self.tags: dict[str, str] = tags
         if found:
-            self.run_id = found[0].info.run_id
+            self.run_id, had, self.tags = found[0].info.run_id, found[0].data.params, found[0].data.tags
             for key in found[0].data.metrics:
                 history = self.client.get_metric_history(self.run_id, key)
                 self.known |= {(point.key, point.step) for point in history}
             self.client.update_run(self.run_id, status="RUNNING")
-        else:
-            store._retire(store.find(self.experiment, event["run"]))
-            self.run_id = self.client.create_run(self.experiment, event["time"], tags, event["name"]).info.run_id
-        had = found[0].data.params if found else {}
-        new = [Param(key, value[:LONGEST_PARAMETER]) for key, value in event["parameters"].items() if key not in had]
-        for part in batches(new, BATCH_PARAMETERS):
-            self.client.log_batch(self.run_id, params=part)
+        store.parameters(self.run_id, {key: text for key, text in event["parameters"].items() if key not in had})
+
+    @classmethod
+    def replay(cls, store: Store, path: Path) -> Sink | None:
+        """Send the events of a file; None if it holds no start."""
+        sink = None
+        for event in read(path):
+            if event["event"] == "start":
+                sink = cls(store, event)
+            elif sink is not None:
+                sink.apply(event)
+        return sink
 
     def apply(self, event: Event) -> None:
         """Send one event."""
-        if event["event"] == "metrics":
-            self._metrics(event["points"])
-        elif event["event"] == "artifact":
-            if Path(event["path"]).is_file():  # an import may come after the file was cleaned away
-                self.client.log_artifact(self.run_id, event["path"])
-        elif event["event"] == "end":
-            self.client.set_terminated(self.run_id, event["status"], event["time"])
-            if self.parent:
-                self._summarise(event["time"])
+        {
+            "metrics": self._metrics,
+            "artifact": self._artifact,
+            "data": self._data,
+            "model": self._model,
+            "end": self._end,
+        }[event["event"]](event)
 
-    def _metrics(self, points: Sequence[Sequence[Any]]) -> None:
+    def _metrics(self, event: Event) -> None:
         from mlflow.entities import Metric
 
         # a resumed training repeats the epochs after its last checkpoint: to the same values, so the first stand
-        new = [Metric(*point) for point in points if (point[0], point[3]) not in self.known]
+        new = [Metric(*point) for point in event["points"] if (point[0], point[3]) not in self.known]
         self.known |= {(point.key, point.step) for point in new}
         for part in batches(new, BATCH_METRICS):
             self.client.log_batch(self.run_id, metrics=part)
+
+    def _artifact(self, event: Event) -> None:
+        path = Path(event["path"])
+        # an import may come after the file was cleaned away or made anew from other parameters
+        if path.is_file() and file_fingerprint(path) == event["sha256"]:
+            self.client.log_artifact(self.run_id, event["path"], event["folder"])
+
+    def _data(self, event: Event) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": event["source"]})
+        about = Dataset(event["name"], event["digest"], "local", source, profile=event["profile"])
+        with lock("data"):  # two runs that name a data set first at once: the second would fail
+            self.client.log_inputs(
+                self.run_id, [DatasetInput(about, [InputTag("mlflow.data.context", event["context"])])]
+            )
+
+    def _model(self, event: Event) -> None:
+        from mlflow.exceptions import MlflowException
+
+        name = event["name"]
+        with lock("models"):
+            try:
+                self.client.get_registered_model(name)
+            except MlflowException:
+                self.client.create_registered_model(name)
+            found = [v for v in self.client.search_model_versions(f"run_id = '{self.run_id}'") if v.name == name]
+            if not found:
+                tags = {key: value for key, value in self.tags.items() if key.startswith("tgdfer.")}
+                found = [
+                    self.client.create_model_version(
+                        name, f"runs:/{self.run_id}/{MODEL}", self.run_id, tags, description=event["description"]
+                    )
+                ]
+            self.client.set_registered_model_alias(name, event["alias"], found[0].version)
+
+    def _end(self, event: Event) -> None:
+        self.ended = True
+        if event["error"]:
+            self.client.set_tag(self.run_id, "tgdfer.error", event["error"])
+        elif "tgdfer.error" in self.tags:
+            self.client.delete_tag(self.run_id, "tgdfer.error")
+        self.client.set_terminated(self.run_id, event["status"], event["time"])
+        if self.parent:
+            self._summarise(event["time"])
 
     def _summarise(self, time: int) -> None:
         """Mean and deviation over the finished children, as metrics of the parent; it ends when no child runs."""
         from mlflow.entities import Metric
 
-        with lock("parent"):
+        with lock("runs"):
             children = self.client.search_runs([self.experiment], f"tags.\"mlflow.parentRunId\" = '{self.parent}'")
             done = [child for child in children if child.info.status == "FINISHED"]
             values: dict[str, list[float]] = {}
             for child in done:
                 for key, value in child.data.metrics.items():
-                    values.setdefault(key, []).append(value)
+                    if not key.startswith("system/"):
+                        values.setdefault(key, []).append(value)
             summary = {"runs": float(len(done))}
             for key, found in values.items():
                 summary[f"{key}_mean"] = fmean(found)

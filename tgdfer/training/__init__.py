@@ -19,7 +19,7 @@ from tgdfer.errors import UserError
 from tgdfer.model import build_model, uses_text
 from tgdfer.params import Params
 from tgdfer.progress import log, track
-from tgdfer.training import runs
+from tgdfer.training import runs, told
 from tgdfer.training.description import describe
 from tgdfer.training.determinism import derive, deterministic
 from tgdfer.training.distributed import Group, joined
@@ -139,9 +139,18 @@ def _one_run(
         parameters=about["parameters"],
         tags=tags,
     ) as tracker:
-        engine.run(lambda row: tracker.metrics({k: v for k, v in row.items() if k != "epoch"}, row["epoch"]))
+        told.begin(tracker, params, key, about["inputs"], {"train": len(fold.train), "test": len(fold.test_ids)})
+        engine.run(lambda row: tracker.metrics(told.epoch(row), row["epoch"]))
         result = _metrics(key, inputs.classes, fold, engine)
         seconds = time.monotonic() - started
+        record = {
+            "encoder": inputs.cache.encoder,
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": _peak_memory_mb(device),
+            "device": str(device),
+            "processes": group.size,
+            "tracking_run": tracker.name,
+        }
         runs.write(
             key,
             about,
@@ -150,27 +159,11 @@ def _one_run(
             _predictions(key, inputs.classes, fold, engine),
             own_state(model),
             describe(key.dataset, inputs.cache.encoder, about, model, inputs.cache.dim, run.bags.frames),
-            {
-                "encoder": inputs.cache.encoder,
-                "seconds": round(seconds, 3),
-                "peak_memory_mb": _peak_memory_mb(device),
-                "device": str(device),
-                "processes": group.size,
-                "tracking_run": tracker.run_id,
-            },
+            record,
         )
-        last = result["selections"]["last"]
-        tracker.metrics(
-            {
-                f"{name}_{rate}": chosen[rate]
-                for name, chosen in result["selections"].items()
-                for rate in ("uar", "war")
-            },
-            last["epoch"],
-        )
-        for name in ("metrics.json", "history.json"):
-            tracker.artifact(key.folder / name)
+        told.result(tracker, params, key, result, record)
     key.checkpoint.unlink(missing_ok=True)
+    last = result["selections"]["last"]
     log.info(
         "%s: %d epochs in %.1f s; last epoch UAR %.1f %%, WAR %.1f %%",
         *(key, last["epoch"], seconds, 100 * last["uar"], 100 * last["war"]),
