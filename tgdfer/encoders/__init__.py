@@ -180,20 +180,21 @@ def _fingerprint(folder: Path) -> str:
     return storage.fingerprint({"weights": storage.file_fingerprint(folder / WEIGHTS), "config": config})
 
 
-def load_encoder(name: str, device: str = "auto") -> Encoder:
+def load_encoder(name: str, device: str = "auto", folder: Path | None = None) -> Encoder:
     """Load ``models/<name>/``.
 
     Args:
         name: the encoder.
         device: auto, cpu, mps, cuda or cuda:<number>.
+        folder: where it lies, if not there.
 
     Raises:
         UserError: the folder is missing or incomplete, its weights or config are not the ones that its fingerprint was
             taken of, or the device does not exist.
     """
     chosen = choose_device(device)
-    description_file = paths.encoder(name)
-    folder = description_file.parent
+    folder = folder or paths.encoder(name).parent
+    description_file = folder / DESCRIPTION
     description = storage.read_json(description_file)
     if _fingerprint(folder) != description["fingerprint"]:
         raise UserError(

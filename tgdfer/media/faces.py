@@ -39,18 +39,20 @@ class Box:
 
 
 def crop(
-    frames: list[Frame], params: FramesParams, candidates: list[list[Box]] | None = None
+    frames: list[Frame], params: FramesParams, candidates: list[list[Box] | None] | None = None
 ) -> tuple[list[Frame], int]:
     """The frames of a clip, cut to its face; and in how many of them the face was found.
 
-    ``candidates`` are the faces of each frame, where :func:`find` has been asked already.
+    ``candidates`` are the faces of each frame, where :func:`find` has been asked already; None for a frame that nobody
+    looked at.
 
     Raises:
         UnusableError: there is no face, and ``params.no_face`` is reject.
     """
-    track = follow([find(frame) for frame in frames] if candidates is None else candidates)
+    looked_at = [find(frame) for frame in frames] if candidates is None else candidates
+    track = follow([boxes or [] for boxes in looked_at])
     found = sum(box is not None for box in track)
-    if not enough(track):
+    if not enough([box for box, boxes in zip(track, looked_at, strict=True) if boxes is not None]):
         if params.no_face == "reject":
             raise UnusableError(f"no face in {len(frames)} frames")
         boxes = [Box(frame.width / 2, frame.height / 2, min(frame.width, frame.height)) for frame in frames]
