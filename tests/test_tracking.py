@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from mlflow_server import Server
 
-from tgdfer import paths, tracking
+from tgdfer import paths, storage, tracking
 from tgdfer.params import Params, load_params
 from tgdfer.tracking import events, tracker
 from tgdfer.tracking.store import Store
@@ -67,11 +70,10 @@ def train(
         told.artifact(Path("metrics.json"))
 
 
-def runs(params: Params, kind: str = "run") -> list:
+def runs(params: Params, kind: str = "run", variant: str = "tgdfer") -> list:
     store = Store(params)
-    found = store.client.search_runs(
-        [store.experiment("tgdfer/demo")], f"tags.\"tgdfer.kind\" = '{kind}'", max_results=1000
-    )
+    asked = f"tags.\"tgdfer.kind\" = '{kind}' and tags.\"tgdfer.variant\" = '{variant}'"
+    found = store.client.search_runs([store.experiment("tgdfer/demo")], asked, max_results=1000)
     return sorted(found, key=lambda run: run.info.run_name)
 
 
@@ -232,29 +234,85 @@ def test_a_store_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> No
     assert not events.pending()
 
 
-def write(fold: int, folder: str) -> None:
-    import os
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(database, folder / "server.db")
+    server = Server(folder).start()
+    yield server
+    server.kill()
 
+
+WRITERS, EPOCHS = 16, 5
+
+
+def write(fold: int, folder: str, uri: str) -> None:
     os.chdir(folder)
-    train(load_params(), fold, epochs=5)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    tracker.FLUSH_POINTS = 1  # every epoch is sent
+    train(load_params(), fold, epochs=EPOCHS)
 
 
-def test_many_writers_of_a_new_database_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["a new database", "a server"])
+def test_sixteen_writers_at_once_lose_nothing(
+    where: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     params = parameters()
-    Path("mlflow/mlflow.db").unlink()
-    writers = 3
-    context = multiprocessing.get_context("spawn")
-    jobs = [context.Process(target=write, args=(fold, str(tmp_path))) for fold in range(1, writers + 1)]
+    Path("mlflow/mlflow.db").unlink()  # a new one is opened by all at once, although experiments.json is there
+    storage.write_json(paths.EXPERIMENTS, {})
+    uri = request.getfixturevalue("server").uri if where == "a server" else f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "tgdfer.tracking"])
+    jobs = [context.Process(target=write, args=(fold, str(tmp_path), uri)) for fold in range(1, WRITERS + 1)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join(120)
-    assert [job.exitcode for job in jobs] == [0] * writers
-    found = runs(params)
-    assert {int(run.data.params["fold"]) for run in found} == set(range(1, writers + 1))
-    assert len(found) == writers
-    for run in found:
-        assert len(history(params, run.info.run_id, "loss")) == 5
-    (parent,) = runs(params, "variant")
-    assert parent.data.metrics["runs"] == writers
+    assert [job.exitcode for job in jobs] == [0] * WRITERS
     assert not events.pending()
+    found = runs(params)
+    assert sorted(int(run.data.params["fold"]) for run in found) == list(range(1, WRITERS + 1))
+    client = Store(params).client
+    for run in found:
+        assert run.info.status == "FINISHED"
+        assert set(run.data.params) == {"variant", "model.window", "fold", "seed"}
+        for key in ("loss", "uar"):
+            assert len(history(params, run.info.run_id, key)) == EPOCHS
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["metrics.json"]
+    (parent,) = runs(params, "variant")
+    assert parent.data.metrics["runs"] == WRITERS
+    assert parent.info.status == "FINISHED"
+
+
+def test_a_server_killed_in_mid_run_costs_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(tracker, "FLUSH_POINTS", 1)
+    with tracking.run(
+        params, dataset="demo", variant="killed", fold=1, seed=0, parameters={"x": 1}, tags={"fingerprint": "f1"}
+    ) as told:
+        told.metrics({"loss": 1.0}, 0)
+        (run,) = runs(params, variant="killed")
+        assert history(params, run.info.run_id, "loss") == [(0, 1.0)]
+        server.kill()
+        told.metrics({"loss": 0.5}, 1)
+        Path("metrics.json").write_text("{}")
+        told.artifact(Path("metrics.json"))
+        told.metrics({"loss": 1 / 3}, 2)
+    with tracking.run(  # the next run of the process, which does not wait for the server again
+        params, dataset="demo", variant="killed", fold=2, seed=0, parameters={"x": 1}, tags={"fingerprint": "f2"}
+    ) as told:
+        told.metrics({"loss": 1.0}, 0)
+    assert len(events.pending()) == 2
+    server.start()
+    assert runs(params, variant="killed")[0].info.status == "RUNNING"
+    tracking.create_store(params)
+    assert not events.pending()
+    first, second = runs(params, variant="killed")
+    assert (first.info.run_id, first.info.status, second.info.status) == (run.info.run_id, "FINISHED", "FINISHED")
+    assert history(params, first.info.run_id, "loss") == LOSSES
+    assert [file.path for file in Store(params).client.list_artifacts(first.info.run_id)] == ["metrics.json"]
+    (parent,) = runs(params, "variant", "killed")
+    assert parent.data.metrics["runs"] == 2

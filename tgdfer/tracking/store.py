@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -65,6 +66,15 @@ def lock(name: str) -> FileLock:
     return FileLock(paths.MLFLOW / f".{name}.lock")
 
 
+def _is_whole(database: Path) -> bool:
+    """Whether an SQLite file is one of MLflow's, made to the end: the first experiment comes after all migrations."""
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT count(*) FROM experiments").fetchone()[0] > 0
+    except sqlite3.Error:
+        return False
+
+
 class Store:
     """A tracking database or server, made ready once: processes that open a new SQLite file at once lose runs."""
 
@@ -82,8 +92,7 @@ class Store:
         database = Path(self.uri.removeprefix(SQLITE))
         if self.sqlite:
             database.parent.mkdir(parents=True, exist_ok=True)
-        made = not self.sqlite or (paths.EXPERIMENTS.exists() and database.exists())
-        with nullcontext() if made else lock("store"):
+        with nullcontext() if not self.sqlite or _is_whole(database) else lock("store"):
             self.client = MlflowClient(tracking_uri=self.uri)
             self.client.search_experiments(max_results=1)  # migrates a new database
 
