@@ -2,9 +2,10 @@
 
     python benchmarks/tracking.py [writers] [epochs]
 
-Every writer is a process with a run of its own: 20 parameters, 10 metrics per epoch, one artifact. The seconds count
-from the moment that all have imported MLflow. Lost is what is not there afterwards, of runs, parameters, points and
-artifacts.
+Every writer is a process with a run of its own: 20 parameters, 10 metrics per epoch, an artifact; every epoch is sent
+at once, which is harder than trainings are, whose epochs take seconds and go in batches. The seconds count from the
+moment that all have imported MLflow. Lost is what is not there afterwards, of runs, parameters, points and artifacts.
+``events`` is the same without MLflow, and ``import`` what the step that sends those files takes afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,14 +22,17 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 METRICS = 10
+PARAMETERS = 20
 
 
-def write(fold: int, epochs: int, barrier, seconds) -> None:
-    import mlflow  # noqa: F401
-
+def write(fold: int, epochs: int, barrier, seconds, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    os.chdir(environment["PWD"])
     from tgdfer import tracking
     from tgdfer.params import load_params
+    from tgdfer.tracking import tracker
 
+    tracker.FLUSH_POINTS = 1
     params = load_params()
     barrier.wait()
     started = time.perf_counter()
@@ -39,14 +42,14 @@ def write(fold: int, epochs: int, barrier, seconds) -> None:
         variant="tgdfer",
         fold=fold,
         seed=0,
-        parameters={f"p{index}": index for index in range(20)},
+        parameters={f"p{index}": index for index in range(PARAMETERS)},
         tags={"fingerprint": f"f{fold}"},
-    ) as tracker:
+    ) as told:
         for epoch in range(epochs):
-            tracker.metrics({f"m{index}": epoch + index for index in range(METRICS)}, epoch)
+            told.metrics({f"m{index}": epoch + index for index in range(METRICS)}, epoch)
         artifact = Path(f"artifact-{fold}.json")
         artifact.write_text("{}")
-        tracker.artifact(artifact)
+        told.artifact(artifact)
     seconds.put(time.perf_counter() - started)
 
 
@@ -59,7 +62,7 @@ def lost(writers: int, epochs: int) -> int:
     runs = store.client.search_runs([experiment], "tags.\"tgdfer.kind\" = 'run'", max_results=1000)
     missing = abs(writers - len(runs))
     for run in runs:
-        missing += abs(22 - len(run.data.params))
+        missing += sum(f"p{index}" not in run.data.params for index in range(PARAMETERS))
         missing += sum(
             abs(epochs - len(store.client.get_metric_history(run.info.run_id, f"m{index}"))) for index in range(METRICS)
         )
@@ -67,62 +70,57 @@ def lost(writers: int, epochs: int) -> int:
     return missing
 
 
-def measure(writers: int, epochs: int) -> tuple[float, float, int]:
-    context = multiprocessing.get_context("spawn")
+def log_at_once(writers: int, epochs: int) -> list[float]:
+    """The seconds of each writer."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "tgdfer.tracking"])
     barrier, seconds = context.Barrier(writers), context.Queue()
-    jobs = [context.Process(target=write, args=(fold, epochs, barrier, seconds)) for fold in range(1, writers + 1)]
+    environment = {"PWD": str(Path.cwd()), "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", "")}
+    jobs = [
+        context.Process(target=write, args=(fold, epochs, barrier, seconds, environment))
+        for fold in range(1, writers + 1)
+    ]
     for job in jobs:
         job.start()
     spent = [seconds.get(timeout=600) for _ in jobs]
     for job in jobs:
         job.join()
-    return sum(spent) / writers, max(spent), lost(writers, epochs)
+    return spent
+
+
+def measure(where: str, writers: int, epochs: int) -> None:
+    sys.path.insert(0, str(ROOT / "tests"))
+    from mlflow_server import Server
+
+    from tgdfer import tracking
+    from tgdfer.params import load_params
+
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["tracking"]["mode"] = "events" if where == "events" else "live"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    server = Server(Path("server"), workers=2).start() if where == "server" else None
+    os.environ["MLFLOW_TRACKING_URI"] = server.uri if server else ""
+    tracking.create_store(load_params())
+    spent = log_at_once(writers, epochs)
+    row = {"store": where, "runs": writers, "points": writers * epochs * METRICS}
+    row |= {"mean_s": round(sum(spent) / writers, 2), "slowest_s": round(max(spent), 2)}
+    if where == "events":
+        started = time.perf_counter()
+        tracking.create_store(load_params())
+        row["import_s"] = round(time.perf_counter() - started, 2)
+    print(json.dumps(row | {"lost": lost(writers, epochs)}), flush=True)
+    if server:
+        server.kill()
 
 
 def main() -> None:
     writers = int(sys.argv[1]) if len(sys.argv) > 1 else 16
     epochs = int(sys.argv[2]) if len(sys.argv) > 2 else 30
-    from tgdfer import tracking
-    from tgdfer.params import load_params
-
-    rows = []
-    for where in ("sqlite", "server"):
+    for where in ("events", "sqlite", "server"):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-            params = yaml.safe_load((ROOT / "params.yaml").read_text())
-            Path("params.yaml").write_text(yaml.safe_dump(params))
-            server = None
-            if where == "server":
-                port = 5123
-                command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-                command += ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "artifacts"]
-                server = subprocess.Popen(
-                    [*command, "--workers", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-                os.environ["MLFLOW_TRACKING_URI"] = f"http://127.0.0.1:{port}"
-                wait(port)
-            tracking.create_store(load_params())
-            mean, most, missing = measure(writers, epochs)
-            rows.append({"store": where, "writers": writers, "epochs": epochs, "mean_s": round(mean, 2)})
-            rows[-1] |= {"slowest_s": round(most, 2), "lost": missing}
-            print(json.dumps(rows[-1]), flush=True)
-            if server is not None:
-                server.terminate()
-                server.wait()
+            measure(where, writers, epochs)
             os.chdir(ROOT)
-
-
-def wait(port: int) -> None:
-    import urllib.request
-
-    for _ in range(240):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise RuntimeError("the server did not come up")
 
 
 if __name__ == "__main__":
