@@ -29,6 +29,7 @@ ORDER = [
     ["metrics", "statistics"],
     ["training"],
     ["reporting"],
+    ["prediction"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -115,6 +115,60 @@ def report(params: ParamsFile = DEFAULT) -> None:
     make_report(load_params(params))
 
 
+@app.command("predict")
+def predict(
+    videos: Annotated[
+        list[Path] | None, typer.Argument(help="Videos, folders of videos, or folders of images (a clip each).")
+    ] = None,
+    run: Annotated[
+        str,
+        typer.Option(
+            "--run",
+            help="runs/<data set>/<variant>/fold<k>/seed<s>, a folder from --export, runs:/<id> or models:/<name>.",
+        ),
+    ] = "",
+    output: Annotated[Path, typer.Option("--output", help="The folder for JSON, CSV and pictures.")] = Path(
+        "predictions"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each window.")] = False,
+    crop: Annotated[
+        str,
+        typer.Option("--crop", help="face: cut it out; none: pictures as they are; auto: as the training, see docs."),
+    ] = "auto",
+    window: Annotated[
+        float | None,
+        typer.Option("--window", help="Seconds of a window; 0: a video is one clip. As the clips trained on."),
+    ] = None,
+    stride: Annotated[float | None, typer.Option("--stride", help="Seconds between windows. Half a window.")] = None,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the timeline.")] = True,
+    annotate: Annotated[Path | None, typer.Option("--annotate", help="Also an annotated mp4 of the one video.")] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the model as a folder to give away.")] = None,
+    models: Annotated[Path, typer.Option("--models", help="Where encoders lie.")] = Path("models"),
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, mps, cuda or cuda:<number>.")] = "auto",
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Predict videos with a trained model: probabilities, the frames that decided, uncertainty; see docs/predict.md.
+
+    tgdfer predict holiday.mp4 --run runs/demo/tgdfer/fold1/seed0
+
+    tgdfer predict videos/ --run models:/tgdfer-demo@fold1-seed0 --crop face --output out
+
+    What comes out is how onlookers might label a face, not what a person feels. Exit codes: 0 done, 1 a video could
+    not be used (the others are done), 2 bad input.
+    """
+    from tgdfer.prediction.command import options, predict_all, predictor
+
+    asked = options(crop, window, stride, output, picture, annotate, as_json, as_csv)
+    with_model = predictor(run, models, device, params)
+    if export is not None:
+        with_model.save(export)
+    if videos or export is None:
+        text, code = predict_all(with_model, videos or [], asked)
+        typer.echo(text, nl=False)
+        raise typer.Exit(code)
+
+
 @app.command("validate")
 def validate(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,

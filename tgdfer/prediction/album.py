@@ -1,0 +1,68 @@
+"""The few frames of a video that are kept for its picture, however long it is."""
+
+from __future__ import annotations
+
+import heapq
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from PIL import Image
+
+from tgdfer.media.sampling import Frame
+from tgdfer.prediction.result import Thumbnail, Window, most_likely
+
+SIDE = 112
+"""Pixels of the longer side."""
+EVENLY = 64
+"""At most twice so many pictures are kept along the video."""
+DECIDING = 3
+"""How many frames are shown as those that decided."""
+
+
+class Album:
+    """Pictures spread evenly over the video, and for each class those of the windows that speak for it most."""
+
+    def __init__(self) -> None:
+        self._along: list[Thumbnail] = []
+        self._every = 1
+        self._count = 0
+        self._best: dict[str, list[tuple[float, int, Thumbnail]]] = {}
+
+    def add(self, frames: Sequence[Frame], window: Window) -> None:
+        """Take the most relevant frame of a window; of the first one all, in case no other follows."""
+        pictures = {frame.index: frame for frame in frames}
+        by_relevance = sorted(window.frames, key=lambda frame: -frame.relevance)
+        if self._count == 0:
+            self._first = [_thumbnail(pictures[one.index]) for one in window.frames]
+            self._first_best = {one.time_s for one in by_relevance[:DECIDING]}
+        top = _thumbnail(pictures[by_relevance[0].index])
+        if self._count % self._every == 0:
+            self._along.append(top)
+            if len(self._along) > 2 * EVENLY:
+                self._along, self._every = self._along[::2], 2 * self._every
+        for name, value in window.probabilities.items():
+            best = self._best.setdefault(name, [])
+            heapq.heappush(best, (value, -self._count, top))
+            if len(best) > DECIDING:
+                heapq.heappop(best)
+        self._count += 1
+
+    def pictures(self, probabilities: Mapping[str, float]) -> list[Thumbnail]:
+        """In the order of time; those that decided for the most likely class are marked."""
+        name = most_likely(probabilities)
+        if name is None:
+            return []
+        if self._count == 1:
+            return [replace(one, decided=one.time_s in self._first_best) for one in self._first]
+        decided = {one.time_s: replace(one, decided=True) for _, _, one in self._best[name]}
+        others = {one.time_s: one for one in self._along}
+        return sorted((others | decided).values(), key=lambda one: one.time_s)
+
+
+def _thumbnail(frame: Frame) -> Thumbnail:
+    image = Image.open(io.BytesIO(frame.jpeg)).convert("RGB")
+    image.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=85)
+    return Thumbnail(frame.time_s, out.getvalue())

@@ -1,0 +1,92 @@
+"""An annotated copy of a video: the picture as it is, and below it what the model says of every moment."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tgdfer.errors import UserError
+from tgdfer.media import ffmpeg, videos
+from tgdfer.prediction.result import NOTICE, Prediction, entropy
+from tgdfer.reporting.figures import COLOURS
+from tgdfer.storage import atomic
+
+WIDTH = 640
+PER_SECOND = 5
+"""How often the panel changes."""
+TIMEOUT_S = 6 * 3600.0
+
+
+def annotate(prediction: Prediction, path: Path) -> None:
+    """Write ``path`` as an H.264 mp4; the sound is kept.
+
+    Raises:
+        UserError: the source is a folder of images, or ffmpeg cannot write it.
+    """
+    import ffmpeg as build
+
+    source = Path(prediction.source)
+    if source.is_dir():
+        raise UserError(f"{source}: a folder of images; --annotate wants a video")
+    first = next(_panels(prediction))
+    size = f"{first.shape[1]}x{first.shape[0]}"
+    given = videos.source(source)
+    panel = build.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=size, r=PER_SECOND)
+    picture = given["V:0"].filter("scale", WIDTH, -2).filter("setsar", 1).filter("setpts", "PTS-STARTPTS")
+    both = build.filter([picture, panel], "vstack")
+    with atomic(path) as part:
+        options = {**ffmpeg.MP4_ARGS, "vcodec": "libx264", "pix_fmt": "yuv420p", "crf": 23, "preset": "veryfast"}
+        command = build.output(both, given["a?"], str(part), **options).compile(
+            cmd=ffmpeg.executable(), overwrite_output=True
+        )
+        quiet = ["-loglevel", "level+error", "-nostats"]
+        feed = (image.tobytes() for image in _panels(prediction))
+        try:
+            ffmpeg.run([command[0], *quiet, *command[1:]], feed=feed, timeout=TIMEOUT_S)
+        except ffmpeg.FFmpegError as error:
+            raise UserError(f"{path}: cannot be written: {error}") from None
+
+
+def _panels(prediction: Prediction) -> Iterator[np.ndarray]:
+    """The panel of every moment, uint8 [height, width, 3], a second longer than the video."""
+    seen = [window for window in prediction.windows if window.probabilities]
+    single = len(prediction.windows) == 1
+    begin = prediction.windows[0].start_s
+    if single:
+        moments = [(one.time_s, one.probabilities) for window in seen for one in window.frames]
+    else:
+        # a window speaks for its middle, until the middle of the next
+        moments = [((window.start_s + window.end_s) / 2, window.probabilities) for window in prediction.windows]
+    times = [(a[0] + b[0]) / 2 for a, b in pairwise(moments)]
+    font, small = ImageFont.load_default(14), ImageFont.load_default(10)
+    latest: tuple[int, np.ndarray] | None = None
+    for step in range(int((prediction.duration_s + 1) * PER_SECOND) + 1):
+        place = bisect_right(times, begin + step / PER_SECOND)
+        if latest is None or latest[0] != place:
+            latest = place, _panel(prediction, moments[place][1] if moments else {}, font, small)
+        yield latest[1]
+
+
+def _panel(prediction: Prediction, values: dict[str, float], font: Any, small: Any) -> np.ndarray:
+    names = prediction.model["classes"]
+    line = 20
+    image = Image.new("RGB", (WIDTH, (line * (len(names) + 2) + 12) // 2 * 2), "white")
+    pen = ImageDraw.Draw(image)
+    for row, name in enumerate(names):
+        value = values.get(name, 0.0)
+        top = 6 + row * line
+        pen.text((8, top), name, fill="black", font=font)
+        pen.rectangle((120, top + 3, 120 + 440, top + 15), outline="#e5e7eb")
+        pen.rectangle((120, top + 3, 120 + round(440 * value), top + 15), fill=COLOURS[row % len(COLOURS)])
+        pen.text((570, top), f"{100 * value:.0f} %" if values else "–", fill="black", font=font)
+    doubt = entropy(values)
+    said = "no face found" if doubt is None else f"uncertainty {doubt:.2f} of 1"
+    pen.text((8, 6 + len(names) * line), said, fill="black", font=font)
+    pen.text((8, 10 + (len(names) + 1) * line), NOTICE, fill="#6b7280", font=small)
+    return np.asarray(image)

@@ -1,0 +1,175 @@
+"""`tgdfer predict`: many videos, one after the other; a bad one is recorded with its reason, and the others go on."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from tgdfer import storage
+from tgdfer.datasets.listing import VIDEO_SUFFIXES
+from tgdfer.errors import UserError
+from tgdfer.media.images import SUFFIXES
+from tgdfer.params import load_params
+from tgdfer.prediction.predictor import Crop, Predictor
+from tgdfer.prediction.result import NOTICE, Prediction
+from tgdfer.progress import log, track
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for."""
+
+    crop: Crop = "auto"
+    window: float | None = None
+    stride: float | None = None
+    output: Path | None = Path("predictions")
+    picture: bool = True
+    annotate: Path | None = None
+    print_as: str = "text"
+    """text, json or csv: what goes to standard output."""
+
+
+def options(
+    crop: str,
+    window: float | None,
+    stride: float | None,
+    output: Path,
+    picture: bool,
+    annotate: Path | None,
+    as_json: bool,
+    as_csv: bool,
+) -> Options:
+    """The options, checked before a model is loaded; a UserError names the one that is wrong."""
+    if crop not in get_args(Crop):
+        raise UserError(f"--crop {crop}: expected one of {', '.join(get_args(Crop))}")
+    if as_json and as_csv:
+        raise UserError("--json and --csv: expected one of them; both are in the folder of --output anyway")
+    print_as = "json" if as_json else "csv" if as_csv else "text"
+    return Options(cast(Crop, crop), window, stride, output, picture, annotate, print_as)
+
+
+def predictor(run: str, models: Path, device: str, params: Path) -> Predictor:
+    """The predictor for a run's folder or its name in MLflow, which the parameters file says how to reach."""
+    if not run:
+        raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
+    folder = Path(run)
+    if run.startswith(("runs:/", "models:/")):
+        from tgdfer.tracking.models import folder_of
+
+        folder = folder_of(load_params(params), run)
+    return Predictor.from_run(folder, models, device)
+
+
+def find_videos(given: Sequence[Path]) -> list[Path]:
+    """The videos among ``given``: files as they are; of a folder its videos and, below it, the folders of images.
+
+    Raises:
+        UserError: a path that is not there, or a folder without videos and images.
+    """
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)  # a file that is missing is a bad video among others
+            continue
+        below = list(_below(path))
+        if not below:
+            raise UserError(f"{path}: no video and no image in this folder")
+        found += below
+    return list(dict.fromkeys(found))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    members = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    if any(path.suffix.lower() in SUFFIXES and path.is_file() for path in members):
+        yield folder
+    for path in members:
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path
+
+
+def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tuple[str, int]:
+    """Predict every video, write the files, and give what is to be printed and the exit code (1: some are bad).
+
+    Raises:
+        UserError: nothing to predict, or options that do not go together.
+    """
+    paths = find_videos(given)
+    if not paths:
+        raise UserError("no video given; say: tgdfer predict VIDEO --run RUN")
+    if asked.annotate is not None and len(paths) != 1:
+        raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; it wants one")
+    done: list[Prediction] = []
+    failed: dict[str, str] = {}
+    names = dict(zip(paths, _names(paths), strict=True))
+    for path in track(paths, "predict", unit="videos") if len(paths) > 1 else paths:
+        try:
+            prediction = model.predict(
+                path, crop=asked.crop, window=asked.window, stride=asked.stride, progress=len(paths) == 1
+            )
+        except UserError as error:
+            failed[str(path)] = str(error).removeprefix(f"{path}: ")
+            log.error("%s", error)
+            continue
+        if asked.output is not None:
+            _write(prediction, asked.output / names[path], asked.picture)
+        if asked.annotate is not None:
+            from tgdfer.prediction.annotate import annotate
+
+            annotate(prediction, asked.annotate)
+        done.append(replace(prediction, thumbnails=[]))
+    if asked.output is not None:
+        storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
+    return _text(model, done, failed, asked.print_as), 1 if failed else 0
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A file name for each, from its own; a number tells apart those that have the same."""
+    names: dict[str, None] = {}
+    for path in paths:
+        stem = path.resolve().stem
+        numbered = (f"{stem}-{number}" for number in count(2))
+        names[stem if stem not in names else next(name for name in numbered if name not in names)] = None
+    return list(names)
+
+
+def _write(prediction: Prediction, base: Path, picture: bool) -> None:
+    storage.write_json(base.with_name(f"{base.name}.json"), prediction.to_dict())
+    if picture:
+        from tgdfer.prediction.picture import write_picture
+
+        write_picture(prediction, base.with_name(f"{base.name}.png"))
+
+
+def _table(model: Predictor, done: Sequence[Prediction], failed: dict[str, str]) -> str:
+    """CSV: a row per window of every video, and one for each that is bad."""
+    columns = ["source", "start_s", "end_s", "prediction", "entropy", "reason"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*columns, *(f"p_{name}" for name in model.classes)], lineterminator="\n")
+    writer.writeheader()
+    for prediction in done:
+        writer.writerows(prediction.rows())
+    writer.writerows({"source": source, "reason": reason} for source, reason in failed.items())
+    return out.getvalue()
+
+
+def _text(model: Predictor, done: Sequence[Prediction], failed: dict[str, str], form: str) -> str:
+    if form == "csv":
+        return _table(model, done, failed)
+    if form == "json":
+        value: dict[str, Any] = {
+            "notice": NOTICE,
+            "predictions": [prediction.to_dict() for prediction in done],
+            "failed": [{"source": source, "reason": reason} for source, reason in failed.items()],
+        }
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    lines = [f"{prediction} ({prediction.speed:.1f} s of video in a second)" for prediction in done]
+    lines += [f"{source}: not predicted: {reason}" for source, reason in failed.items()]
+    return "\n".join([*lines, NOTICE]) + "\n"

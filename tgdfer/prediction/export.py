@@ -1,0 +1,69 @@
+"""A trained model as a folder that can be given away: safetensors, JSON and a model card, and nothing that runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from string import Template
+
+from tgdfer import paths, storage
+from tgdfer.encoders import CONFIG, WEIGHTS
+from tgdfer.errors import UserError
+from tgdfer.prediction.saved import ENCODER, SavedModel
+
+NEEDED = ("model.safetensors", "model.json", "run.json")
+HARMLESS = (".json", ".txt", ".model")
+"""What a tokenizer's files end with."""
+CARD = Path(__file__).with_name("card.md")
+
+
+def export(saved: SavedModel, folder: Path) -> None:
+    """Write ``folder``; :func:`~tgdfer.prediction.saved.load_saved` reads it without anything else.
+
+    Raises:
+        UserError: the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already; expected a new or an empty folder")
+    for name in (WEIGHTS, CONFIG):
+        _copy(saved.encoder_folder / name, folder / ENCODER / name)
+    for path in sorted(saved.encoder_folder.iterdir()):  # a tokenizer's, where it is not CLIP's own
+        if path.suffix in HARMLESS and path.name not in (CONFIG, paths.encoder("").name):
+            _copy(path, folder / ENCODER / path.name)
+    _copy(saved.encoder_folder / paths.encoder("").name, folder / ENCODER / paths.encoder("").name)
+    for name in NEEDED:
+        _copy(saved.folder / name, folder / name)
+    metrics = saved.folder / "metrics.json"
+    if metrics.is_file():
+        _copy(metrics, folder / metrics.name)
+    storage.write_text(folder / "README.md", card(saved))
+
+
+def card(saved: SavedModel) -> str:
+    """The model card, in Markdown."""
+    about = saved.description
+    last = None
+    if (saved.folder / "metrics.json").is_file():
+        last = storage.read_json(saved.folder / "metrics.json").get("selections", {}).get("last")
+    measured = (
+        f"On the test clips of its fold: UAR {100 * last['uar']:.1f} %, WAR {100 * last['war']:.1f} % "
+        f"(last epoch, nothing selected on test clips; chance is {100 / len(about.classes):.1f} % UAR)."
+        if last
+        else "No measurement lies beside this model; measure it before you use it."
+    )
+    return Template(CARD.read_text(encoding="utf-8")).substitute(
+        name=saved.name,
+        dataset=about.dataset,
+        classes=", ".join(about.classes),
+        measured=measured,
+        encoder=about.encoder.name,
+        architecture=about.model.architecture,
+        crop="the face cut out" if about.frames.settings.crop == "face" else "the pictures as the data set has them",
+        fingerprint=about.fingerprint,
+        version=about.tgdfer,
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    with storage.atomic(target) as part:
+        shutil.copyfile(source, part)

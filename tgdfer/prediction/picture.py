@@ -1,0 +1,167 @@
+"""The timeline: thumbnails, probabilities along time, the frames that decided, and the uncertainty, as one picture."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy
+from tgdfer.reporting.figures import COLOURS, GREY, style
+from tgdfer.storage import atomic
+
+WIDTH = 9.0
+"""Inches."""
+ROOM = 14
+"""Thumbnails that fit side by side."""
+MARK = "#D55E00"
+"""Around the frames that decided."""
+
+
+def write_picture(prediction: Prediction, path: Path) -> None:
+    """Draw the timeline of ``prediction`` as a PNG."""
+    with style():
+        figure = draw(prediction)
+        with atomic(path) as part:
+            figure.savefig(part, format="png", dpi=130, metadata={"Software": None})
+
+
+def draw(prediction: Prediction) -> Figure:
+    """The timeline of ``prediction``; a plain statement where there is no face."""
+    if not prediction.probabilities:
+        return _statement(prediction)
+    figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
+    rows = figure.subplots(4, 1, height_ratios=[0.8, 2.4, 1.0, 1.0])
+    strip, curves, relevance, doubt = rows
+    start = prediction.windows[0].start_s
+    limits = (start, max(prediction.windows[-1].end_s, start + 1e-3))
+    figure.suptitle(_headline(prediction), x=0.01, ha="left", fontsize=10.5, parse_math=False)
+    _strip(strip, prediction.thumbnails, limits)
+    _curves(curves, prediction)
+    _relevance(relevance, prediction)
+    _doubt(doubt, prediction)
+    for axis in (curves, relevance, doubt):
+        axis.set_xlim(limits)
+        _blank(axis, prediction)
+    for axis in (curves, relevance):
+        axis.tick_params(labelbottom=False)
+    doubt.set_xlabel("seconds")
+    figure.supxlabel(_foot(prediction), x=0.01, ha="left", fontsize=7.5, color=GREY, parse_math=False)
+    return figure
+
+
+def _headline(prediction: Prediction) -> str:
+    first = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
+    text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
+    text = f"{Path(prediction.source).name}: {text}; uncertainty {prediction.entropy:.2f} of 1"
+    return "\n".join([text, *prediction.notes])
+
+
+def _foot(prediction: Prediction) -> str:
+    return f"{NOTICE}\nModel: {prediction.model['name']}, {prediction.model['fingerprint'][:12]}"
+
+
+def _statement(prediction: Prediction) -> Figure:
+    figure = Figure(figsize=(WIDTH, 1.6))
+    figure.text(0.02, 0.62, f"{Path(prediction.source).name}: {prediction.reason}", fontsize=12, parse_math=False)
+    figure.text(0.02, 0.4, "Without a face there is nothing to classify, so there is no number.", fontsize=9)
+    figure.text(0.02, 0.08, _foot(prediction), fontsize=7.5, color=GREY, parse_math=False)
+    return figure
+
+
+def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float]) -> None:
+    """Pictures evenly spaced, each joined to its time; those that decided are always among them."""
+    axis.axis("off")
+    axis.set_xlim(0, ROOM)
+    axis.set_ylim(-0.4, 1)
+    shown = _choose(thumbnails)
+    left = (ROOM - len(shown)) / 2
+    for place, one in enumerate(shown):
+        image = np.asarray(Image.open(io.BytesIO(one.jpeg)))
+        high, wide = image.shape[:2]
+        half = 0.47 * min(1.0, wide / high)
+        tall = min(1.0, 0.94 * high / wide)
+        x = left + place + 0.5
+        axis.imshow(image, extent=(x - half, x + half, 1 - tall, 1), aspect="auto")
+        at = ROOM * (one.time_s - limits[0]) / (limits[1] - limits[0])
+        colour, width = (MARK, 1.4) if one.decided else (GREY, 0.5)
+        axis.plot([x, at], [1 - tall, -0.4], color=colour, linewidth=width, alpha=0.8, clip_on=False)
+        if one.decided:
+            axis.add_patch(Rectangle((x - half, 1 - tall), 2 * half, tall, fill=False, color=MARK, linewidth=2.2))
+
+
+def _choose(thumbnails: list[Thumbnail]) -> list[Thumbnail]:
+    decided = [one for one in thumbnails if one.decided]
+    others = [one for one in thumbnails if not one.decided]
+    count = min(len(others), ROOM - len(decided))
+    spaced: list[int] = (
+        [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
+    )
+    return sorted([*decided, *(others[k] for k in spaced)], key=lambda one: one.time_s)
+
+
+def _points(prediction: Prediction) -> tuple[list[float], list[dict[str, float]]]:
+    """Where probabilities are known along time: of the windows, or in a single one of each frame alone."""
+    seen = [window for window in prediction.windows if window.probabilities]
+    if len(prediction.windows) > 1:
+        return [(window.start_s + window.end_s) / 2 for window in seen], [window.probabilities for window in seen]
+    return [frame.time_s for frame in seen[0].frames], [frame.probabilities for frame in seen[0].frames]
+
+
+def _curves(axis: Axes, prediction: Prediction) -> None:
+    times, values = _points(prediction)
+    order = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])
+    names = list(prediction.probabilities)
+    for name in order:
+        number = names.index(name)
+        axis.plot(
+            times,
+            [one[name] for one in values],
+            color=COLOURS[number % len(COLOURS)],
+            linestyle="-" if number < len(COLOURS) else "--",
+            linewidth=2.0 if name == order[0] else 1.0,
+            marker="." if len(times) < 40 else None,
+            label=f"{name} {100 * prediction.probabilities[name]:.0f} %",
+            zorder=3 if name == order[0] else 2,
+        )
+    axis.set_ylim(0, 1)
+    of = "windows" if len(prediction.windows) > 1 else "frames alone"
+    axis.set_ylabel(f"probability\n({of})")
+    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    axis.grid(axis="y")
+
+
+def _relevance(axis: Axes, prediction: Prediction) -> None:
+    points = prediction.relevance
+    times, values = [time for time, _ in points], [value for _, value in points]
+    if len(points) <= 200:
+        width = 0.8 * (prediction.windows[-1].end_s - prediction.windows[0].start_s) / max(len(points), 1)
+        axis.bar(times, values, width=width, color=COLOURS[5])
+    else:
+        axis.fill_between(times, values, color=COLOURS[5], linewidth=0)
+    axis.set_ylim(0, None)
+    axis.set_ylabel("relevance\nof frames")
+
+
+def _doubt(axis: Axes, prediction: Prediction) -> None:
+    times, values = _points(prediction)
+    axis.plot(times, [entropy(one) or 0.0 for one in values], color="black", linewidth=1.2)
+    axis.axhline(prediction.entropy or 0.0, color=GREY, linewidth=0.8, linestyle="--")
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("uncertainty\n(entropy)")
+    axis.grid(axis="y")
+
+
+def _blank(axis: Axes, prediction: Prediction) -> None:
+    """Grey where no face was found."""
+    for window in prediction.windows:
+        if window.reason:
+            axis.axvspan(window.start_s, window.end_s, color="#e5e7eb", linewidth=0, zorder=0)
+    for window in prediction.windows:
+        if window.frames:
+            axis.axvspan(window.frames[0].time_s, window.frames[-1].time_s, color="white", linewidth=0, zorder=0.1)

@@ -1,0 +1,182 @@
+"""A saved model: read from JSON and safetensors, which hold no code, and refused where anything does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from tgdfer import paths, storage
+from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
+from tgdfer.errors import UserError
+from tgdfer.model import build_model
+from tgdfer.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
+from tgdfer.training.description import FORMAT, answers
+from tgdfer.training.weights import load_own_state
+
+ENCODER = "encoder"
+"""The folder of the encoder in a folder that was made to be given away."""
+TOLERANCE = 2e-3
+"""How far a probability may be from what the run's own model answered; other processors round otherwise."""
+
+
+class EncoderIdentity(Section):
+    """Which encoder made the features."""
+
+    name: str
+    fingerprint: str
+    dim: int
+
+
+class FramesIdentity(Section):
+    """How the frames were taken, and the median duration of the clips."""
+
+    settings: FramesParams
+    clip_seconds: float | None
+
+
+class Description(Section):
+    """model.json, as :func:`tgdfer.training.description.describe` writes it."""
+
+    format: int
+    tgdfer: str
+    dataset: str
+    classes: list[str]
+    bags: BagsParams
+    model: ModelParams
+    encoder: EncoderIdentity
+    frames: FramesIdentity
+    features: FeaturesParams
+    answers: list[list[float]]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model that is ready to predict."""
+
+    folder: Path
+    encoder_folder: Path
+    description: Description
+    run: dict[str, Any]
+    """run.json."""
+    model: nn.Module
+    encoder: Encoder
+
+    @property
+    def name(self) -> str:
+        """Data set, variant, fold and seed."""
+        return "{dataset}/{variant} fold {fold} seed {seed}".format(**self.run)
+
+    def identity(self) -> dict[str, Any]:
+        """What stands with every prediction."""
+        return {
+            "name": self.name,
+            "trained_on": self.description.dataset,
+            "classes": self.description.classes,
+            "fingerprint": self.description.fingerprint,
+            "encoder": self.description.encoder.name,
+            "encoder_fingerprint": self.description.encoder.fingerprint,
+            "tgdfer": self.description.tgdfer,
+        }
+
+
+def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
+    """Load the model of a run folder, or of a folder that was made to be given away.
+
+    Args:
+        folder: with model.json, model.safetensors and run.json, and perhaps ``encoder/``.
+        models: where encoders lie otherwise.
+        device: auto, cpu, mps, cuda or cuda:<number>.
+
+    Raises:
+        UserError: a file is missing, is a pickle, is of another version, or is not the one that belongs to the others.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; expected a run, such as runs/demo/tgdfer/fold1/seed0")
+    weights = folder / "model.safetensors"
+    refuse_pickle(weights)
+    about = _description(folder / "model.json")
+    run = storage.read_json(folder / "run.json")
+    for name in ("model.json", weights.name):
+        if run.get("outputs", {}).get(name) != storage.file_fingerprint(folder / name):
+            raise UserError(f"{folder / name}: not the file that run.json beside it describes; train or copy it again")
+    state, fingerprint = _weights(weights)
+    if fingerprint != about.fingerprint:
+        raise UserError(f"{weights}: belongs to another run than model.json beside it; train or copy it again")
+
+    place = folder / ENCODER if (folder / ENCODER).is_dir() else models / about.encoder.name
+    described = storage.read_json(place / paths.encoder("").name)
+    if described.get("fingerprint") != about.encoder.fingerprint:
+        raise UserError(
+            f"{place}: encoder {str(described.get('fingerprint'))[:12]}, but the model was trained with "
+            f"{about.encoder.fingerprint[:12]}; its features would mean nothing to it. Use that encoder, or train again"
+        )
+    refuse_pickle(place / WEIGHTS)
+    encoder = load_encoder(about.encoder.name, device, place)
+    model = build_model(about.model, about.classes, about.encoder.dim, encoder).to(encoder.device).eval()
+    try:
+        load_own_state(model, state)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{weights}: not the weights of this version's model ({reason}); use tgdfer as it was, or train again"
+        ) from None
+    found = answers(model, about.encoder.dim, about.bags.frames)
+    distance = _distance(found, about.answers)
+    if distance > TOLERANCE:
+        raise UserError(
+            f"{folder}: the model answers the question of model.json otherwise than after its training, by "
+            f"{distance:.3f}: this version's code or words differ; use tgdfer as it was, or train again"
+        )
+    return SavedModel(folder, place, about, run, model, encoder)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise a UserError unless ``path`` begins as a safetensors file does, which no pickle and no archive does."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(9)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected the weights of a finished run") from None
+    if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return
+    if head[:4] == b"PK\x03\x04" or head[:1] == b"\x80":
+        raise UserError(f"{path}: a pickle, which could run any code when it is loaded; refused: expected safetensors")
+    raise UserError(f"{path}: not a safetensors file; refused")
+
+
+def _description(path: Path) -> Description:
+    raw = storage.read_json(path)
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if version != FORMAT:
+        made = raw.get("tgdfer", "?") if isinstance(raw, dict) else "?"
+        raise UserError(
+            f"{path}: format {version} (of tgdfer {made}), but this version reads format {FORMAT}; "
+            "use the tgdfer that made it, or train again"
+        )
+    try:
+        return Description.model_validate(raw)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise UserError(f"{path}: {key}: {problem['msg']}; train the run again with this version") from None
+
+
+def _weights(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return state, (file.metadata() or {}).get("fingerprint")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None
+
+
+def _distance(a: Any, b: Any) -> float:
+    x, y = torch.tensor(a), torch.tensor(b)
+    return float((x - y).abs().max()) if x.shape == y.shape else float("inf")
