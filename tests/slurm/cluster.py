@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +60,18 @@ NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} Th
 Gres=gpu:{gpus} State=UNKNOWN
 {nodes}
 PartitionName=main Nodes=ALL Default=YES DefaultTime=60 MaxTime=INFINITE OverTimeLimit=0 State=UP
+"""
+
+# Snakemake asks after its jobs 3, 13, 23, ... seconds apart, out of regard for those who share a cluster
+SNAKEMAKE = """#!{python}
+import asyncio
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+
+RemoteExecutor.sleep = lambda self: asyncio.sleep(1)
+
+from snakemake.cli import main
+
+main()
 """
 
 
@@ -126,10 +139,14 @@ class Cluster:
         srun = folder / "bin" / "srun"
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.conf} exec {shutil.which("srun")} "$@"\n')
         srun.chmod(0o755)
+        snakemake = folder / "bin" / "snakemake"
+        snakemake.write_text(SNAKEMAKE.format(python=sys.executable))
+        snakemake.chmod(0o755)
 
     def environment(self) -> dict[str, str]:
         """What a process needs to use this cluster."""
-        return {"SLURM_CONF": str(self.conf), "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"}
+        path = [str(self.folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin", "/sbin"]
+        return {"SLURM_CONF": str(self.conf), "PATH": os.pathsep.join(path)}
 
     def tool(self, *command: str, check: bool = True) -> str:
         """The output of a SLURM command."""
