@@ -15,6 +15,7 @@ from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
 from tgdfer.errors import UserError
 from tgdfer.media import sampling
+from tgdfer.media import shards as shards_of_frames
 from tgdfer.media.images import jpeg_header, read_images, split_jpegs, upright
 from tgdfer.media.sampling import UnusableError
 from tgdfer.media.videos import read_video
@@ -277,13 +278,13 @@ def test_only_what_changed_is_remade_and_the_bytes_are_the_same(
     frames.extract(params, "mine")
     first = shards()
     calls: list[str] = []
-    take = frames.take
+    take = shards_of_frames.take
 
     def counted(root, clip, section):
         calls.append(clip.source)
         return take(root, clip, section)
 
-    monkeypatch.setattr(frames, "take", counted)
+    monkeypatch.setattr(shards_of_frames, "take", counted)
     paths.frames("mine").unlink()
     (raw / "0.mp4").touch()
     frames.extract(params, "mine")

@@ -8,11 +8,11 @@ import pytest
 from media import images
 from PIL import Image
 
-from tgdfer.frames import Clip, take
 from tgdfer.media import faces
 from tgdfer.media.faces import Box
 from tgdfer.media.images import encode
 from tgdfer.media.sampling import Frame
+from tgdfer.media.shards import Clip, take
 from tgdfer.params import FramesParams
 
 FACE = FramesParams(crop="face", face_margin=0.0)

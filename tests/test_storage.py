@@ -43,6 +43,14 @@ def test_a_table_comes_back_with_what_made_it(tmp_path: Path) -> None:
     assert storage.made_by(path) == {"stage": "clips", "parameters": {"x": 1}}
 
 
+def test_what_made_a_table_is_found_when_it_was_noted_with_the_last_row(tmp_path: Path) -> None:
+    path = tmp_path / "folds.parquet"
+    with pq.ParquetWriter(path, storage.SCHEMAS["folds"]) as writer:
+        writer.write_table(pa.table(FOLDS, schema=storage.SCHEMAS["folds"]))
+        writer.add_key_value_metadata({storage.MADE_BY: '{"stage": "late"}'})
+    assert storage.made_by(path) == {"stage": "late"}
+
+
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         storage.write_table(tmp_path / name, "folds", FOLDS, {"b": 1, "a": 2})

@@ -154,8 +154,9 @@ def check_schema(path: Path, kind: str, schema: pa.Schema) -> None:
 
 def made_by(path: Path) -> dict[str, Any]:
     """What made the table at ``path``, from its footer alone."""
-    metadata = pq.read_schema(path).metadata or {}
-    return json.loads(metadata.get(MADE_BY, b"{}"))
+    # of the file and not of its schema: what is known when the last row is written stands beside the schema
+    found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(MADE_BY, b"{}"))
+    return found
 
 
 def file_fingerprint(path: Path) -> str:

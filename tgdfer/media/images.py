@@ -19,6 +19,7 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FPS = 25.0
 """Files carry no times: image folders are taken to hold 25 frames a second."""
 QUALITY = 95
+_ONE_DIGIT = str.maketrans("123456789", "0" * 9)
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -113,7 +114,9 @@ def list_images(folder: Path) -> list[str]:
         raise UnusableError("is a file, expected a folder of images") from None
     if not names:
         raise UnusableError("folder holds no images")
-    return sorted(names, key=_natural)
+    # names that differ in their digits alone are in order as they stand, and few folders hold others
+    alike = len({name.translate(_ONE_DIGIT) for name in names}) == 1
+    return sorted(names) if alike else sorted(names, key=_natural)
 
 
 def _is_image(name: str) -> bool:
