@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from mlflow_server import Server
 
 from tgdfer import paths, storage, tracking
 from tgdfer.params import Params, load_params
-from tgdfer.tracking import events, tracker
+from tgdfer.tracking import events, load, tracker
 from tgdfer.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,7 @@ def history(params: Params, run_id: str, key: str) -> list[tuple[int, float]]:
     return sorted((point.step, point.value) for point in points)
 
 
+KILLED = {"fingerprint": "f1", "kind": "run", "variant": "tgdfer"}
 LOSSES = [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
 
 
@@ -125,7 +128,7 @@ def test_a_retry_continues_its_run(end: BaseException) -> None:
 
 def test_a_killed_attempt_loses_nothing_and_leaves_nothing() -> None:
     params = parameters()
-    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {"fingerprint": "f1", "kind": "run"})
+    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, KILLED)
     journal = events.Journal(events.file_of(start["run"]))
     journal.write(start)
     journal.write({"event": "metrics", "points": events.points({"loss": 1.0}, 0)})
@@ -190,7 +193,7 @@ def test_events_are_imported_and_twice_is_once(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_a_killed_attempt_left_goes_with_its_successor(monkeypatch: pytest.MonkeyPatch) -> None:
     params = parameters(mode="events")
-    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {"fingerprint": "f1", "kind": "run"})
+    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, KILLED)
     journal = events.Journal(events.file_of(start["run"]))
     journal.write(start)
     journal.write({"event": "metrics", "points": events.points({"loss": 1.0, "early": 2.0}, 0)})
@@ -232,6 +235,151 @@ def test_a_store_that_fails_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> No
     (run,) = runs(params)
     assert history(params, run.info.run_id, "loss") == LOSSES
     assert not events.pending()
+
+
+def stage_runs(params: Params) -> list:
+    store = Store(params)
+    return store.client.search_runs([store.experiment("tgdfer-stages")])
+
+
+MADE_BY = {"stage": "frames", "parameters": {"frames": {"shards": 8}}, "inputs": {"clips": "abc"}, "code": "def"}
+
+
+def test_a_stage_leaves_one_run_whatever_is_repeated() -> None:
+    params = parameters()
+    for _ in range(2):
+        with tracking.stage(params, MADE_BY, dataset="demo") as told:
+            told.metrics({"clips": 7, "frames_per_s": 90.5})
+    with pytest.raises(ValueError, match="disk"), tracking.stage(params, MADE_BY, dataset="mine"):
+        raise ValueError("disk\nfull")
+    failed, run = stage_runs(params)
+    assert (run.info.run_name, run.info.status) == ("frames demo", "FINISHED")
+    assert run.data.params == {"frames.shards": "8"}
+    assert run.data.metrics.keys() >= {"clips", "frames_per_s", "seconds", "system/process_memory_megabytes"}
+    assert {key: run.data.tags[f"tgdfer.{key}"] for key in ("stage", "dataset", "input.clips", "code", "current")} == {
+        **{"stage": "frames", "dataset": "demo", "input.clips": "abc", "code": "def", "current": "true"}
+    }
+    assert (failed.info.status, failed.data.tags["tgdfer.error"]) == ("FAILED", "ValueError: disk full")
+
+    with tracking.stage(params, {**MADE_BY, "inputs": {"clips": "other"}}, dataset="demo") as told:
+        told.metrics({"clips": 8})
+    with tracking.stage(params, MADE_BY, dataset="mine") as told:
+        told.metrics({"clips": 9})
+    found = {(run.info.run_name, run.data.metrics["clips"]): run.data.tags for run in stage_runs(params)}
+    assert {key: tags["tgdfer.current"] for key, tags in found.items()} == {
+        **{("frames demo", 7): "false", ("frames demo", 8): "true", ("frames mine", 9): "true"}
+    }
+    assert "tgdfer.error" not in found["frames mine", 9]
+    assert not events.pending()
+
+
+@pytest.mark.parametrize("mode", ["live", "events", "auto"])
+def test_a_stage_with_nothing_to_do_leaves_nothing(mode: str) -> None:
+    params = parameters(mode=mode)
+    with tracking.stage(params, MADE_BY, dataset="demo"):
+        pass
+    assert not events.pending()
+    tracking.create_store(params)
+    assert stage_runs(params) == []
+
+
+def test_a_short_run_waits_for_the_import_and_a_longer_one_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters(mode="auto")
+    train(params)
+    assert len(events.pending()) == 1
+    monkeypatch.setattr(tracker, "LIVE_AFTER_S", 0)
+    train(params, fold=2)
+    assert len(events.pending()) == 1
+    assert [run.data.params["fold"] for run in runs(params)] == ["2"]
+    tracking.import_waiting(params)
+    assert [history(params, run.info.run_id, "loss") for run in runs(params)] == [LOSSES, LOSSES]
+    assert not events.pending()
+
+
+def test_a_short_run_does_not_load_mlflow() -> None:
+    parameters(mode="auto")
+    script = """
+import sys
+from tgdfer import tracking
+from tgdfer.params import load_params
+with tracking.stage(load_params(), {"stage": "s", "parameters": {}, "inputs": {}, "code": "c"}) as told:
+    told.metrics({"clips": 1})
+sys.exit("mlflow" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert len(events.pending()) == 1
+
+
+def test_a_full_disk_ends_no_stage(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    params = parameters()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with tracking.stage(params, MADE_BY, dataset="demo") as told:
+        monkeypatch.setattr(events.Journal, "write", full)
+        told.metrics({"clips": 1})
+        told.artifact(Path("absent.json"))
+    monkeypatch.setattr(events, "FOLDER", Path("params.yaml") / "no" / "folder")
+    with tracking.stage(params, MADE_BY, dataset="demo") as told:
+        told.metrics({"clips": 1})
+
+
+def test_data_sets_and_the_model_are_named_once() -> None:
+    params = parameters()
+    for fold in (1, 1, 2):
+        with tracking.run(
+            params, dataset="demo", variant="tgdfer", fold=fold, seed=0, parameters={}, tags={"fingerprint": f"f{fold}"}
+        ) as told:
+            told.data("demo fold1 train", {"clips": "abc", "features": "def"}, "train", Path("data"), 40)
+            Path("model.json").write_text(f"{fold}")
+            told.artifact(Path("model.json"), "model")
+            told.model("tgdfer-demo", f"fold{fold}-seed0", "about")
+    first, _ = runs(params)
+    (used,) = first.inputs.dataset_inputs
+    assert (used.dataset.name, json.loads(used.dataset.profile)["num_rows"]) == ("demo fold1 train", 40)
+    assert used.dataset.digest == storage.fingerprint({"clips": "abc", "features": "def"})[:12]
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "train")]
+    client = Store(params).client
+    versions = {version.version: version.run_id for version in client.search_model_versions("name = 'tgdfer-demo'")}
+    assert list(versions.values()) == [run.info.run_id for run in reversed(runs(params))]
+    for fold in (1, 2):
+        version = client.get_model_version_by_alias("tgdfer-demo", f"fold{fold}-seed0")
+        assert versions[version.version] == runs(params)[fold - 1].info.run_id
+        files = Path(client.get_model_version_download_uri("tgdfer-demo", version.version).removeprefix("file://"))
+        assert (files / "model.json").read_text() == f"{fold}"
+
+
+def test_an_artifact_that_was_made_anew_is_not_taken_for_the_run_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters(mode="events")
+    train(params)
+    Path("metrics.json").write_text('{"of": "another run"}')
+    tracking.create_store(params)
+    (run,) = runs(params)
+    assert Store(params).client.list_artifacts(run.info.run_id) == []
+
+
+def test_the_load_of_gpus_is_asked_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\necho "$@" > asked\necho "1, 87, 1024, 4096"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    found = load.Load().now()
+    assert found["system/gpu_1_utilization_percentage"] == 87
+    assert found["system/gpu_1_memory_usage_percentage"] == 25
+    assert found["system/gpu_1_memory_usage_megabytes"] == pytest.approx(1073.74, abs=0.01)
+    assert found["system/system_memory_usage_megabytes"] > 0
+    assert Path("asked").read_text().split()[-2:] == ["-i", "1"]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert not any("gpu" in key for key in load.Load().now())
+
+
+def test_names_that_mlflow_refuses_are_written_another_way() -> None:
+    params = parameters()
+    with tracking.stage(params, MADE_BY, dataset="demo") as told:
+        told.metrics({"last/recall_anger (strong)": 0.5})
+    assert stage_runs(params)[0].data.metrics["last/recall_anger _strong_"] == 0.5
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +448,8 @@ def test_a_server_killed_in_mid_run_costs_nothing(server: Server, monkeypatch: p
         told.metrics({"loss": 0.5}, 1)
         Path("metrics.json").write_text("{}")
         told.artifact(Path("metrics.json"))
+        told.data("demo fold1 train", {"clips": "abc"}, "train", Path("data"), 40)
+        told.model("tgdfer-demo", "fold1-seed0", "about")
         told.metrics({"loss": 1 / 3}, 2)
     with tracking.run(  # the next run of the process, which does not wait for the server again
         params, dataset="demo", variant="killed", fold=2, seed=0, parameters={"x": 1}, tags={"fingerprint": "f2"}
@@ -313,6 +463,9 @@ def test_a_server_killed_in_mid_run_costs_nothing(server: Server, monkeypatch: p
     first, second = runs(params, variant="killed")
     assert (first.info.run_id, first.info.status, second.info.status) == (run.info.run_id, "FINISHED", "FINISHED")
     assert history(params, first.info.run_id, "loss") == LOSSES
-    assert [file.path for file in Store(params).client.list_artifacts(first.info.run_id)] == ["metrics.json"]
+    client = Store(params).client
+    assert [file.path for file in client.list_artifacts(first.info.run_id)] == ["metrics.json"]
+    assert client.get_model_version_by_alias("tgdfer-demo", "fold1-seed0").run_id == first.info.run_id
+    assert [used.dataset.name for used in first.inputs.dataset_inputs] == ["demo fold1 train"]
     (parent,) = runs(params, "variant", "killed")
     assert parent.data.metrics["runs"] == 2

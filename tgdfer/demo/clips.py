@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgdfer import paths, stages, storage
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.demo.faces import Image, draw
 from tgdfer.demo.script import ClipPlan, Script, plan, write_script
 from tgdfer.media import ffmpeg
@@ -99,12 +99,15 @@ def render(params: Params, workers: int | None = None) -> None:
         log.info("render-demo: %d of %d videos are there and fit", len(done), len(clips))
     VIDEOS.mkdir(parents=True, exist_ok=True)
     jobs: list[Job] = [(clip, demo.seed, demo.size) for clip in clips if clip.clip_id not in done]
-    with JOURNAL.open("a", encoding="utf-8") as journal:
+    made_by = stages.made_by("render-demo", stages.settings(params, "render-demo"), {})
+    with tracking.stage(params, made_by) as told, JOURNAL.open("a", encoding="utf-8") as journal:
         rendered = _rendered(jobs, workers or len(os.sched_getaffinity(0)))
         for clip_id, sha256 in track(rendered, "render-demo", len(jobs), "clips"):
             done[clip_id] = sha256
             journal.write(json.dumps([clip_id, made_from[clip_id], sha256]) + "\n")
             journal.flush()
+        if jobs:
+            told.metrics({"clips": len(jobs)})
     lines = [json.dumps([clip.clip_id, made_from[clip.clip_id], done[clip.clip_id]]) for clip in clips]
     storage.write_text(JOURNAL, "\n".join(lines) + "\n")
     for path in VIDEOS.glob("*.mp4"):

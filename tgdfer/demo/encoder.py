@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer import paths, stages, storage
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.classes import SEVEN
 from tgdfer.demo.captions import caption, descriptions
 from tgdfer.demo.faces import Image, draw, sample_pose, sample_scene
@@ -244,12 +244,17 @@ def measure(model: Any, faces: Faces) -> dict[str, float]:
 
 def train(params: Params) -> None:
     """Train the demo encoder and write models/demo-clip/, metrics.json first and encoder.json last."""
+    # before the work: what counts is the code that did it
+    made_by = stages.made_by("train-demo-encoder", stages.settings(params, "train-demo-encoder"), {})
+    with tracking.stage(params, made_by, encoder=DEMO_ENCODER) as told:
+        _train(params, made_by, told)
+
+
+def _train(params: Params, made_by: dict[str, Any], told: tracking.Tracker) -> None:
     demo = params.demo
     folder = paths.encoder(DEMO_ENCODER).parent
     workers = len(os.sched_getaffinity(0))
     started = time.monotonic()
-    # before the work: what counts is the code that did it
-    made_by = stages.made_by("train-demo-encoder", stages.settings(params, "train-demo-encoder"), {})
     faces = render_faces(demo.seed, demo.encoder_faces, False, workers)
     held = render_faces(demo.seed, HELD_OUT, True, workers)
     threads = torch.get_num_threads()
@@ -264,4 +269,7 @@ def train(params: Params) -> None:
         torch.use_deterministic_algorithms(deterministic)
     storage.write_json(folder / "metrics.json", {**metrics, "loss": [round(loss, 6) for loss in losses]})
     write_encoder(folder, model, CONFIG, PREPROCESS, made_by)
+    for epoch, loss in enumerate(losses, start=1):
+        told.metrics({"loss": loss}, epoch)
+    told.metrics({**metrics, "faces": demo.encoder_faces})
     log.info("demo encoder: %.0f s, %s", time.monotonic() - started, metrics)

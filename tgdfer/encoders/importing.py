@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from tgdfer import paths, stages, storage
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.encoders import CONFIG, quiet_open_clip, write_encoder
 from tgdfer.errors import UserError
 from tgdfer.params import DEMO_ENCODER, EncoderParams, Params
@@ -59,7 +59,9 @@ def import_encoder(params: Params, name: str) -> None:
         {"checkpoint": storage.file_fingerprint(source.checkpoint)},
     )
     folder = paths.encoder(name).parent
-    write_encoder(folder, model, source.model_cfg, source.preprocess_cfg, made_by, tokenizer)
+    with tracking.stage(params, made_by, encoder=name) as told:
+        told.metrics({"weights": sum(weight.numel() for weight in model.state_dict().values())})
+        write_encoder(folder, model, source.model_cfg, source.preprocess_cfg, made_by, tokenizer)
     log.info("%s: %s with %s", folder, source.model, source.checkpoint.name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer import paths, stages, storage
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.encoders import Encoder, choose_device, load_encoder
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.errors import UserError
@@ -74,8 +75,14 @@ def encode(params: Params, dataset: str) -> None:
     total = sum(-(-shard.rows // _frames_per_batch(settings)) for shard in todo)
     header = {"cache": cache, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint}
     work = Work(encoder, settings, dtype, header)
-    for _ in track(run(work, todo, devices), f"features {dataset}", total, "batches"):
-        pass
+    with tracking.stage(params, made_by, dataset=dataset, encoder=encoder.name) as told:
+        started = time.monotonic()
+        for _ in track(run(work, todo, devices), f"features {dataset}", total, "batches"):
+            pass
+        if todo:
+            frames_done = sum(shard.rows for shard in todo)
+            rate = frames_done / (time.monotonic() - started)
+            told.metrics({"frames": frames_done, "shards": len(todo), "frames_per_s": rate, "views": views})
 
     listed = [
         {

@@ -99,7 +99,7 @@ def run(
         tags={**own, **_circumstances(), **tags},
         parent=name,
     )
-    with _tracked(params, start) as tracker:
+    with _tracked(params, start, worked=True) as tracker:
         yield tracker
 
 
@@ -135,13 +135,13 @@ def stage(
         parameters=made_by["parameters"],
         tags={**own, **_circumstances()},
     )
-    with _tracked(params, start) as tracker:
+    with _tracked(params, start, worked=False) as tracker:
         yield tracker
 
 
 @contextmanager
-def _tracked(params: Params, start: Event) -> Iterator[Tracker]:
-    tracker = Tracker(params, start)
+def _tracked(params: Params, start: Event, worked: bool) -> Iterator[Tracker]:
+    tracker = Tracker(params, start, worked)
     try:
         yield tracker
     except BaseException as error:

@@ -59,10 +59,14 @@ def start(
         experiment: the MLflow experiment.
         name: what the UI shows.
         parameters: nested or flat.
-        tags: plain names get the prefix ``tgdfer.``; a tag ``fingerprint`` says what the run was made from.
+        tags: all but MLflow's own get the prefix ``tgdfer.``; a tag ``fingerprint`` says what the run was made from.
         parent: the name of the run that this one is a part of.
     """
-    named = {key if "." in key else f"tgdfer.{key}": str(value) for key, value in tags.items() if value is not None}
+    named = {
+        key if key.startswith("mlflow.") else f"tgdfer.{key}": str(value)
+        for key, value in tags.items()
+        if value is not None
+    }
     named.setdefault("tgdfer.fingerprint", fingerprint(flat(parameters)))
     return {
         "event": "start",
@@ -102,7 +106,7 @@ def data(name: str, made_from: Mapping[str, str], context: str, source: Path, cl
         clips: how many there are.
     """
     digest = fingerprint(dict(made_from))[:DIGEST]
-    profile = {"clips": clips, **made_from}
+    profile = {"num_rows": clips, "made_from": dict(made_from)}
     return {"event": "data", "name": name, "digest": digest, "context": context, "source": str(source)} | {
         "profile": json.dumps(profile)
     }

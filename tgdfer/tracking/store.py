@@ -241,11 +241,9 @@ class Sink:
             found = [v for v in self.client.search_model_versions(f"run_id = '{self.run_id}'") if v.name == name]
             if not found:
                 tags = {key: value for key, value in self.tags.items() if key.startswith("tgdfer.")}
-                found = [
-                    self.client.create_model_version(
-                        name, f"runs:/{self.run_id}/{MODEL}", self.run_id, tags, description=event["description"]
-                    )
-                ]
+                where = f"{self.client.get_run(self.run_id).info.artifact_uri}/{MODEL}"
+                about = event["description"]
+                found = [self.client.create_model_version(name, where, self.run_id, tags, description=about)]
             self.client.set_registered_model_alias(name, event["alias"], found[0].version)
 
     def _end(self, event: Event) -> None:

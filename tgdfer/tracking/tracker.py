@@ -27,16 +27,22 @@ _failed_at: float | None = None
 
 
 class Tracker:
-    """What a stage or a training tells about one run: into a file, and from there to MLflow while it goes on."""
+    """What a stage or a training tells about one run: into a file, and from there to MLflow while it goes on.
 
-    def __init__(self, params: Params, start: Event) -> None:
+    Args:
+        params: all parameters.
+        start: the run's first event.
+        worked: whether there is something to do; a stage shows that by the first metrics that it tells.
+    """
+
+    def __init__(self, params: Params, start: Event, worked: bool) -> None:
         self.name: str = start["run"]
         self._params = params
         self._sink: Sink | None = None
         self._journal: events.Journal | None = None
         self._buffer: list[list[Any]] = []
         self._began = self._flushed = time.monotonic()
-        self._worked = False
+        self._worked = worked
         self._lock = threading.RLock()  # the monitor tells from a thread of its own
         self._monitor: Monitor | None = None
         self._earlier: list[Path] = []
@@ -71,7 +77,7 @@ class Tracker:
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Write and send the rest and the status (FINISHED, FAILED or KILLED).
 
-        A run that failed at nothing and told nothing has had nothing to do: it leaves no trace.
+        A stage that told no metrics and did not fail has had nothing to do: it leaves no trace.
         """
         try:
             self._end(status, error)
@@ -83,7 +89,8 @@ class Tracker:
             self._monitor.stop()
         if self._journal is None:
             return
-        if status == "FINISHED" and not self._worked and self._sink is None:
+        self._worked |= status != "FINISHED"
+        if not self._worked and self._sink is None:
             self._journal.close()
             self._journal.path.unlink(missing_ok=True)
             return
@@ -146,7 +153,9 @@ class Tracker:
         """Whether MLflow is to hear of this run now."""
         if not sends(self._params) or (_failed_at is not None and time.monotonic() - _failed_at < RETRY_AFTER_S):
             return False
-        return self._params.tracking.mode == "live" or time.monotonic() - self._began >= LIVE_AFTER_S
+        if self._worked and self._params.tracking.mode == "live":
+            return True
+        return time.monotonic() - self._began >= LIVE_AFTER_S
 
     def _give_up(self, error: Exception) -> None:
         """Leave the store alone for a while; the next try sends the whole file again, which changes nothing."""
