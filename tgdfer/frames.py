@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -17,10 +19,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tgdfer import paths, stages, storage
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.errors import UserError
 from tgdfer.media import ffmpeg, shards
-from tgdfer.media.shards import Clip
+from tgdfer.media.shards import Clip, Shard
 from tgdfer.media.workforce import Processes, Threads, Workforce
 from tgdfer.params import Params
 from tgdfer.progress import Meter, log
@@ -59,8 +61,23 @@ def extract(params: Params, dataset: str) -> None:
     for clip in clips:
         members[shard_of(clip.clip_id, len(members))].append(clip)
     files = [folder / f"shard-{number:05d}.parquet" for number in range(len(members))]
+    chosen = stages.settings(params, "frames", dataset=dataset)
+    made_by = stages.made_by("frames", chosen, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     _tidy(folder, files)
-    plan = shards.planned(files, members, params.frames)
+    with tracking.stage(params, made_by, dataset=dataset) as told:
+        started = time.monotonic()
+        todo = _make(params, dataset, root, clips, shards.planned(files, members, params.frames))
+        seconds = time.monotonic() - started
+        _finish(params, dataset, files, len(clips), made_by)
+        if todo:
+            manifest = storage.read_json(paths.frames(dataset))
+            told.metrics({name: manifest[name] for name in ("clips", "frames", "rejects")})
+            rows = sum(shard["rows"] for shard in manifest["shards"] if shard["file"] in todo)
+            told.metrics({"shards": len(todo), "frames_per_s": rows / seconds})
+
+
+def _make(params: Params, dataset: str, root: Path, clips: list[Clip], plan: list[Shard]) -> set[str]:
+    """Make the shards that are missing or no longer right; returns their names."""
     with _workforce(clips, len(plan)) as work:
         maybe = [shard for shard in plan if shards.made_by(shard.file).get("plan") == shard.plan]
         kept = set()
@@ -79,7 +96,7 @@ def extract(params: Params, dataset: str) -> None:
             paths.frames(dataset).unlink(missing_ok=True)  # it describes shards that are about to go
             with Meter(f"{dataset}: frames", sum(len(shard.clips) for shard in todo), "clips") as meter:
                 work.make(todo, root, params.frames, meter.add)
-    _finish(params, dataset, files, len(clips))
+    return {shard.file.name for shard in todo}
 
 
 def _workforce(clips: list[Clip], at_most: int) -> Workforce:
@@ -98,7 +115,7 @@ def _tidy(folder: Path, files: list[Path]) -> None:
             path.unlink()
 
 
-def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None:
+def _finish(params: Params, dataset: str, files: list[Path], total: int, about: Mapping[str, Any]) -> None:
     """Write rejects and manifest from the shards alone."""
     manifest = paths.frames(dataset)
     entries: list[dict[str, Any]] = []
@@ -115,10 +132,7 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int) -> None
         rows = pq.read_metadata(path).num_rows
         entries.append({"file": path.name, "rows": rows, "clips": made_by["clips"], "sha256": digest})
     rejects.sort()
-    chosen = stages.settings(params, "frames", dataset=dataset)
-    inputs = {"clips": storage.file_fingerprint(paths.clips(dataset))}
-    made_by = stages.made_by("frames", chosen, inputs)
-    made_by["versions"]["ffmpeg"] = ffmpeg.version(ffmpeg.executable())
+    made_by = {**about, "versions": {**about["versions"], "ffmpeg": ffmpeg.version(ffmpeg.executable())}}
     columns = {
         "clip_id": [clip_id for clip_id, _ in rejects],
         "stage": ["frames"] * len(rejects),
