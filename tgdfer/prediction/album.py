@@ -18,6 +18,8 @@ EVENLY = 64
 """At most twice so many pictures are kept along the video."""
 DECIDING = 3
 """How many frames are shown as those that decided."""
+OUTSTANDING = 1.1
+"""A frame of a single clip decided only if its relevance is so many times what all alike would have."""
 
 
 class Album:
@@ -35,7 +37,8 @@ class Album:
         by_relevance = sorted(window.frames, key=lambda frame: -frame.relevance)
         if self._count == 0:
             self._first = [_thumbnail(pictures[one.index]) for one in window.frames]
-            self._first_best = {one.time_s for one in by_relevance[:DECIDING]}
+            even = 1 / len(by_relevance)
+            self._first_best = {one.time_s for one in by_relevance[:DECIDING] if one.relevance > OUTSTANDING * even}
         top = _thumbnail(pictures[by_relevance[0].index])
         if self._count % self._every == 0:
             self._along.append(top)

@@ -39,7 +39,7 @@ def annotate(prediction: Prediction, path: Path) -> None:
     given = videos.source(source)
     panel = build.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=size, r=PER_SECOND)
     picture = given["V:0"].filter("scale", WIDTH, -2).filter("setsar", 1).filter("setpts", "PTS-STARTPTS")
-    both = build.filter([picture, panel], "vstack")
+    both = build.filter([picture, panel], "vstack", shortest=1)
     with atomic(path) as part:
         options = {**ffmpeg.MP4_ARGS, "vcodec": "libx264", "pix_fmt": "yuv420p", "crf": 23, "preset": "veryfast"}
         command = build.output(both, given["a?"], str(part), **options).compile(
@@ -64,7 +64,7 @@ def _panels(prediction: Prediction) -> Iterator[np.ndarray]:
         # a window speaks for its middle, until the middle of the next
         moments = [((window.start_s + window.end_s) / 2, window.probabilities) for window in prediction.windows]
     times = [(a[0] + b[0]) / 2 for a, b in pairwise(moments)]
-    font, small = ImageFont.load_default(14), ImageFont.load_default(10)
+    font, small = ImageFont.load_default(14), ImageFont.load_default(9)
     latest: tuple[int, np.ndarray] | None = None
     for step in range(int((prediction.duration_s + 1) * PER_SECOND) + 1):
         place = bisect_right(times, begin + step / PER_SECOND)

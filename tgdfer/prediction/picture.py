@@ -144,6 +144,8 @@ def _relevance(axis: Axes, prediction: Prediction) -> None:
         axis.bar(times, values, width=width, color=COLOURS[5])
     else:
         axis.fill_between(times, values, color=COLOURS[5], linewidth=0)
+    sizes = [len(window.frames) for window in prediction.windows if window.frames]
+    axis.axhline(1 / (sum(sizes) / len(sizes)), color=GREY, linewidth=0.7, linestyle="--")  # all frames alike
     axis.set_ylim(0, None)
     axis.set_ylabel("relevance\nof frames")
 

@@ -200,7 +200,7 @@ class Predictor:
         found = [(place, box) for place, box in enumerate(track) if box is not None]
         sides = [box.side / max(span.frames[place].width, span.frames[place].height) for place, box in found]
         counts = [len(boxes) for boxes in candidates if boxes is not None]
-        share = float(np.median(sides)) if sides else None
+        share = round(float(np.median(sides)), 3) if sides else None
         about = Faces(len(looked), len(found), sum(count > 1 for count in counts), max(counts), share)
         if not faces.enough([track[place] for place in looked]):
             return [], about, "face"
