@@ -31,6 +31,7 @@ def test_help_explains(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert "--params" in result.output or command == "download"
+    assert f"tgdfer {command}" in result.output, "an example"
 
 
 @pytest.mark.parametrize(

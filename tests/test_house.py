@@ -15,11 +15,11 @@ PACKAGE = Path(__file__).parents[1] / "tgdfer"
 ORDER = [
     ["errors"],
     ["classes"],
-    ["params", "paths", "storage", "progress", "provenance"],
+    ["params", "paths", "storage", "progress", "provenance", "gpus"],
     ["stages"],
     ["tracking", "media"],
     ["datasets"],
-    ["download"],
+    ["download", "scaffold"],
     ["frames"],
     ["encoders"],
     ["demo"],
@@ -30,6 +30,7 @@ ORDER = [
     ["training"],
     ["reporting"],
     ["prediction"],
+    ["doctor", "status"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

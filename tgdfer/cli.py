@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from tgdfer import gpus
 from tgdfer.errors import UserError
 from tgdfer.params import load_params
 from tgdfer.progress import setup_logging
+from tgdfer.stages import ON_GPU
 
 app = typer.Typer(
     help="Text-guided dynamic facial expression recognition: from raw clips to the paper's tables.",
@@ -25,13 +27,25 @@ Dataset = Annotated[str, typer.Option("--dataset", help="A data set named under 
 DEFAULT = Path("params.yaml")
 
 
-@app.callback()
-def common(quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False) -> None:
-    """Options before the subcommand."""
-    setup_logging(quiet)
+@app.callback(epilog="Documentation: make docs, then site/index.html. Is this machine ready: tgdfer doctor.")
+def common(
+    context: typer.Context,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
+    log: Annotated[str, typer.Option("--log", help="The log's form: text, or json (an object a line).")] = "text",
+) -> None:
+    """Text-guided dynamic facial expression recognition: from raw clips to the paper's tables.
+
+    Each step is a subcommand; those that take --quiet or --log take them before the subcommand:
+    tgdfer --log json frames --dataset demo
+    """
+    if log not in ("text", "json"):
+        raise UserError(f"--log {log}: expected text or json")
+    setup_logging(quiet, log == "json")
+    if context.invoked_subcommand in ON_GPU:
+        gpus.take_one()
 
 
-@app.command("render-demo")
+@app.command("render-demo", epilog="Example: tgdfer render-demo")
 def render_demo(params: ParamsFile = DEFAULT) -> None:
     """Render the embedded data set: faces from action units, as H.264 clips with labels and folds."""
     from tgdfer.demo.clips import render
@@ -39,7 +53,7 @@ def render_demo(params: ParamsFile = DEFAULT) -> None:
     render(load_params(params))
 
 
-@app.command("train-demo-encoder")
+@app.command("train-demo-encoder", epilog="Example: tgdfer train-demo-encoder")
 def train_demo_encoder(params: ParamsFile = DEFAULT) -> None:
     """Train the small CLIP of the embedded data set, on rendered faces of other identities with captions."""
     from tgdfer.demo.encoder import train
@@ -47,7 +61,7 @@ def train_demo_encoder(params: ParamsFile = DEFAULT) -> None:
     train(load_params(params))
 
 
-@app.command("import-encoder")
+@app.command("import-encoder", epilog="Example: tgdfer import-encoder --name vit-b-32")
 def import_encoder(
     name: Annotated[str, typer.Option("--name", help="An encoder named under `encoders` in the parameters.")],
     params: ParamsFile = DEFAULT,
@@ -58,7 +72,7 @@ def import_encoder(
     run(load_params(params), name)
 
 
-@app.command("tracking")
+@app.command("tracking", epilog="Example: tgdfer tracking")
 def tracking(params: ParamsFile = DEFAULT) -> None:
     """Create the MLflow database and its experiments, before any job writes to them."""
     from tgdfer.tracking import create_store
@@ -66,7 +80,7 @@ def tracking(params: ParamsFile = DEFAULT) -> None:
     create_store(load_params(params))
 
 
-@app.command("clips")
+@app.command("clips", epilog="Example: tgdfer clips --dataset demo")
 def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """List a data set's clips, labels and folds as two Parquet tables."""
     from tgdfer.datasets import make_tables
@@ -74,7 +88,7 @@ def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     make_tables(load_params(params), dataset)
 
 
-@app.command("frames")
+@app.command("frames", epilog="Example: tgdfer frames --dataset demo")
 def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Extract the frames of every clip into Parquet shards; clips that cannot be read go to the rejects."""
     from tgdfer.frames import extract
@@ -82,7 +96,7 @@ def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     extract(load_params(params), dataset)
 
 
-@app.command("features")
+@app.command("features", epilog="Example: tgdfer features --dataset demo")
 def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Encode every frame once with the data set's CLIP image encoder."""
     from tgdfer.features.stage import encode
@@ -90,7 +104,7 @@ def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     encode(load_params(params), dataset)
 
 
-@app.command("train")
+@app.command("train", epilog="Example: tgdfer train --dataset demo --variant tgdfer --fold 1")
 def train(
     dataset: Dataset,
     variant: Annotated[str, typer.Option("--variant", help="A variant named under `variants` in the parameters.")],
@@ -107,7 +121,7 @@ def train(
     raise typer.Exit(train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed))
 
 
-@app.command("report")
+@app.command("report", epilog="Example: tgdfer report")
 def report(params: ParamsFile = DEFAULT) -> None:
     """Make the tables, figures and the page in reports/ from the files of all runs."""
     from tgdfer.reporting import make_report
@@ -169,7 +183,7 @@ def predict(
         raise typer.Exit(code)
 
 
-@app.command("validate")
+@app.command("validate", epilog="Example: tgdfer validate --dataset demo")
 def validate(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if anything differs or is faulty.")] = False,
@@ -185,7 +199,55 @@ def validate(
         raise typer.Exit(1)
 
 
-@app.command("download")
+@app.command("doctor", epilog="Example: tgdfer doctor")
+def doctor(params: ParamsFile = DEFAULT) -> None:
+    """Look at this machine and project: what is wrong, and the one command that mends it. Exit code 1 if any is."""
+    from tgdfer.doctor import BAD, as_text, examine
+
+    findings = examine(params)
+    typer.echo(as_text(findings))
+    raise typer.Exit(int(any(finding.verdict == BAD for finding in findings)))
+
+
+@app.command("status", epilog="Example: tgdfer status --folds")
+def status(
+    folds: Annotated[bool, typer.Option("--folds", help="A line for every fold and seed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Say what is done, outdated, running, broken off, failed, missing and rejected; from files alone, at any time."""
+    from tgdfer import status as project
+
+    found = project.look(load_params(params))
+    typer.echo(project.as_json(found) if as_json else project.as_text(found, folds))
+
+
+@app.command("new-dataset", epilog="Example: tgdfer new-dataset mine --csv videos/list.csv")
+def new_dataset(
+    name: Annotated[str, typer.Argument(help="The data set's name: letters, digits, - and _.")],
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="A CSV that lists videos and labels, in any columns.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Or a folder with a folder for each class.")] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="Where the CSV's paths begin; its own folder.")] = None,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="vit-b-32, vit-b-16, or one of the parameters.")
+    ] = "vit-b-32",
+    module: Annotated[
+        bool, typer.Option("--module", help="A module that reads the CSV as it is, and its test.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the list; clips.csv in the root.")] = None,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Add a data set of your own: entry in the parameters, card, test, and the list of clips with folds."""
+    from tgdfer.scaffold import new_dataset as make
+
+    for path in make(params, name, csv, folder, root, encoder, module, out):
+        typer.echo(path)
+    typer.echo(f"next: tgdfer validate --dataset {name}")
+
+
+@app.command("download", epilog="Example: tgdfer download ravdess --accept-licence")
 def download(
     name: Annotated[str, typer.Argument(help="ravdess or crema_d, the data sets that are open to everyone.")],
     to: Annotated[Path | None, typer.Option("--to", help="The folder; data/raw/NAME if not given.")] = None,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -17,10 +19,24 @@ LOG_EVERY_S = 15.0
 log = logging.getLogger("tgdfer")
 
 
-def setup_logging(quiet: bool = False) -> None:
+class JsonLines(logging.Formatter):
+    """A record as a JSON object on a line, for programs that read the logs of jobs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time (UTC, ISO 8601), level, process, message; the traceback where there is one."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": moment, "level": record.levelname, "process": record.process, "message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def setup_logging(quiet: bool = False, as_json: bool = False) -> None:
     """Send the package's log to standard error, one line a record."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(
+        JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    )
     log.handlers[:] = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False

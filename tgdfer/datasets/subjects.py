@@ -21,3 +21,23 @@ def subject_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
         for fold in range(1, folds + 1)
         for clip in clips
     ]
+
+
+def dealt_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
+    """For clips whose subjects are not known: each class dealt out over the folds, in the order of the clips' ids.
+
+    Raises:
+        UserError: no class has as many clips as there are folds.
+    """
+    by_class: dict[str, list[str]] = {}
+    for clip in sorted(clips, key=lambda clip: clip.clip_id):
+        by_class.setdefault(clip.label, []).append(clip.clip_id)
+    if max(map(len, by_class.values())) < folds:
+        raise UserError(f"{where}: no class has {folds} clips, which {folds} folds need")
+    dealt = [clip_id for label in sorted(by_class) for clip_id in by_class[label]]
+    fold_of = {clip_id: number % folds + 1 for number, clip_id in enumerate(dealt)}
+    return [
+        Member(clip.clip_id, fold, "test" if fold_of[clip.clip_id] == fold else "train")
+        for fold in range(1, folds + 1)
+        for clip in clips
+    ]

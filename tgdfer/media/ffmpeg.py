@@ -48,11 +48,11 @@ def executable() -> str:
     found = shutil.which("ffmpeg")
     if found:
         return found
-    import imageio_ffmpeg
-
     try:
+        import imageio_ffmpeg
+
         return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except RuntimeError:
+    except (RuntimeError, ImportError):
         raise UserError(f"no ffmpeg: install it, or set {VARIABLE} to one, or reinstall imageio-ffmpeg") from None
 
 
