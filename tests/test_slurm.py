@@ -1,26 +1,26 @@
 """The graph on a real SLURM that the tests start: counted GPUs, two nodes, and everything that dies in practice.
 
-Most tests use the stub of the stages: what they hold is what the graph, the profile and the executor do.
+The whole graph and the time limit run the real stages, as small as they go; the other tests use a stub of them: what
+they hold is what the graph, the profile and the executor do.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from graphs import ROOT, Project, environment, tiny
-
-sys.path.insert(0, str(Path(__file__).parent / "slurm"))
-from cluster import Cluster, why_not
+from graphs import NOTHING, ROOT, Project, environment, hold_dvc_against, outputs, tiny
+from slurm.cluster import Cluster, why_not
 
 pytestmark = [
     pytest.mark.slurm,
@@ -132,35 +132,42 @@ def training_jobs(cluster: Cluster, project: Project) -> list[dict[str, str]]:
     return [job for job in cluster.jobs() if job["id"] in ids]
 
 
-def test_the_whole_graph(cluster: Cluster, tmp_path: Path) -> None:
-    project = Project.make(tmp_path / "project", (ROOT / "params.yaml").read_text(), STUB)
-    variants = list(yaml.safe_load((ROOT / "params.yaml").read_text())["grid"])
-    behave(project, **{variant.replace("-", "_"): {"seconds": 2} for variant in variants})
-    said = ends_well(project, started(project, cluster, "snakemake", *ALL))
-    assert (project.root / "reports" / "index.html").exists()
-    assert len(project.calls()) == len(set(project.calls())) == 7 + len(variants)
+@pytest.fixture(scope="module")
+def real(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project whose real stages, as small as they go, all ran on SLURM."""
+    project = Project.make(tmp_path_factory.mktemp("real") / "project", tiny())
+    ends_well(project, started(project, cluster, "snakemake", *ALL))
+    return project
 
-    lines = [json.loads(line) for line in (project.root / "calls.log").read_text().splitlines()]
-    jobs = {job["id"]: job for job in cluster.jobs()}
-    on_gpu = ("train demo", "features", "train-demo-encoder")
-    for event, call, _, _, _, device in lines:
-        if event == "start" and call != "tracking":
-            assert (device is not None) == call.startswith(on_gpu), call
-    assert {node for event, call, _, _, node, _ in lines if call.startswith("train demo")} == {"n1", "n2"}
-    # a GPU was never given to two trainings at once
-    by_node: dict[str, list[tuple[float, float]]] = {}
+
+def test_the_whole_graph(cluster: Cluster, real: Project) -> None:
+    said = (real.root / "run.log").read_text()
+    (run,) = re.findall(r"^SLURM run ID: (\S+)$", said, re.MULTILINE)
+    jobs = [job for job in cluster.jobs() if job["name"] == run]
+    rules = [job["comment"].split("_wildcards")[0].removeprefix("rule_") for job in jobs]
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    assert sorted(rules) == sorted(
+        ["render_demo", "train_demo_encoder", "clips", "frames", "features", "train", "train", "report"]
+    )
+    # GPUs for those that compute on one, and never one GPU for two jobs at once
+    on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
+    assert {job["comment"].split("_wildcards")[0] for job in on_gpu} == {
+        "rule_train_demo_encoder",
+        "rule_features",
+        "rule_train",
+    }
+    assert {job["node"] for job in jobs if job["comment"].startswith("rule_train_wildcards")} == {"n1", "n2"}
     for node in ("n1", "n2"):
-        spans = {}
-        for event, call, at, _, where, _ in lines:
-            if where == node and call.startswith("train demo"):
-                spans.setdefault(call, {})[event] = at
-        by_node[node] = sorted((span["start"], span["end"]) for span in spans.values())
-        assert all(first[1] <= second[0] for first, second in zip(by_node[node], by_node[node][1:], strict=False))
+        spans = sorted((job["start"], job["end"]) for job in on_gpu if job["node"] == node)
+        assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
+    # what a stage said lies in its log, what SLURM said in a log per job
+    assert {path.stem for path in (real.root / "logs" / "slurm").rglob("*.log")} == {job["id"] for job in jobs}
+    assert (real.root / "logs" / "train" / "demo" / "tgdfer.log").read_text().strip()
+    assert NOTHING in real.snakemake("--profile", "slurm", "-n", "all", **cluster.environment()).stdout
 
-    assert "logs/slurm" in said
-    assert len(list((project.root / "logs" / "slurm").rglob("*.log"))) == len(jobs)
-    project.forget_calls()
-    assert "Nothing to be done" in project.snakemake("--profile", "slurm", "-n", "all", **cluster.environment()).stdout
+
+def test_dvc_on_one_machine_makes_what_slurm_made(real: Project, tmp_path: Path) -> None:
+    hold_dvc_against(real, tmp_path / "second")
 
 
 def test_jobs_that_fail_or_are_cancelled_run_again(cluster: Cluster, project: Project) -> None:
@@ -236,32 +243,37 @@ def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) ->
     assert sorted(project.calls()) == sorted([*TRAIN, "report"])
 
 
-def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, tmp_path: Path) -> None:
-    project = Project.make(tmp_path / "project", tiny(["tgdfer"], epochs=100))
-    project.snakemake("--profile", "local", "--until", "features", "tracking")
-    undisturbed = Project(tmp_path / "undisturbed")
-    shutil.copytree(project.root, undisturbed.root)
+def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, real: Project, tmp_path: Path) -> None:
+    project, undisturbed = Project(tmp_path / "project"), Project(tmp_path / "undisturbed")
+    for copy in (project, undisturbed):
+        shutil.copytree(real.root, copy.root, symlinks=True)
+        (copy.root / "params.yaml").write_text(tiny(["tgdfer"], epochs=100))
     undisturbed.run("python", "-m", "tgdfer", "train", "--dataset", "demo", "--variant", "tgdfer")
 
-    limit = ("--set-resources", "train:runtime=attempt")
-    running = started(project, cluster, "snakemake", "all", *ALL[:-1], *limit)
+    earlier = {job["id"] for job in cluster.jobs()}
+    running = started(project, cluster, "snakemake", *ALL)
     # its first event says that it is about to train; a hundred epochs take longer than a second
     wait_for(lambda: list((project.root / "mlflow" / "events").rglob("fold1/**/*.jsonl")), 180)
     time.sleep(1)
     (job,) = [job for job in cluster.jobs("RUNNING") if "rule_train" in job["comment"]]
     for process in training_processes(job["id"]):
         os.kill(process, signal.SIGSTOP)  # until the limit, when SLURM wakes it to end it
+    cluster.tool("scontrol", "update", f"JobId={job['id']}", "EndTime=now+1")
     ends_well(project, running, 400)
 
-    states = [job["state"] for job in cluster.jobs() if "rule_train" in job["comment"]]
-    assert "TIMEOUT" in states
+    first, second = sorted(
+        (job for job in cluster.jobs() if "rule_train" in job["comment"] and job["id"] not in earlier),
+        key=lambda job: int(job["id"]),
+    )
+    assert (first["state"], second["state"]) == ("TIMEOUT", "COMPLETED")
+    assert second["limit"] == "08:00:00", "a job that was cut off gets twice the time"
     assert "resumed at epoch" in (project.root / "logs/train/demo/tgdfer.log").read_text()
     # the jobs left their tracking in files, and Snakemake had it imported at its end
     assert (project.root / "logs" / "import-tracking.log").exists()
     assert not list((project.root / "mlflow" / "events").rglob("*.jsonl"))
-    for file in undisturbed.root.glob("runs/**/*"):
-        if file.name in ("metrics.json", "predictions.parquet"):
-            assert (project.root / file.relative_to(undisturbed.root)).read_bytes() == file.read_bytes()
+    results = [path for path in outputs(undisturbed) if path.startswith("runs/demo/tgdfer/")]
+    assert len(results) > 2
+    assert {path: outputs(project)[path] for path in results} == {path: outputs(undisturbed)[path] for path in results}
 
 
 def training_processes(job: str) -> list[int]:

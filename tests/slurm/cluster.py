@@ -210,11 +210,24 @@ class Cluster:
             time.sleep(0.2)
         self.tool("scancel", job)
 
-    def jobs(self, states: str = "all") -> list[dict[str, str]]:
+    def jobs(self, state: str | None = None) -> list[dict[str, str]]:
         """The jobs that the controller knows; the name is the ID of Snakemake's run, the comment its rule."""
-        lines = self.tool("squeue", "-h", f"--states={states}", "-o", "%i|%j|%T|%N|%k").splitlines()
-        keys = ("id", "name", "state", "node", "comment")
-        return [dict(zip(keys, line.split("|"), strict=True)) for line in lines]
+        keys = {
+            "id": "JobId",
+            "name": "JobName",
+            "state": "JobState",
+            "node": "NodeList",
+            "comment": "Comment",
+            "gpus": "TresPerJob",
+            "start": "StartTime",
+            "end": "EndTime",
+            "limit": "TimeLimit",
+        }
+        found = []
+        for line in self.tool("scontrol", "-o", "show", "jobs").splitlines():
+            said = dict(part.split("=", 1) for part in line.split() if "=" in part)
+            found.append({key: said.get(name, "") for key, name in keys.items()})
+        return [job for job in found if job["id"] and state in (None, job["state"])]
 
     def __enter__(self) -> Cluster:
         """Start everything and wait for the nodes."""
