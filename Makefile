@@ -25,7 +25,7 @@ export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help venv demo repro report test test-quick lint format ui lock clean clean-all
+.PHONY: help venv demo grid repro report test test-quick lint format ui lock clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ demo: venv ## the whole way on the embedded data set: clips to tables, figures a
 	@echo "The report:  $(CURDIR)/reports/index.html"
 	@echo "The tables:  $(CURDIR)/reports/tables/    the figures: $(CURDIR)/reports/figures/"
 	@echo "Every run:   make ui   (MLflow on http://127.0.0.1:$(UI_PORT))"
+
+grid: venv ## every variant of params.yaml, not only those of its `grid`
+	snakemake --profile local --cores $(JOBS) --config grid=all
 
 repro: venv ## the same by DVC
 	dvc repro

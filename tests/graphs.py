@@ -176,7 +176,7 @@ def tiny(variants: Iterable[str] = ("tgdfer", "linear-probe"), **training: objec
     for section, values in yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text(encoding="utf-8")).items():
         params[section].update(values)
     params["training"].update(training)
-    params["variants"] = {name: params["variants"][name] for name in variants}
+    params["grid"] = list(variants)
     return yaml.safe_dump(params, sort_keys=False)
 
 

@@ -40,7 +40,7 @@ def inputs_and_outputs(params, stage, dataset, variant, name):
             [paths.clips(dataset), paths.folds(dataset), features],
             [run / "metrics.json", paths.variant(dataset, variant)],
         )
-    summaries = [paths.variant(d, v) for d in params.datasets for v in params.variants]
+    summaries = [paths.variant(d, v) for d in params.datasets for v in params.grid]
     truths = [Path(d.truth) for d in params.datasets.values() if d.truth]
     table["report"] = (
         summaries + truths,

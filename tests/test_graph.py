@@ -127,11 +127,19 @@ def path_without(folder: Path, *names: str) -> str:
     return str(folder)
 
 
+def test_every_variant_on_request(tmp_path: Path) -> None:
+    project = make(tmp_path)
+    said = project.snakemake("-n", "--config", "grid=all").stdout
+    assert re.search(rf"^train +{len(load_params(ROOT / 'params.yaml').variants)}$", said, re.MULTILINE)
+    refused = project.snakemake("-n", "--config", "grid=some", check=False)
+    assert refused.returncode and "--config grid=some: expected 'all'" in refused.stdout
+
+
 def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
     project = make(tmp_path)
     path = path_without(tmp_path / "bin", "sbatch", "squeue", "sacct", "scancel", "srun", "sinfo", "scontrol")
     said = project.run(str(BIN / "snakemake"), "--profile", "slurm", "-n", "all", PATH=path).stdout
-    variants = len(load_params(ROOT / "params.yaml").variants)
+    variants = len(load_params(ROOT / "params.yaml").grid)
     assert re.search(rf"^train +{variants}$", said, re.MULTILINE)
     # every training, the features and the demo encoder
     assert said.count("gpu=1") == variants + 2

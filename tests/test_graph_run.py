@@ -19,7 +19,7 @@ MORE = "{layout: folder, root: data/raw/demo, annotations: data/raw/demo/clips.c
 
 def stubbed(root: Path) -> Project:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["variants"] = {name: params["variants"][name] for name in ("tgdfer", "no-text")}
+    params["grid"] = ["tgdfer", "no-text"]
     return Project.make(root, yaml.safe_dump(params, sort_keys=False), STUB)
 
 

@@ -24,9 +24,19 @@ def load(tmp_path: Path, raw: dict):
 
 def test_the_shipped_file_is_valid_and_every_variant_resolves() -> None:
     params = load_params(ROOT / "params.yaml")
-    assert params.report.reference in params.variants
-    for name in params.variants:
-        params.run(name)
+    assert params.report.reference in params.grid
+    made = [params.run(name).model_dump_json() for name in params.variants]
+    assert len(set(made)) == len(made), "two variants are the same"
+
+
+def test_without_a_grid_every_variant_is_run(tmp_path: Path, raw: dict) -> None:
+    del raw["grid"]
+    assert load(tmp_path, raw).grid == list(raw["variants"])
+
+
+def test_a_choice_of_variants_keeps_the_order_of_the_file(tmp_path: Path, raw: dict) -> None:
+    params = load(tmp_path, raw).only(["no-text", "tgdfer"])
+    assert list(params.variants) == params.grid == ["tgdfer", "no-text"]
 
 
 def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) -> None:
@@ -48,7 +58,11 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("training", "epochs"), True, "training.epochs: .*integer"),
         (("model", "temporal"), "all", "model.temporal: .*'none', 'short', 'long' or 'both'"),
         (("datasets", "demo", "encoder"), "vit", "datasets.demo.encoder: no encoder 'vit'; known: demo-clip"),
-        (("report", "reference"), "ours", "report.reference: no variant 'ours'"),
+        (("report", "reference"), "ours", "report.reference: no variant 'ours' in the grid: tgdfer"),
+        (("grid",), ["tgdfer", "ours"], "grid: no variant 'ours'; known: tgdfer"),
+        (("grid",), ["tgdfer", "tgdfer"], "grid: 'tgdfer' stands there twice"),
+        (("grid",), [], "grid: .*at least 1"),
+        (("grid",), ["no-text"], "report.reference: no variant 'tgdfer' in the grid: no-text"),
         (("variants", "tgdfer", "set"), {"model": {"windw": 3}}, "variants.tgdfer.set.model.windw: unknown key"),
         (("variants", "tgdfer", "set"), {"frames": {}}, "variants.tgdfer.set.frames: unknown key"),
         (("seeds",), [], "seeds: .*at least 1"),

@@ -310,3 +310,13 @@ def test_macros_are_letters_alone() -> None:
     text = numbers.to_latex(params, {"demo": build(params, "demo").results})
     value = row(build(params, "demo"), "main", "mean-pool linear probe").cells["uar"].value
     assert f"\\newcommand{{\\UarDemoLinearProbe}}{{{value:.2f}}}" in text
+
+
+def test_a_variant_outside_the_grid_is_shown_once_it_was_run(monkeypatch) -> None:
+    import tgdfer.reporting as reporting
+
+    made = project()
+    params = made.write().model_copy(update={"grid": ["tgdfer"]})
+    paths.variant("demo", "no-text").unlink()
+    shown = reporting._with_others(params)
+    assert shown.grid == list(shown.variants) == [name for name in made.variants if name != "no-text"]

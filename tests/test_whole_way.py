@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from graphs import ROOT, Project, tiny
+from graphs import Project, tiny
 from media import convert, numbered
 from PIL import Image
 
@@ -32,9 +32,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def with_datasets(project: Project, datasets: dict, variants: tuple[str, ...]) -> None:
     path = project.root / "params.yaml"
     raw = yaml.safe_load(path.read_text())
-    every = yaml.safe_load((ROOT / "params.yaml").read_text())["variants"]
     raw["datasets"] = {name: {"encoder": "demo-clip", **about} for name, about in datasets.items()}
-    raw["variants"] = {name: every[name] for name in variants}
+    raw["grid"] = list(variants)
     raw["frames"] = {**raw["frames"], "max_reject_fraction": 0.0}
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
 

@@ -5,7 +5,7 @@ An unknown key, a wrong type or a value out of range is a :class:`~tgdfer.errors
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -216,6 +216,8 @@ class Params(Section):
     training: TrainingParams
     seeds: Annotated[list[int], Field(min_length=1)]
     variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
+    grid: Annotated[list[Name], Field(min_length=1, default_factory=lambda known: list(known.get("variants", ())))]
+    """The variants that are run by default; every one where it is left out."""
     report: ReportParams
     tracking: TrackingParams
 
@@ -225,9 +227,14 @@ class Params(Section):
             if dataset.encoder != DEMO_ENCODER and dataset.encoder not in self.encoders:
                 known = ", ".join([DEMO_ENCODER, *self.encoders])
                 raise ValueError(f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}")
-        if self.report.reference not in self.variants:
+        for name in self.grid:
+            if name not in self.variants:
+                raise ValueError(f"grid: no variant '{name}'; known: {', '.join(self.variants)}")
+            if self.grid.count(name) > 1:
+                raise ValueError(f"grid: '{name}' stands there twice")
+        if self.report.reference not in self.grid:
             raise ValueError(
-                f"report.reference: no variant '{self.report.reference}'; known: {', '.join(self.variants)}"
+                f"report.reference: no variant '{self.report.reference}' in the grid: {', '.join(self.grid)}"
             )
         for name in self.variants:
             self.run(name)
@@ -238,6 +245,11 @@ class Params(Section):
         if name not in self.datasets:
             raise UserError(f"params.yaml: datasets: no data set '{name}'; known: {', '.join(self.datasets)}")
         return self.datasets[name]
+
+    def only(self, variants: Collection[str]) -> Params:
+        """These parameters with ``variants`` alone, in the order of the file, as the grid."""
+        kept = {name: about for name, about in self.variants.items() if name in variants}
+        return self.model_copy(update={"variants": kept, "grid": list(kept)})
 
     def run(self, variant: str) -> RunParams:
         """The run parameters of ``variant``: the base sections with its overrides applied."""

@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
         ("features/cache.py", "bags.py", "model", "metrics.py", "training", *ENCODER),
     ),
-    "report": Stage(("report", "datasets", "variants", "seeds"), ("reporting", "metrics.py", "statistics.py")),
+    "report": Stage(("report", "datasets", "variants", "grid", "seeds"), ("reporting", "metrics.py", "statistics.py")),
 }
 
 

@@ -42,12 +42,20 @@ def grow(base):
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)
 
 
+if config.get("grid", "all") != "all":
+    raise WorkflowError(
+        f"--config grid={config['grid']}: expected 'all' (every variant of params.yaml), "
+        "or nothing for those that `grid` in params.yaml names"
+    )
+GRID = list(PARAMS.variants) if "grid" in config else PARAMS.grid
+
+
 def summaries(wildcards):
-    """The summary of every variant on every data set."""
+    """The summary of every variant of the grid on every data set."""
     return [
         paths.variant(dataset, variant)
         for dataset in PARAMS.datasets
-        for variant in PARAMS.variants
+        for variant in GRID
     ]
 
 

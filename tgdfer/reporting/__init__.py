@@ -35,6 +35,7 @@ def make_report(params: Params) -> None:
     from tgdfer.reporting.page import write_page
     from tgdfer.storage import write_text
 
+    params = _with_others(params)
     parts, kept = [], set()
     for part, files in _parts(params):
         log.info("report: %s: %d tables, %d figures", part.experiment.dataset, len(part.tables), len(part.pictures))
@@ -51,6 +52,12 @@ def make_report(params: Params) -> None:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_page(params, parts, paths.REPORT_PAGE)
     log.info("report: %s", paths.REPORT_PAGE)
+
+
+def _with_others(params: Params) -> Params:
+    """The grid, and every other variant of params.yaml that was run on some data set."""
+    others = {v for v in params.variants for dataset in params.datasets if paths.variant(dataset, v).exists()}
+    return params.only({*params.grid, *others})
 
 
 def _parts(params: Params) -> Iterator[tuple[Part, set[Path]]]:
