@@ -54,7 +54,7 @@ class Source:
     def is_plain(self) -> bool:
         """Whether layout ``folder`` reads the CSV as it is."""
         renamed = any(self.columns.get(name, name) != name for name in MEANS)
-        spelled = set(self.classes) <= set(self.spellings)
+        spelled = set(self.spellings) <= set(self.classes)
         return not renamed and not self.made_folds and spelled and all(name in self.columns for name in COLUMNS)
 
     @property
@@ -222,6 +222,10 @@ def _folds(clips: list[Clip], places: dict[str, str], where: str) -> list[Member
         return _own_folds(clips, where)
     plain = {clip: SPLITS.get(place.lower(), place) for clip, place in places.items()}
     if set(plain.values()) <= {"train", "test"}:
+        if len(set(plain.values())) < 2:
+            raise UserError(
+                f"{where}: all clips are {next(iter(plain.values()))}; expected train and test, or no split"
+            )
         return [Member(clip.clip_id, 1, plain[clip.clip_id]) for clip in clips]
     if not all(place.isascii() and place.isdigit() for place in plain.values()):
         odd = next(place for place in plain.values() if not place.isdigit())
