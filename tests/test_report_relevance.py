@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from report_project import Project
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -37,8 +38,9 @@ def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     project = Project(clips=150, seeds=(0, 1))
     params = project.write()
     experiment = collect(params, "demo")
-    truth = relevance.read_truth(Path("data/raw/demo/truth.parquet"))
-    found = relevance.evaluate(experiment, list(params.variants), "last", truth, params.report)
+    found = relevance.evaluate(
+        experiment, list(params.variants), relevance.read_truth(Path("data/raw/demo/truth.parquet")), params.report
+    )["last"]
     full, probe, chance, middle = (found[name] for name in ("tgdfer", "linear-probe", "chance", "middle"))
     assert full is not None
     assert probe is not None
@@ -51,6 +53,8 @@ def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert full.left_out >= neutral
     assert full.clips + full.left_out == 150
     # by hand, one fold: the mean over clips of scikit-learn's AUROC, the mean over seeds
+    frame = pq.read_table("data/raw/demo/truth.parquet").to_pandas()
+    truth = {clip: (rows["frame_index"], rows["intensity"]) for clip, rows in frame.groupby("clip_id")}
     values = []
     for run in experiment.of("tgdfer"):
         if run.fold == 1:
@@ -58,8 +62,9 @@ def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 np.mean(
                     [
                         roc_auc_score(positive, given[1])
-                        for clip, given in run.relevance("last").items()
-                        for known in [truth[clip]]
+                        for clip in run.outcomes["last"].clip_id.tolist()
+                        for given in [run.relevance()["last"].of(clip)]
+                        for known in [dict(zip(*truth[clip], strict=True))]
                         for positive in [np.array([known[int(i)] for i in given[0]]) >= 0.5 * max(known.values())]
                         if 0 < positive.sum() < len(positive)
                     ]

@@ -70,13 +70,16 @@ def rates(fold: Fold) -> Rates:
     return Rates(observed.uar[0], observed.war[0], observed.recall[0])
 
 
-def resample(fold: Fold, draws: int, generator: np.random.Generator) -> Rates:
-    """The rates under ``draws`` bootstrap samples of the clips: UAR [R, k], WAR [R, k], recall [R, classes, k]."""
-    n = len(fold.label)
+def draw_clips(n: int, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """How often each of ``n`` clips is in each of ``draws`` bootstrap samples of as many: float32 [R, n]."""
     picks = generator.integers(0, n, size=(draws, n))
     picks += np.arange(draws)[:, None] * n
-    weights = np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)
-    return _rates(fold, weights)
+    return np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)
+
+
+def resample(fold: Fold, draws: int, generator: np.random.Generator) -> Rates:
+    """The rates under ``draws`` bootstrap samples of the clips: UAR [R, k], WAR [R, k], recall [R, classes, k]."""
+    return _rates(fold, draw_clips(len(fold.label), draws, generator))
 
 
 def interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
@@ -107,14 +110,13 @@ def sign_flip_test(contributions: np.ndarray, draws: int, generator: np.random.G
     has p = 1.
     """
     observed = np.abs(contributions.sum(axis=0))
-    active = contributions[np.any(contributions != 0, axis=1)]
     reached = np.zeros(contributions.shape[1])
     # differences of equal size must count as equal, whatever order they were added in
     floor = observed - 1e-9 * np.maximum(observed, np.abs(contributions).sum(axis=0))
     for start in range(0, draws, 500):
         size = min(500, draws - start)
-        signs = generator.integers(0, 2, size=(size, len(active)), dtype=np.int8).astype(np.float64) * 2 - 1
-        reached += (np.abs(signs @ active) >= floor).sum(axis=0)
+        signs = generator.integers(0, 2, size=(size, len(contributions)), dtype=np.int8).astype(np.float64) * 2 - 1
+        reached += (np.abs(signs @ contributions) >= floor).sum(axis=0)
     return (reached + 1) / (draws + 1)
 
 

@@ -77,31 +77,37 @@ class _Folds:
         for run in experiment.runs:
             if selection in run.outcomes:
                 self.runs.setdefault((run.variant, run.fold), {})[run.seed] = run
-        wanted: dict[int, list[Key]] = {}
+        drawn: dict[int, list[Key]] = {}
+        seen: dict[int, list[Key]] = {}
         for (variant, fold), by_seed in self.runs.items():
-            keys = wanted.setdefault(fold, [])
-            keys += [(variant, tuple(by_seed)), *((variant, (seed,)) for seed in by_seed)]
+            drawn.setdefault(fold, []).append((variant, tuple(by_seed)))
+            seen.setdefault(fold, []).extend((variant, (seed,)) for seed in by_seed)
             common = self.common(variant, report.reference, fold)
             if common:
-                keys += [(variant, common), (report.reference, common)]
-        self.keys = {fold: {key: k for k, key in enumerate(dict.fromkeys(keys))} for fold, keys in wanted.items()}
+                drawn[fold] += [(variant, common), (report.reference, common)]
+        # the columns that need draws come first; of a single seed only the rates are asked for
+        self.keys = {
+            fold: {key: k for k, key in enumerate(dict.fromkeys([*keys, *seen[fold]]))} for fold, keys in drawn.items()
+        }
         self.data: dict[int, statistics.Fold] = {}
         self.observed: dict[int, statistics.Rates] = {}
         self.draws: dict[int, statistics.Rates] = {}
         for fold, columns in self.keys.items():
             label = next(iter(self.runs[next(iter(columns))[0], fold].values())).outcomes[selection].label
-            correct = np.stack([self._correct(key, fold, selection) for key in columns], axis=1)
+            right = {
+                (variant, seed): (run.outcomes[selection].prediction == label).astype(float)
+                for variant in dict.fromkeys(key[0] for key in columns)
+                for seed, run in self.runs[variant, fold].items()
+            }
+            correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in columns], axis=1)
             self.data[fold] = statistics.Fold(label, correct, len(self.classes))
             self.observed[fold] = statistics.rates(self.data[fold])
             # the draws of a fold depend on its name alone: another variant or data set changes no number here
             self.draws[fold] = statistics.resample(
-                self.data[fold], report.bootstrap, generator(report.seed, experiment.dataset, f"fold {fold}")
+                statistics.Fold(label, correct[:, : len(set(drawn[fold]))], len(self.classes)),
+                report.bootstrap,
+                generator(report.seed, experiment.dataset, f"fold {fold}"),
             )
-
-    def _correct(self, key: Key, fold: int, selection: str) -> np.ndarray:
-        runs = self.runs[key[0], fold]
-        outcomes = [runs[seed].outcomes[selection] for seed in key[1]]
-        return np.mean([outcome.prediction == outcome.label for outcome in outcomes], axis=0)
 
     def common(self, variant: str, reference: str, fold: int) -> tuple[int, ...]:
         """The seeds that both variants have in ``fold``."""
@@ -168,48 +174,46 @@ def _result(experiment: Experiment, folds: _Folds, variant: str, selection: str,
 
 def _compare(folds: _Folds, results: dict[str, Result], experiment: Experiment, report: ReportParams) -> None:
     """Fill in the comparisons with the reference; Holm's family is every variant in both metrics."""
-    found: list[tuple[Result, str, dict[str, float | int | None]]] = []
+    pairs: dict[str, dict[int, tuple[int, int]]] = {}
+    groups: dict[tuple[int, ...], list[str]] = {}
     for name, result in results.items():
         common = {fold: folds.common(name, report.reference, fold) for fold in result.folds}
-        common = {fold: seeds for fold, seeds in common.items() if seeds}
-        if name == report.reference or not common:
-            continue
-        pairs = {
+        pairs[name] = {
             fold: (folds.keys[fold][name, seeds], folds.keys[fold][report.reference, seeds])
             for fold, seeds in common.items()
+            if seeds
         }
-        differences = [folds.data[f].correct[:, a] - folds.data[f].correct[:, b] for f, (a, b) in pairs.items()]
-        # both metrics under the same signs; the same signs for every variant that has the same folds
-        weights = [statistics.clip_weights([folds.data[f].label for f in pairs], metric) for metric in METRICS]
-        contributions = np.stack(
-            [np.concatenate([w * d for w, d in zip(ws, differences, strict=True)]) for ws in weights], axis=1
-        )
-        p_values = statistics.sign_flip_test(
+        if name != report.reference and pairs[name]:
+            groups.setdefault(tuple(pairs[name]), []).append(name)
+    # both metrics under the same signs; the same signs for every variant that has the same folds
+    p_values: dict[str, np.ndarray] = {}
+    differences: dict[str, np.ndarray] = {}
+    for shared, names in groups.items():
+        labels = [folds.data[fold].label for fold in shared]
+        weights = np.stack([np.concatenate(statistics.clip_weights(labels, metric)) for metric in METRICS], axis=1)
+        for name in names:
+            correct = [folds.data[fold].correct[:, list(pairs[name][fold])] for fold in shared]
+            differences[name] = np.subtract(*np.concatenate(correct).T)
+        contributions = np.concatenate([weights * differences[name][:, None] for name in names], axis=1)
+        found = statistics.sign_flip_test(
             contributions, max(report.bootstrap, 2000), generator(report.seed, experiment.dataset, "signs")
         )
-        for m, metric in enumerate(METRICS):
-            draws = np.mean(
-                [getattr(folds.draws[f], metric)[:, a] - getattr(folds.draws[f], metric)[:, b]
-                 for f, (a, b) in pairs.items()],
-                axis=0,
-            )  # fmt: skip
-            low, high = statistics.interval(draws, report.confidence)
-            found.append(
-                (
-                    result,
-                    metric,
-                    {
-                        "difference": float(contributions[:, m].sum()),
-                        "low": low,
-                        "high": high,
-                        "p": float(p_values[m]),
-                        "win_share": statistics.win_share(np.concatenate(differences)),
-                        "detectable": statistics.detectable(float(draws.std(ddof=1))) if len(draws) > 1 else np.nan,
-                        "folds": len(pairs),
-                        "clips": len(contributions),
-                    },
-                )
-            )
-    adjusted = statistics.holm([entry["p"] for _, _, entry in found])  # type: ignore[misc]
-    for (result, metric, entry), p_holm in zip(found, adjusted, strict=True):
-        result.comparisons[metric] = Comparison(p_holm=p_holm, **entry)  # type: ignore[arg-type]
+        p_values |= dict(zip(names, found.reshape(len(names), len(METRICS)), strict=True))
+    asked = [(name, m, metric) for name in results if name in p_values for m, metric in enumerate(METRICS)]
+    adjusted = statistics.holm([float(p_values[name][m]) for name, m, _ in asked])
+    for (name, m, metric), p_holm in zip(asked, adjusted, strict=True):
+        columns = {fold: getattr(folds.draws[fold], metric)[:, list(pair)] for fold, pair in pairs[name].items()}
+        draws = np.mean([np.subtract(*drawn.T) for drawn in columns.values()], axis=0)
+        observed = {fold: getattr(folds.observed[fold], metric)[list(pair)] for fold, pair in pairs[name].items()}
+        low, high = statistics.interval(draws, report.confidence)
+        results[name].comparisons[metric] = Comparison(
+            difference=float(np.mean([np.subtract(*rates) for rates in observed.values()])),
+            low=low,
+            high=high,
+            p=float(p_values[name][m]),
+            p_holm=p_holm,
+            win_share=statistics.win_share(differences[name]),
+            detectable=statistics.detectable(float(draws.std(ddof=1))) if len(draws) > 1 else np.nan,
+            folds=len(pairs[name]),
+            clips=len(differences[name]),
+        )

@@ -34,6 +34,21 @@ class Outcome:
     metrics: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Relevances:
+    """The bags of N test clips, clips ascending: frame numbers [N, T] (-1: padding) and their relevance [N, T]."""
+
+    clip_id: np.ndarray
+    frame_index: np.ndarray
+    relevance: np.ndarray
+
+    def of(self, clip: str) -> tuple[np.ndarray, np.ndarray]:
+        """Frame numbers and relevances of one clip, without padding."""
+        row = int(np.searchsorted(self.clip_id, clip))
+        valid = self.frame_index[row] >= 0
+        return self.frame_index[row][valid], self.relevance[row][valid]
+
+
 @dataclass
 class Run:
     """One (fold, seed) of a variant. ``problem`` says why it has no outcomes; None for a finished run."""
@@ -58,18 +73,25 @@ class Run:
         path = self.folder / "history.json"
         return read_json(path) if path.exists() else []
 
-    def relevance(self, selection: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """The frame numbers and relevances of every test clip under ``selection``."""
-        table = pq.read_table(
-            self.folder / "predictions.parquet",
-            columns=["clip_id", "selection", "frame_index", "relevance"],
-            filters=[("selection", "=", selection)],
-        )
-        frames, relevance = table["frame_index"].to_pylist(), table["relevance"].to_pylist()
-        return {
-            clip: (np.asarray(index), np.asarray(value, dtype=float))
-            for clip, index, value in zip(table["clip_id"].to_pylist(), frames, relevance, strict=True)
-        }
+    def relevance(self) -> dict[str, Relevances]:
+        """The relevance of every test clip's frames, by selection."""
+        # one pass for all selections, without threads: thousands of small files
+        with pq.ParquetFile(self.folder / "predictions.parquet", memory_map=True) as stored:
+            table = stored.read(columns=["clip_id", "selection", "frame_index", "relevance"], use_threads=False)
+        clip_id = table["clip_id"].to_numpy(zero_copy_only=False).astype(str)
+        selection = table["selection"].to_numpy(zero_copy_only=False).astype(str)
+        frames, relevance = (table[name].combine_chunks() for name in ("frame_index", "relevance"))
+        sizes = np.diff(frames.offsets.to_numpy())
+        shape = (len(clip_id), int(sizes.max(initial=0)))
+        valid = np.arange(shape[1]) < sizes[:, None]
+        index, share = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
+        index[valid], share[valid] = frames.flatten().to_numpy(), relevance.flatten().to_numpy()
+        found = {}
+        for name in np.unique(selection).tolist():
+            rows = np.flatnonzero(selection == name)
+            rows = rows[np.argsort(clip_id[rows], kind="stable")]
+            found[name] = Relevances(clip_id[rows], index[rows], share[rows])
+        return found
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         with atomic(folder / f"{name}.{suffix}") as part:
             figure.savefig(part, format=suffix, metadata=metadata, dpi=144, facecolor="white")
-        figure.set_layout_engine("none")  # the layout is found: once is enough
+        figure.set_layout_engine(None)  # the layout is found: once is enough
 
 
 def confusion(experiment: Experiment, variant: str, selection: str) -> Figure:
@@ -116,7 +116,8 @@ def _matrix(axis: Axes, share: np.ndarray | None, classes: list[str], title: str
     for i, row in enumerate(share):
         for j, value in enumerate(row):
             text, dark = ("–", False) if np.isnan(value) else (f"{value:.0f}", value > 55)
-            axis.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if dark else "#1f2937")
+            cell = axis.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if dark else "#1f2937")
+            cell.set_in_layout(False)  # inside the axes anyway: no need to measure it
 
 
 def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figure | None:
@@ -189,15 +190,14 @@ def ablation(params: Params, results: dict[str, Result], variants: list[str]) ->
     shown = [name for name in variants if results[name].measured]
     figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
+    colours = [COLOURS[int(variant == params.report.reference)] for variant in shown]
+    _bars(left, [(results[variant].uar, True) for variant in shown], colours)
+    compared = [results[variant].comparisons.get("uar") for variant in shown]
+    differences = [(Estimate(c.difference, None, c.low, c.high), c.p_holm < 0.05) if c else None for c in compared]
+    _bars(right, differences, colours)
     for y, variant in enumerate(shown):
-        result, comparison = results[variant], results[variant].comparisons.get("uar")
-        reference = variant == params.report.reference
-        colour = COLOURS[1] if reference else COLOURS[0]
-        _bar(left, y, result.uar.mean, result.uar.low, result.uar.high, colour)
-        if comparison:
-            _bar(right, y, comparison.difference, comparison.low, comparison.high, colour, comparison.p_holm < 0.05)
-        elif reference:
-            right.plot(0, y, "D", color=colour, markersize=4.5)
+        if variant == params.report.reference:
+            right.plot(0, y, "D", color=colours[y], markersize=4.5)
     labels = [params.variants[name].label + ("" if not results[name].missing else " (incomplete)") for name in shown]
     left.set_yticks(range(len(shown)), labels)
     left.set_ylim(len(shown) - 0.4, -0.6)
@@ -212,14 +212,28 @@ def ablation(params: Params, results: dict[str, Result], variants: list[str]) ->
     return figure
 
 
-def _bar(
-    axis: Axes, y: int, mean: float | None, low: float | None, high: float | None, colour: str, filled: bool = True
-) -> None:
-    if mean is None:
+def _bars(axis: Axes, estimates: Sequence[tuple[Estimate, bool] | None], colours: Sequence[str]) -> None:
+    """A dot and its interval on each line, in percent: filled or white; nothing on a line without an estimate."""
+    known = [(y, *one) for y, one in enumerate(estimates) if one is not None and one[0].mean is not None]
+    if not known:
         return
-    if low is not None and high is not None:
-        axis.plot([100 * low, 100 * high], [y, y], color=colour, linewidth=1.6, solid_capstyle="round")
-    axis.plot(100 * mean, y, "o", color=colour, markersize=5, markerfacecolor=colour if filled else "white")
+    lines = [(y, e) for y, e, _ in known if e.low is not None and e.high is not None]
+    axis.hlines(
+        [y for y, _ in lines],
+        [100 * (e.low or 0.0) for _, e in lines],
+        [100 * (e.high or 0.0) for _, e in lines],
+        colors=[colours[y] for y, _ in lines],
+        linewidth=1.6,
+        capstyle="round",
+    )
+    axis.scatter(
+        [100 * (e.mean or 0.0) for _, e, _ in known],
+        [y for y, _, _ in known],
+        s=25,
+        edgecolors=[colours[y] for y, _, _ in known],
+        facecolors=[colours[y] if filled else "white" for y, _, filled in known],
+        zorder=3,
+    )
 
 
 def reliability(experiment: Experiment, variant: str, selection: str) -> Figure | None:
@@ -270,10 +284,8 @@ def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Fi
     figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
-        for y, (name, value) in enumerate(shown):
-            estimate = getattr(value, key)
-            colour = GREY if name not in params.variants else COLOURS[int(name == params.report.reference)]
-            _bar(axis, y, estimate.mean, estimate.low, estimate.high, colour)
+        colours = [GREY if n not in params.variants else COLOURS[int(n == params.report.reference)] for n, _ in shown]
+        _bars(axis, [(getattr(value, key), True) for _, value in shown], colours)
         chance = found.get("chance")
         if chance is not None and getattr(chance, key).mean is not None:
             axis.axvline(100 * getattr(chance, key).mean, color=GREY, linewidth=0.8, linestyle="--")

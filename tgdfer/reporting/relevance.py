@@ -14,7 +14,6 @@ middle of the bag, the more relevant).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +22,7 @@ import numpy as np
 from tgdfer import statistics
 from tgdfer.params import ReportParams
 from tgdfer.reporting.analysis import Estimate, generator
-from tgdfer.reporting.collect import Experiment
+from tgdfer.reporting.collect import SELECTIONS, Experiment
 from tgdfer.storage import read_table
 
 HALF = 0.5
@@ -44,21 +43,38 @@ class Relevance:
     left_out: int = 0
 
 
-Truth = Mapping[str, Mapping[int, float]]
+@dataclass(frozen=True)
+class Truth:
+    """The true intensity: clips ascending, ``intensity`` [N, F] by frame number, NaN where there is no such frame."""
+
+    clip_id: np.ndarray
+    intensity: np.ndarray
+
+    def knows(self, clip_id: np.ndarray) -> np.ndarray:
+        """Which of the clips [n] it covers."""
+        return np.isin(clip_id, self.clip_id)
+
+    def rows(self, clip_id: np.ndarray) -> np.ndarray:
+        """The intensities [n, F] of known clips."""
+        return self.intensity[np.searchsorted(self.clip_id, clip_id)]
+
+    def of(self, clip_id: np.ndarray, frame_index: np.ndarray) -> np.ndarray:
+        """The intensities [n, T] of the frames numbered ``frame_index`` [n, T]; NaN where it is not known."""
+        if not len(clip_id) or not self.knows(clip_id).all():
+            return np.full(frame_index.shape, np.nan)
+        inside = (frame_index >= 0) & (frame_index < self.intensity.shape[1])
+        taken = np.take_along_axis(self.rows(clip_id), np.where(inside, frame_index, 0), axis=1)
+        return np.where(inside, taken, np.nan)
 
 
-def read_truth(path: Path) -> dict[str, dict[int, float]]:
+def read_truth(path: Path) -> Truth:
     """The true intensity by clip and frame number."""
     table = read_table(path, "truth")
-    truth: dict[str, dict[int, float]] = {}
-    for clip, index, value in zip(
-        table["clip_id"].to_pylist(),
-        table["frame_index"].to_pylist(),
-        table["intensity"].to_pylist(),
-        strict=True,
-    ):
-        truth.setdefault(clip, {})[index] = value
-    return truth
+    clips, row = np.unique(table["clip_id"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    index = table["frame_index"].to_numpy()
+    intensity = np.full((len(clips), int(index.max(initial=-1)) + 1), np.nan)
+    intensity[row, index] = table["intensity"].to_numpy()
+    return Truth(clips, intensity)
 
 
 def measures(score: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -81,87 +97,116 @@ def measures(score: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.n
 
 
 def evaluate(
-    experiment: Experiment, variants: list[str], selection: str, truth: Truth, report: ReportParams
-) -> dict[str, Relevance | None]:
-    """Relevance against truth for every variant (None where it gives none), and for ``chance`` and ``middle``.
+    experiment: Experiment, variants: list[str], truth: Truth, report: ReportParams
+) -> dict[str, dict[str, Relevance | None]]:
+    """Relevance against truth by selection, for every variant (None where it gives none), ``chance`` and ``middle``.
 
     The bags of the reference variant stand for all when chance and the middle are computed.
     """
-    results: dict[str, Relevance | None] = {}
-    for name in variants:
-        results[name] = _variant(experiment, name, selection, truth, report)
-    base = report.reference if results.get(report.reference) else next((v for v in variants if results[v]), None)
-    if base is not None:
-        for ranking in ("chance", "middle"):
-            results[ranking] = _variant(experiment, base, selection, truth, report, ranking)
+    draws = _Draws(experiment.dataset, report)
+    measured = {name: _measured(experiment, name, truth) for name in variants}
+    results: dict[str, dict[str, Relevance | None]] = {}
+    for selection in SELECTIONS:
+        found = {name: _summary(bags[selection], draws) for name, bags in measured.items()}
+        base = report.reference if found.get(report.reference) else next((v for v in variants if found[v]), None)
+        if base is not None:
+            for ranking in ("chance", "middle"):
+                found[ranking] = _summary(_measured(experiment, base, truth, ranking)[selection], draws, rates=False)
+        results[selection] = found
     return results
 
 
-def positives(intensity: np.ndarray, peak: float) -> np.ndarray:
+def positives(intensity: np.ndarray, peak: float | np.ndarray) -> np.ndarray:
     """Which frames count as expressive."""
     return (intensity >= HALF * peak) & (peak > 0)
 
 
-def _variant(
-    experiment: Experiment, variant: str, selection: str, truth: Truth, report: ReportParams, ranking: str | None = None
-) -> Relevance | None:
-    per_fold: dict[int, list[np.ndarray]] = {}
-    right: list[np.ndarray] = []
-    left_out: set[str] = set()
-    used: set[str] = set()
+@dataclass(frozen=True)
+class _Bags:
+    """The clips of one run that the truth knows: who they are, whether they were classified right, measures [n, 3]."""
+
+    fold: int
+    clip_id: np.ndarray
+    right: np.ndarray
+    values: np.ndarray
+
+
+def _measured(experiment: Experiment, variant: str, truth: Truth, ranking: str | None = None) -> dict[str, list[_Bags]]:
+    """The measures of every finished run of ``variant``, by selection; ``ranking`` takes the place of the relevance."""
+    found: dict[str, list[_Bags]] = {selection: [] for selection in SELECTIONS}
     for run in experiment.finished(variant):
-        if selection not in run.outcomes:
-            continue
-        outcome = run.outcomes[selection]
-        given = run.relevance(selection)
-        clips = [clip for clip in outcome.clip_id.tolist() if clip in truth and len(given[clip][1])]
-        if not clips:
-            continue
-        width = max(len(given[clip][1]) for clip in clips)
-        score, positive = np.zeros((len(clips), width)), np.zeros((len(clips), width), dtype=bool)
-        valid = np.zeros((len(clips), width), dtype=bool)
-        for n, clip in enumerate(clips):
-            # a short clip's last frame may stand in its bag more than once: it counts once
-            frames, first = np.unique(given[clip][0], return_index=True)
-            known = truth[clip]
-            intensity = np.array([known.get(int(index), np.nan) for index in frames])
-            size = len(frames)
-            valid[n, :size] = ~np.isnan(intensity)
-            positive[n, :size] = positives(np.nan_to_num(intensity), max(known.values()))
-            if ranking is None:
-                score[n, :size] = given[clip][1][first]
-            elif ranking == "middle":
-                score[n, :size] = -np.abs(np.arange(size) - (size - 1) / 2)
-        values = measures(score, positive, valid)
-        usable = ~np.isnan(values[:, 0])
-        used.update(clip for clip, keep in zip(clips, usable, strict=True) if keep)
-        left_out.update(clip for clip, keep in zip(clips, usable, strict=True) if not keep)
-        hits = dict(zip(outcome.clip_id.tolist(), (outcome.prediction == outcome.label).tolist(), strict=True))
-        per_fold.setdefault(run.fold, []).append(values[usable])
-        right.append(np.array([hits[clip] for clip, keep in zip(clips, usable, strict=True) if keep], dtype=bool))
-    if not per_fold:
+        for selection, given in run.relevance().items():
+            outcome = run.outcomes.get(selection)
+            if outcome is None:
+                continue
+            kept = truth.knows(given.clip_id) & (given.frame_index >= 0).any(axis=1)
+            if not kept.any():
+                continue
+            clip_id = given.clip_id[kept]
+            score, positive, valid = _frames(given.frame_index[kept], given.relevance[kept], clip_id, truth, ranking)
+            right = (outcome.prediction == outcome.label)[kept]
+            found[selection].append(_Bags(run.fold, clip_id, right, measures(score, positive, valid)))
+    return found
+
+
+def _frames(
+    frame_index: np.ndarray, relevance: np.ndarray, clip_id: np.ndarray, truth: Truth, ranking: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score, positive and valid [n, T] of the frames of bags."""
+    order = np.argsort(frame_index, axis=1, kind="stable")
+    frames, score = (np.take_along_axis(array, order, axis=1) for array in (frame_index, relevance))
+    # a short clip's last frame may stand in its bag more than once: it counts once
+    single = (frames >= 0) & np.diff(frames, axis=1, prepend=-1).astype(bool)
+    intensity = truth.of(clip_id, frames)
+    valid = single & ~np.isnan(intensity)
+    positive = valid & positives(np.nan_to_num(intensity), np.nanmax(truth.rows(clip_id), axis=1, keepdims=True))
+    if ranking == "chance":
+        score = np.zeros_like(score)
+    elif ranking == "middle":
+        place = np.cumsum(single, axis=1) - 1
+        score = -np.abs(place - (single.sum(axis=1, keepdims=True) - 1) / 2)
+    return score, positive, valid
+
+
+class _Draws:
+    """The bootstrap samples of every fold: the same for all variants that count the same clips."""
+
+    def __init__(self, dataset: str, report: ReportParams) -> None:
+        self.dataset, self.report = dataset, report
+        self.known: dict[tuple[int, int], np.ndarray] = {}
+
+    def of(self, fold: int, n: int) -> np.ndarray:
+        if (fold, n) not in self.known:
+            source = generator(self.report.seed, self.dataset, f"relevance {fold}")
+            self.known[fold, n] = statistics.draw_clips(n, self.report.bootstrap, source).astype(np.float64)
+        return self.known[fold, n]
+
+
+def _summary(runs: list[_Bags], draws: _Draws, rates: bool = True) -> Relevance | None:
+    """Means over the seeds of a clip, the clips of a fold, the folds; ``rates``: also of right and wrong clips."""
+    if not runs:
         return None
-    result = Relevance(clips=len(used), left_out=len(left_out - used))
-    averaged = {fold: np.mean(seeds, axis=0) for fold, seeds in per_fold.items() if len(seeds[0])}
-    for m, name in enumerate(MEASURES):
-        setattr(result, name, _estimate({f: v[:, m] for f, v in averaged.items()}, experiment.dataset, report))
-    values, correct = np.concatenate([v for seeds in per_fold.values() for v in seeds]), np.concatenate(right)
-    if ranking is None and len(values):
-        result.auroc_right = float(values[correct, 0].mean()) if correct.any() else None
-        result.auroc_wrong = float(values[~correct, 0].mean()) if (~correct).any() else None
-    return result
-
-
-def _estimate(per_fold: dict[int, np.ndarray], dataset: str, report: ReportParams) -> Estimate:
+    usable = [~np.isnan(bags.values[:, 0]) for bags in runs]
+    used = {clip for bags, keep in zip(runs, usable, strict=True) for clip in bags.clip_id[keep].tolist()}
+    every = {clip for bags in runs for clip in bags.clip_id.tolist()}
+    result = Relevance(clips=len(used), left_out=len(every - used))
+    per_fold: dict[int, list[np.ndarray]] = {}
+    for bags, keep in zip(runs, usable, strict=True):
+        if keep.any():
+            per_fold.setdefault(bags.fold, []).append(bags.values[keep])
     if not per_fold:
-        return Estimate()
-    means = {fold: float(values.mean()) for fold, values in per_fold.items()}
-    draws = []
-    for fold, values in per_fold.items():
-        picks = generator(report.seed, dataset, f"relevance {fold}").integers(
-            0, len(values), size=(report.bootstrap, len(values))
-        )
-        draws.append(values[picks].mean(axis=1))
-    mean, sd = statistics.mean_and_deviation(list(means.values()))
-    low, high = statistics.interval(np.mean(draws, axis=0), report.confidence)
-    return Estimate(mean, sd, low, high, means)
+        return result
+    averaged = {fold: np.mean(seeds, axis=0) for fold, seeds in per_fold.items()}
+    means = {fold: values.mean(axis=0) for fold, values in averaged.items()}
+    drawn = np.mean([draws.of(fold, len(v)) @ v / len(v) for fold, v in averaged.items()], axis=0)
+    for m, name in enumerate(MEASURES):
+        by_fold = {fold: float(values[m]) for fold, values in means.items()}
+        mean, sd = statistics.mean_and_deviation(list(by_fold.values()))
+        low, high = statistics.interval(drawn[:, m], draws.report.confidence)
+        setattr(result, name, Estimate(mean, sd, low, high, by_fold))
+    if rates:
+        auroc = np.concatenate([bags.values[keep, 0] for bags, keep in zip(runs, usable, strict=True)])
+        right = np.concatenate([bags.right[keep] for bags, keep in zip(runs, usable, strict=True)])
+        result.auroc_right = float(auroc[right].mean()) if right.any() else None
+        result.auroc_wrong = float(auroc[~right].mean()) if (~right).any() else None
+    return result

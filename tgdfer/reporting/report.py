@@ -39,8 +39,5 @@ def build(params: Params, dataset: str) -> Part:
         experiment.problems.append(f"{path} is missing: relevance is not compared with the truth")
     elif path is not None:
         truth = relevance.read_truth(Path(path))
-        found = {
-            selection: relevance.evaluate(experiment, list(params.variants), selection, truth, params.report)
-            for selection in SELECTIONS
-        }
+        found = relevance.evaluate(experiment, list(params.variants), truth, params.report)
     return Part(experiment, results, found, truth, make_tables(params, experiment, results, found))

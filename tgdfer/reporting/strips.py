@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +44,7 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
     run = next((run for run in experiment.finished(variant) if selection in run.outcomes), None)
     if run is None:
         return []
-    outcome, relevance = run.outcomes[selection], run.relevance(selection)
+    outcome, relevance = run.outcomes[selection], run.relevance()[selection]
     examples: list[Example] = []
     for right in (True, False):
         taken = 0
@@ -55,7 +54,7 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
                 continue
             n = members[np.argsort(outcome.confidence[members], kind="stable")[len(members) // 2]]
             clip = str(outcome.clip_id[n])
-            frames, values = relevance[clip]
+            frames, values = relevance.of(clip)
             if len(values) < 2:
                 continue
             predicted = experiment.classes[outcome.prediction[n]]
@@ -108,7 +107,7 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
             parse_math=False,
         )
         _thumbnails(strip, example, picks[example.clip_id], frames)
-        _bars(axis, example, (truth or {}).get(example.clip_id))
+        _bars(axis, example, truth)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
@@ -140,7 +139,7 @@ def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tu
     axis.set_ylim(0, 1)
 
 
-def _bars(axis: Axes, example: Example, truth: Mapping[int, float] | None) -> None:
+def _bars(axis: Axes, example: Example, truth: Truth | None) -> None:
     """Relevance as bars; the true intensity, where it is known, on the same height from 0 to 1."""
     count = len(example.frame_index)
     places = np.arange(count)
@@ -148,7 +147,7 @@ def _bars(axis: Axes, example: Example, truth: Mapping[int, float] | None) -> No
     axis.bar(places, example.relevance, color=COLOURS[5], width=0.8, label="relevance (share of the clip)")
     axis.axhline(1 / count, color=GREY, linewidth=0.7, linestyle="--", label="all frames alike")
     if truth:
-        intensity = np.array([truth.get(int(index), np.nan) for index in example.frame_index])
+        intensity = truth.of(np.array([example.clip_id]), example.frame_index[None])[0]
         axis.plot(
             places, intensity * top / 1.08, color="black", linewidth=1.2, marker=".", label="true intensity (0 to 1)"
         )
