@@ -77,7 +77,8 @@ class Project:
                 }
                 for name, layout in self.datasets.items()
             },
-            **{name: {} for name in ("demo", "frames", "features", "bags", "model", "training", "tracking")},
+            **{name: {} for name in ("demo", "frames", "features", "bags", "model", "training")},
+            "tracking": {"mode": "events"},
             "seeds": self.seeds,
             "variants": self.variants,
             "report": {"selection": selection, "reference": next(iter(self.variants)), "bootstrap": bootstrap},

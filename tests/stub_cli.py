@@ -14,9 +14,14 @@ import sys
 import time
 from pathlib import Path
 
-from tgdfer import paths, stages
+from tgdfer import gpus, paths, stages
 from tgdfer.params import load_params
 from tgdfer.storage import write_text
+
+REPORTS = (
+    *("tables/main.csv", "figures/a.png", "numbers.tex", "index.html", "metrics.json"),
+    *(f"plots/{plot}/demo.csv" for plot in ("variants", "learning", "confusion")),
+)
 
 
 def inputs_and_outputs(params, stage, dataset, variant, name):
@@ -44,7 +49,7 @@ def inputs_and_outputs(params, stage, dataset, variant, name):
     truths = [Path(d.truth) for d in params.datasets.values() if d.truth]
     table["report"] = (
         summaries + truths,
-        [paths.REPORTS / name for name in ("tables/main.csv", "figures/a.png", "numbers.tex", "index.html")],
+        [paths.REPORTS / name for name in REPORTS],
     )
     return table[stage]
 
@@ -74,6 +79,8 @@ def main():
     }
     call = " ".join([args.stage, *wildcards.values()])
     behaviour = json.loads(Path("behaviour.json").read_text()) if Path("behaviour.json").exists() else {}
+    if args.stage in stages.ON_GPU:
+        gpus.take_one()
     tries = note("start", call)
     time.sleep(behaviour.get(call, {}).get("seconds", 0))
     if tries < behaviour.get(call, {}).get("fail", 0):

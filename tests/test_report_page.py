@@ -125,7 +125,7 @@ def test_the_same_runs_make_the_same_bytes(report: Path, monkeypatch: pytest.Mon
 
     monkeypatch.chdir(report)
     before = {path: path.read_bytes() for path in Path("reports").rglob("*") if path.is_file()}
-    assert {path.suffix for path in before} == {".html", ".csv", ".md", ".tex", ".png", ".pdf"}
+    assert {path.suffix for path in before} == {".html", ".csv", ".md", ".tex", ".png", ".pdf", ".json"}
     stale = Path("reports/tables/main-gone.csv")
     stale.write_text("old")
     make_report(load_params())

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tgdfer import paths
+from tgdfer import paths, stages, storage, tracking
 from tgdfer.params import Params
 from tgdfer.progress import log
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["make_report"]
 
 TABLES, FIGURES = paths.REPORTS / "tables", paths.REPORTS / "figures"
+METRICS = paths.REPORTS / "metrics.json"
 
 
 def make_report(params: Params) -> None:
@@ -30,12 +31,27 @@ def make_report(params: Params) -> None:
     Raises:
         UserError: a manifest, a truth table or a summary is no readable file of its kind.
     """
+    params = _with_others(params)
+    summaries = [paths.variant(dataset, variant) for dataset in params.datasets for variant in params.variants]
+    inputs = {str(path.parent): storage.file_fingerprint(path) for path in summaries if path.exists()}
+    made_by = stages.made_by("report", stages.settings(params, "report"), {"runs": storage.fingerprint(inputs)})
+    with tracking.stage(params, made_by) as told:
+        parts = _make(params)
+        told.metrics({name: sum(len(getattr(part, name)) for part in parts) for name in ("tables", "pictures")})
+        told.metrics({"runs": sum(run.problem is None for part in parts for run in part.experiment.runs)})
+        for path in (METRICS, paths.REPORT_PAGE):
+            told.artifact(path)
+    # in either graph this is the last stage: what short runs have left in files is sent now
+    tracking.import_waiting(params)
+
+
+def _make(params: Params) -> list[Part]:
     # here and not above: matplotlib and jinja take a second that the command line does not have to spend
     from tgdfer.reporting import numbers
+    from tgdfer.reporting.compared import write_compared
     from tgdfer.reporting.page import write_page
     from tgdfer.storage import write_text
 
-    params = _with_others(params)
     parts, kept = [], set()
     for part, files in _parts(params):
         log.info("report: %s: %d tables, %d figures", part.experiment.dataset, len(part.tables), len(part.pictures))
@@ -50,8 +66,10 @@ def make_report(params: Params) -> None:
         for path in folder.iterdir():
             if path not in kept:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_compared(params, [part.experiment for part in parts])
     write_page(params, parts, paths.REPORT_PAGE)
     log.info("report: %s", paths.REPORT_PAGE)
+    return parts
 
 
 def _with_others(params: Params) -> Params:
