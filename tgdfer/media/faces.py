@@ -38,28 +38,26 @@ class Box:
     side: float
 
 
-def crop(
-    frames: list[Frame], params: FramesParams, candidates: list[list[Box] | None] | None = None
-) -> tuple[list[Frame], int]:
+def crop(frames: list[Frame], params: FramesParams) -> tuple[list[Frame], int]:
     """The frames of a clip, cut to its face; and in how many of them the face was found.
-
-    ``candidates`` are the faces of each frame, where :func:`find` has been asked already; None for a frame that nobody
-    looked at.
 
     Raises:
         UnusableError: there is no face, and ``params.no_face`` is reject.
     """
-    looked_at = [find(frame) for frame in frames] if candidates is None else candidates
-    track = follow([boxes or [] for boxes in looked_at])
-    found = sum(box is not None for box in track)
-    if not enough([box for box, boxes in zip(track, looked_at, strict=True) if boxes is not None]):
-        if params.no_face == "reject":
-            raise UnusableError(f"no face in {len(frames)} frames")
-        boxes = [Box(frame.width / 2, frame.height / 2, min(frame.width, frame.height)) for frame in frames]
-        return [_cut(frame, box, params) for frame, box in zip(frames, boxes, strict=True)], 0
+    track = follow([find(frame) for frame in frames])
+    if enough(track):
+        boxes, found = around(track, params), sum(box is not None for box in track)
+    elif params.no_face == "reject":
+        raise UnusableError(f"no face in {len(frames)} frames")
+    else:
+        boxes, found = [Box(one.width / 2, one.height / 2, min(one.width, one.height)) for one in frames], 0
+    return [cut(frame, box, params) for frame, box in zip(frames, boxes, strict=True)], found
+
+
+def around(track: list[Box | None], params: FramesParams) -> list[Box]:
+    """The box of every frame of a clip with a face: steady, the margin included."""
     path = union(track) if params.face_box == "union" else smooth(track)
-    wide = [Box(box.x, box.y, box.side * (1 + 2 * params.face_margin)) for box in path]
-    return [_cut(frame, box, params) for frame, box in zip(frames, wide, strict=True)], found
+    return [Box(box.x, box.y, box.side * (1 + 2 * params.face_margin)) for box in path]
 
 
 def enough(track: list[Box | None]) -> bool:
@@ -148,7 +146,7 @@ def smooth(track: list[Box | None]) -> list[Box]:
     return [Box(float(x), float(y), side) for x, y in zip(weights @ xs, weights @ ys, strict=True)]
 
 
-def _cut(frame: Frame, box: Box, params: FramesParams) -> Frame:
+def cut(frame: Frame, box: Box, params: FramesParams) -> Frame:
     """A frame cut to ``box``, which is pushed into the picture; black fills what is wider than the picture."""
     side = max(1, round(box.side))
     left, top = round(box.x - side / 2), round(box.y - side / 2)

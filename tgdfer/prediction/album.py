@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from PIL import Image
@@ -31,9 +31,8 @@ class Album:
         self._count = 0
         self._best: dict[str, list[tuple[float, int, Thumbnail]]] = {}
 
-    def add(self, frames: Sequence[Frame], window: Window) -> None:
+    def add(self, pictures: Mapping[int, Frame], window: Window) -> None:
         """Take the most relevant frame of a window; of the first one all, in case no other follows."""
-        pictures = {frame.index: frame for frame in frames}
         by_relevance = sorted(window.frames, key=lambda frame: -frame.relevance)
         if self._count == 0:
             self._first = [_thumbnail(pictures[one.index]) for one in window.frames]

@@ -16,7 +16,8 @@ from tgdfer.datasets.listing import VIDEO_SUFFIXES
 from tgdfer.errors import UserError
 from tgdfer.media.images import SUFFIXES
 from tgdfer.params import load_params
-from tgdfer.prediction.predictor import Crop, Predictor
+from tgdfer.prediction.looking import Crop
+from tgdfer.prediction.predictor import Predictor
 from tgdfer.prediction.result import NOTICE, Prediction
 from tgdfer.progress import log, track
 

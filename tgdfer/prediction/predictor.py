@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer.bags import Bags, segment_frames
-from tgdfer.encoders.precision import choose_dtype
 from tgdfer.errors import UserError
-from tgdfer.features.forward import Forward, repeatable
 from tgdfer.frames import workers
 from tgdfer.media import images, videos
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.model import relevance as relevance_of
 from tgdfer.prediction import stream
 from tgdfer.prediction.album import Album
-from tgdfer.prediction.result import NO_FACE, Faces, FrameScore, Prediction, Window
+from tgdfer.prediction.looking import Crop, Look
+from tgdfer.prediction.result import NO_FACE, Prediction, Window
 from tgdfer.prediction.saved import SavedModel, load_saved
+from tgdfer.prediction.scoring import Scorer
 from tgdfer.prediction.windows import Span, sampling, slide
 from tgdfer.progress import track
 
-Crop = Literal["auto", "face", "none"]
 TOGETHER = 4
 """Windows that go through the model at once."""
 CLIP_S = 3.0
 """Length of a window where the run does not know the duration of its clips."""
 ONE_CLIP = 1.5
 """A video of at most so many windows' length is seen as one clip."""
-FILLED = 0.5
-"""A face whose side is so much of the picture's longer one fills it: the picture is a face crop already."""
-LOOKS = 4
-"""How many times a second faces are looked for in a stream; between, the box moves on smoothly."""
-EDGE = 0.1
-"""Frames before the face comes or after it has gone are left out, if they are more than this share of a window."""
 SEVERAL = 0.2
 """The share of frames with several faces from which on the prediction mentions it."""
 
@@ -63,10 +51,8 @@ class Predictor:
         """The default length of a window: the median duration of the clips that the model was trained on."""
         # what has no face gets no number, whatever the training made of such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
-        self._device = saved.encoder.device
-        tower = saved.encoder.vision_tower(choose_dtype(saved.encoder, about.features.dtype, self._device))
-        self._forward = Forward(tower, self._device)
         self._pool = ThreadPoolExecutor(workers())
+        self._score = Scorer(saved, self._frames, self._pool)
 
     @classmethod
     def from_run(cls, path: str | Path, models: str | Path = "models", device: str = "auto") -> Predictor:
@@ -158,157 +144,38 @@ class Predictor:
         return self._collect(path, [Span(frames[0].time_s, frames[0].time_s + duration, frames)], crop, duration)
 
     def _collect(self, path: Path, spans: Iterable[Span], crop: Crop, duration: float) -> Prediction:
-        look = _Look(self._pool, often=isinstance(spans, list))
+        look = Look(self._pool, self._frames, crop, every=isinstance(spans, list))
         album = Album()
         windows: list[Window] = []
-        crops: set[str] = set()
+        cropped = False
         spans = iter(spans)
         while together := list(islice(spans, TOGETHER)):
-            shown = [self._shown(look, span, crop) for span in together]
-            crops |= {how for _, _, how in shown}
-            for (frames, faces, _), window in zip(shown, self._see(together, shown), strict=True):
-                windows.append(replace(window, faces=faces))
-                if window.probabilities:
-                    album.add(frames, window)
+            shown = [look(span.frames) for span in together]
+            scores = iter(self._score([one for one in shown if one.frames]))
+            for span, one in zip(together, shown, strict=True):
+                if not one.frames:
+                    windows.append(Window(span.start, span.end, {}, [], one.faces, NO_FACE))
+                    continue
+                probabilities, frames, pictures = next(scores)
+                windows.append(Window(span.start, span.end, probabilities, frames, one.faces))
+                album.add(pictures, windows[-1])
+                cropped |= one.boxes is not None
         if not windows:
             raise UnusableError("no frame could be decoded")
         seen = [window for window in windows if window.probabilities]
         mean = {name: float(np.mean([w.probabilities[name] for w in seen])) for name in self.classes} if seen else {}
-        total = windows[-1].end_s - windows[0].start_s if len(windows) > 1 else duration
         return Prediction(
             source=str(path),
-            duration_s=max(duration, total) if len(windows) == 1 else total,
+            duration_s=duration if len(windows) == 1 else windows[-1].end_s - windows[0].start_s,
             probabilities=mean,
             windows=windows,
-            crop="face" if "face" in crops else "none",
+            crop="face" if cropped or not seen else "none",
             model=self.saved.identity(),
             seconds=0.0,
             reason=None if seen else _reason(windows),
             notes=_notes(windows, seen),
             thumbnails=album.pictures(mean),
         )
-
-    def _shown(self, look: _Look, span: Span, crop: Crop) -> tuple[list[Frame], Faces | None, str]:
-        """What the model is shown of a window: its frames, none if there is no face to show; what was found; how."""
-        if crop == "none":
-            return self._as_they_are(span.frames), None, "none"
-        from tgdfer.media import faces  # OpenCV is loaded where it is needed
-
-        candidates = look.faces(span.frames)
-        track = faces.follow([boxes or [] for boxes in candidates])
-        looked = [place for place, boxes in enumerate(candidates) if boxes is not None]
-        found = [(place, box) for place, box in enumerate(track) if box is not None]
-        sides = [box.side / max(span.frames[place].width, span.frames[place].height) for place, box in found]
-        counts = [len(boxes) for boxes in candidates if boxes is not None]
-        share = round(float(np.median(sides)), 3) if sides else None
-        about = Faces(len(looked), len(found), sum(count > 1 for count in counts), max(counts), share)
-        if not faces.enough([track[place] for place in looked]):
-            return [], about, "face"
-        shown = slice(*_present(len(track), found[0][0], found[-1][0]))
-        if crop == "auto" and self._frames.crop == "none" and share is not None and share >= FILLED:
-            return self._as_they_are(span.frames[shown]), about, "none"
-        return faces.crop(span.frames[shown], self._frames, candidates[shown])[0], about, "face"
-
-    def _as_they_are(self, frames: list[Frame]) -> list[Frame]:
-        side = self._frames.resize
-        if side is None or all(min(frame.width, frame.height) <= side for frame in frames):
-            return frames
-        small = [(frame, images.shrink(images.open_image(frame.jpeg), side)) for frame in frames]
-        return [replace(one, jpeg=images.encode(img), width=img.width, height=img.height) for one, img in small]
-
-    def _see(self, spans: Sequence[Span], shown: Sequence[tuple[list[Frame], Faces | None, str]]) -> Iterator[Window]:
-        """The windows that the model makes of ``shown``, in their order."""
-        bags = [frames for frames, _, _ in shown if frames]
-        scores = iter(self._score(bags) if bags else [])
-        for span, (frames, _, _) in zip(spans, shown, strict=True):
-            if frames:
-                probabilities, seen = next(scores)
-                yield Window(span.start, span.end, probabilities, seen)
-            else:
-                yield Window(span.start, span.end, {}, [], reason=NO_FACE)
-
-    def _score(self, bags: list[list[Frame]]) -> list[tuple[dict[str, float], list[FrameScore]]]:
-        """Probabilities and frames of each bag of frames."""
-        about = self.saved.description
-        lengths = torch.tensor([len(frames) for frames in bags])
-        starts = lengths.cumsum(0) - lengths
-        every = [frame for frames in bags for frame in frames]
-        used = segment_frames(lengths, about.bags.frames * about.bags.instance_frames, None) + starts[:, None]
-        needed = used.unique()
-        with repeatable(), torch.inference_mode():
-            features = torch.zeros(1, len(every), about.encoder.dim, dtype=torch.float16)
-            pictures = list(self._pool.map(self._prepared, [every[row] for row in needed.tolist()]))
-            for rows, part in zip(
-                needed.split(about.features.batch_size), _parts(pictures, about.features.batch_size), strict=True
-            ):
-                features[0, rows] = self._forward(torch.stack(part)).cpu()
-            index = torch.tensor([frame.index for frame in every], dtype=torch.int32)
-            batch = Bags(
-                [str(number) for number in range(len(bags))],
-                torch.zeros(len(bags), dtype=torch.int64),
-                starts,
-                lengths,
-                features,
-                index,
-                about.bags.frames,
-                about.bags.instance_frames,
-            ).batch(torch.arange(len(bags)), None)
-            x, mask = batch.x.to(self._device), batch.mask.to(self._device)
-            output = self.saved.model(x, mask, batch.frame_index.to(x))
-            clips = output.logits.float().softmax(-1).cpu()
-            relevance = relevance_of(output).float().cpu()
-            alone = output.alignment.float().softmax(-1).cpu()
-        results = []
-        for row, frames in enumerate(bags):
-            times = {frame.index: frame.time_s for frame in frames}
-            seen = [
-                FrameScore(number, times[number], float(relevance[row, t]), self._named(alone[row, t]))
-                for t, (number, valid) in enumerate(zip(batch.frame_index[row].tolist(), batch.mask[row], strict=True))
-                if valid
-            ]
-            results.append((self._named(clips[row]), seen))
-        return results
-
-    def _prepared(self, frame: Frame) -> torch.Tensor:
-        data = torch.frombuffer(bytearray(frame.jpeg), dtype=torch.uint8)
-        return self.saved.encoder.preprocess(decode_jpeg(data, ImageReadMode.RGB))
-
-    def _named(self, values: torch.Tensor) -> dict[str, float]:
-        return dict(zip(self.classes, values.tolist(), strict=True))
-
-
-class _Look:
-    """Looks for faces, once in every frame although windows overlap, and in a stream only so many times a second."""
-
-    def __init__(self, pool: ThreadPoolExecutor, often: bool) -> None:
-        self._pool = pool
-        self._often = often
-        self._known: dict[int, list] = {}
-
-    def faces(self, frames: list[Frame]) -> list[list | None]:
-        """The faces of each frame; None where nobody looked."""
-        from tgdfer.media.faces import find
-
-        ticks = [int(frame.time_s * LOOKS) for frame in frames]
-        wanted = [
-            frame
-            for place, frame in enumerate(frames)
-            if self._often or place in (0, len(frames) - 1) or ticks[place] != ticks[place - 1]
-        ]
-        new = [frame for frame in wanted if frame.index not in self._known]
-        kept = {frame.index: self._known[frame.index] for frame in frames if frame.index in self._known}
-        self._known = kept | dict(zip((frame.index for frame in new), self._pool.map(find, new), strict=True))
-        return [self._known.get(frame.index) for frame in frames]
-
-
-def _present(count: int, first: int, last: int) -> tuple[int, int]:
-    """The frames from ``first``, where a face is seen, to ``last``; short gaps at both ends count as seen."""
-    gap = max(2, round(EDGE * count))
-    return first if first > gap else 0, last + 1 if count - 1 - last > gap else count
-
-
-def _parts(items: list, size: int) -> Iterator[list]:
-    return (items[at : at + size] for at in range(0, len(items), size))
 
 
 def _span(frames: list[Frame]) -> float:

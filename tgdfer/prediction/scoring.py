@@ -1,0 +1,94 @@
+"""Windows through the encoder and the model, by the code that made the run's own features, bags and predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import torch
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from tgdfer.bags import Bags, segment_frames
+from tgdfer.encoders.precision import choose_dtype
+from tgdfer.features.forward import Forward, repeatable
+from tgdfer.media.sampling import Frame
+from tgdfer.model import relevance as relevance_of
+from tgdfer.params import FramesParams
+from tgdfer.prediction.looking import Shown
+from tgdfer.prediction.result import FrameScore
+from tgdfer.prediction.saved import SavedModel
+
+
+class Score(NamedTuple):
+    """What the model says of a window."""
+
+    probabilities: dict[str, float]
+    frames: list[FrameScore]
+    pictures: dict[int, Frame]
+    """By the number of the frame: as the model saw it."""
+
+
+class Scorer:
+    """The encoder's image tower and the model.
+
+    Args:
+        saved: the model.
+        params: how pictures are cut and resized.
+        pool: prepares several pictures at once.
+    """
+
+    def __init__(self, saved: SavedModel, params: FramesParams, pool: Executor) -> None:
+        self._saved, self._about, self._params, self._pool = saved, saved.description, params, pool
+        self._device = saved.encoder.device
+        dtype = choose_dtype(saved.encoder, self._about.features.dtype, self._device)
+        self._forward = Forward(saved.encoder.vision_tower(dtype), self._device)
+
+    @torch.inference_mode()
+    def __call__(self, bags: Sequence[Shown]) -> list[Score]:
+        """The scores of windows with frames; only those frames are prepared that stand for a segment of a window."""
+        if not bags:
+            return []
+        about = self._about.bags
+        lengths = torch.tensor([len(bag.frames) for bag in bags])
+        starts = lengths.cumsum(0) - lengths
+        every = [(bag, place) for bag in bags for place in range(len(bag.frames))]
+        needed = (segment_frames(lengths, about.frames * about.instance_frames, None) + starts[:, None]).unique()
+        pictures = dict(zip(needed.tolist(), self._pool.map(self._picture, (every[n] for n in needed)), strict=True))
+        features = torch.zeros(1, len(every), self._about.encoder.dim, dtype=torch.float16)
+        with repeatable():
+            for rows in needed.split(self._about.features.batch_size):
+                images = torch.stack(list(self._pool.map(self._prepared, (pictures[n] for n in rows.tolist()))))
+                features[0, rows] = self._forward(images).cpu()
+            index = torch.tensor([bag.frames[place].index for bag, place in every], dtype=torch.int32)
+            ids, labels = [""] * len(bags), torch.zeros(len(bags), dtype=torch.int64)
+            every_bag = Bags(ids, labels, starts, lengths, features, index, about.frames, about.instance_frames)
+            batch = every_bag.batch(torch.arange(len(bags)), None)
+            x = batch.x.to(self._device)
+            output = self._saved.model(x, batch.mask.to(self._device), batch.frame_index.to(x))
+        clips = output.logits.float().softmax(-1).tolist()
+        relevance = relevance_of(output).float().tolist()
+        alone = output.alignment.float().softmax(-1).tolist()
+        scores = []
+        for row, bag in enumerate(bags):
+            times = {frame.index: frame.time_s for frame in bag.frames}
+            valid = batch.frame_index[row][batch.mask[row]].tolist()
+            frames = [
+                FrameScore(number, times[number], relevance[row][t], self._named(alone[row][t]))
+                for t, number in enumerate(valid)
+            ]
+            mine = range(int(starts[row]), int(starts[row] + lengths[row]))
+            seen = {pictures[n].index: pictures[n] for n in mine if n in pictures}
+            scores.append(Score(self._named(clips[row]), frames, seen))
+        return scores
+
+    def _picture(self, one: tuple[Shown, int]) -> Frame:
+        bag, place = one
+        return bag.picture(place, self._params)
+
+    def _prepared(self, frame: Frame) -> torch.Tensor:
+        data = torch.frombuffer(bytearray(frame.jpeg), dtype=torch.uint8)
+        return self._saved.encoder.preprocess(decode_jpeg(data, ImageReadMode.RGB))
+
+    def _named(self, values: Sequence[float]) -> dict[str, float]:
+        return dict(zip(self._about.classes, values, strict=True))
