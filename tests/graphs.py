@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -125,6 +126,44 @@ class Project:
     def dvc_stages(self) -> list[dict]:
         """Every stage of dvc.yaml: name, deps, outs (path: persist), command, params."""
         return json.loads(self.run(sys.executable, "-c", DVC_STAGES).stdout.splitlines()[-1])
+
+
+NOTHING = "Nothing to be done"
+
+
+def skipped(said: str) -> set[str]:
+    """The stages that `dvc repro` found unchanged."""
+    return set(re.findall(r"Stage '([^']+)' didn't change, skipping", said))
+
+
+def outputs(project: Project) -> dict[str, bytes]:
+    """The files that hold results, by path."""
+    found = [*project.root.glob("runs/**/*.json"), *project.root.glob("runs/**/*.parquet")]
+    return {
+        path.relative_to(project.root).as_posix(): path.read_bytes()
+        for path in found
+        if path.name not in ("run.json", "history.json")
+    }
+
+
+def hold_dvc_against(first: Project, root: Path) -> None:
+    """Assert that DVC finds nothing to do where Snakemake ran, and makes the same to the last byte in a clone."""
+    results = outputs(first)
+    assert any(path.endswith("metrics.json") for path in results)
+    assert any(path.endswith("predictions.parquet") for path in results)
+    assert list((first.root / "reports" / "tables").glob("*.csv"))
+    made = {path.name for path in (first.root / "reports").iterdir()}
+    versioned = {Path(out).name for stage in first.dvc_stages() for out in stage["outs"] if out.startswith("reports/")}
+    assert made == versioned, "dvc.yaml: report: outs"
+    assert NOTHING in first.snakemake("--profile", "local", "all").stdout
+
+    first.dvc("commit", "-f", "--no-relink")
+    assert skipped(first.dvc("repro").stdout) == {stage["name"] for stage in first.dvc_stages()}
+
+    second = first.clone(root)
+    second.dvc("repro", timeout=900)
+    assert outputs(second) == results
+    assert NOTHING in second.snakemake("-n", "--profile", "local", "all").stdout
 
 
 SNAKEMAKE_JOBS = """

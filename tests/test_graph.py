@@ -113,7 +113,7 @@ def test_folders_are_kept_between_calls_and_each_job_has_a_log_of_its_own(
 
 def test_stages_that_compute_on_a_gpu_ask_for_one(graphs: tuple[Project, list[dict], list[dict]]) -> None:
     for job in graphs[1]:
-        wants = job["rule"] in ("train", "features", "train_demo_encoder")
+        wants = job["rule"].replace("_", "-") in stages.ON_GPU
         assert job["resources"].get("gpu", 0) == int(wants), job["rule"]
 
 

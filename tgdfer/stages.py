@@ -20,6 +20,8 @@ SUFFIXES = (".py", ".yaml", ".csv", ".html", ".css", ".js")
 """What counts as code in a folder of the package."""
 FACES = tuple(f"demo/{name}.py" for name in ("units", "people", "sheet", "head", "parts", "faces"))
 ENCODER = ("encoders/__init__.py", "encoders/text_tower.py", "encoders/preprocess.py")
+ON_GPU = ("train-demo-encoder", "features", "train")
+"""The stages that compute on a GPU where there is one; their rules ask for it."""
 
 
 @dataclass(frozen=True)

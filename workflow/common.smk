@@ -1,6 +1,8 @@
 """What the rules share: the parameters, the package's modules as inputs, and how resources grow with the attempt."""
 
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 # the package beside this Snakefile, whatever is installed
 sys.path.insert(0, workflow.basedir)
 
-from tgdfer import paths, stages
+from tgdfer import gpus, paths, stages
 from tgdfer.errors import UserError
 from tgdfer.params import load_params
 
@@ -81,18 +83,21 @@ def import_events():
 
 
 def gpus_here():
-    """The number of NVIDIA GPUs that this machine shows."""
-    import subprocess
-
+    """The NVIDIA GPUs that this process may use: those of CUDA_VISIBLE_DEVICES if it is set, else all of the machine."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() and name != "-1"]
     try:
         listing = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listing.splitlines())
+        return []
+    return re.findall(r"^GPU .*\(UUID: (\S+)\)", listing, re.MULTILINE)
 
 
 if config.get("gpus") == "auto":
-    # jobs that ask for a GPU share those of this machine; without one they ask for none
-    workflow.register_resource("gpu", gpus_here())
+    # the scheduler counts the GPUs, and each job takes one (tgdfer/gpus.py); without a GPU jobs ask for none
+    shared = gpus_here() * int(config.get("jobs_per_gpu", 1))
+    workflow.register_resource("gpu", len(shared))
+    os.environ[gpus.VARIABLE] = ",".join(shared)
