@@ -7,7 +7,7 @@ from typing import Any
 from tgdfer.params import Params
 from tgdfer.reporting.collect import Run, ordered
 from tgdfer.reporting.report import Part
-from tgdfer.reporting.tables import missing_notes, power_line
+from tgdfer.reporting.wording import missing_notes, power_line
 
 LEVEL = 0.05
 

@@ -12,7 +12,7 @@ from tgdfer.reporting import figures, strips
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part
-from tgdfer.reporting.tables import variants_of
+from tgdfer.reporting.wording import variants_of
 
 
 def make_figures(params: Params, part: Part, folder: Path) -> list[Picture]:

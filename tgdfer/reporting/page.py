@@ -15,7 +15,7 @@ from tgdfer.params import Params
 from tgdfer.reporting import findings, render
 from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Column, Row, Table
 from tgdfer.reporting.report import Part
-from tgdfer.reporting.tables import POWER
+from tgdfer.reporting.wording import POWER
 from tgdfer.storage import write_text
 
 FOLDER = Path(__file__).parent / "template"

@@ -1,0 +1,121 @@
+"""The tables beside the rates: frame relevance against the truth, and costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tgdfer.params import Params
+from tgdfer.reporting.collect import Experiment
+from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, percent, spread
+from tgdfer.reporting.relevance import MEASURES, Relevance
+from tgdfer.reporting.wording import TITLES, missing_notes, selection_of
+
+
+def relevance_table(params: Params, experiment: Experiment, relevance: dict[str, dict[str, Relevance | None]]) -> Table:
+    """How well each variant's relevance, and rankings that look at no frame, find the expressive frames."""
+    level = f"{100 * params.report.confidence:g} %"
+    columns = [
+        Column("label", "Ranking of the frames"),
+        Column("auroc", "AUROC", "percent", 1),
+        Column("auroc_ci", f"{level} interval", "interval"),
+        Column("ap", "AP", "percent", 1),
+        Column("hit", "Top frame hits", "percent", 1),
+        Column("right", "AUROC, right clips", "percent"),
+        Column("wrong", "AUROC, wrong clips", "percent"),
+        Column("clips", "Clips", "count"),
+    ]
+    names = {
+        "chance": "chance (all frames alike)",
+        "middle": "middle of the clip",
+        **{variant: chosen.label for variant, chosen in params.variants.items()},
+    }
+    rows, records = [], []
+    for variant, found in relevance[params.report.selection].items():
+        if found is None:
+            done = any(params.report.selection in run.outcomes for run in experiment.finished(variant))
+            rows.append(Row(names[variant], "measured", {}, ["gives no relevance" if done else "not run"], False))
+            continue
+        cells = {measure: percent(getattr(found, measure)) for measure in MEASURES}
+        cells["auroc_ci"] = Cell(None, None, cells["auroc"].low, cells["auroc"].high)
+        for key, value in (("right", found.auroc_right), ("wrong", found.auroc_wrong)):
+            cells[key] = Cell(None if value is None else 100 * value)
+        cells["clips"] = Cell(found.clips)
+        partial = variant in params.variants and any(
+            params.report.selection not in run.outcomes for run in experiment.of(variant)
+        )
+        origin = "measured" if variant in params.variants else "ranking"
+        row = Row(names[variant], origin, cells, ["incomplete: see the other tables"] if partial else [], not partial)
+        row.reference = variant == params.report.reference
+        rows.append(row)
+    for selection, by_name in relevance.items():
+        for variant, found in by_name.items():
+            if found is not None:
+                record: dict[str, Any] = {"dataset": experiment.dataset, "row": names[variant], "variant": variant}
+                record |= {"selection": selection, "clips": found.clips, "clips_left_out": found.left_out}
+                for measure in MEASURES:
+                    record |= spread(measure, getattr(found, measure))
+                records.append(record | {"auroc_right": found.auroc_right, "auroc_wrong": found.auroc_wrong})
+    left_out = max((found.left_out for found in relevance[params.report.selection].values() if found), default=0)
+    return Table(
+        "relevance",
+        experiment.dataset,
+        TITLES["relevance"],
+        f"{TITLES['relevance']} on {experiment.dataset}, in percent; {selection_of(params.report)}. A frame is a "
+        f"positive from half the largest intensity of its clip; {left_out} clips without both kinds of frame in the "
+        "bag are left out. Mean ± standard deviation over folds of the mean over clips. The true intensity is never "
+        "seen in training.",
+        "In percent. A frame is a positive from half the largest intensity of its clip; "
+        f"{left_out} clips without both kinds of frame in the bag are left out.",
+        columns,
+        rows,
+        records,
+    )
+
+
+def costs_table(params: Params, experiment: Experiment, results: Results) -> Table:
+    """Trained parameters, seconds and memory of a run, and what they were measured on."""
+    columns = [
+        Column("label", "Variant"),
+        Column("parameters", "Trained parameters", "count", -1),
+        Column("seconds", "Seconds per run", "number", -1),
+        Column("memory", "Peak memory (MB)", "number", -1),
+        Column("runs", "Runs", "count"),
+    ]
+    rows, records = [], []
+    hardware: dict[str, None] = {}
+    for variant, chosen in params.variants.items():
+        runs = experiment.finished(variant)
+        record: dict[str, Any] = {
+            "dataset": experiment.dataset,
+            "row": chosen.label,
+            "variant": variant,
+            "runs": len(runs),
+        }
+        cells = {"runs": Cell(len(runs))}
+        if runs:
+            cells["parameters"] = Cell(runs[0].metrics.get("parameters_trainable"))
+            for key, source in (("seconds", "seconds"), ("memory", "peak_memory_mb")):
+                values = [run.info[source] for run in runs if run.info.get(source) is not None]
+                cells[key] = Cell(sum(values) / len(values)) if values else Cell()
+            for run in runs:
+                described = run.info.get("hardware") or {}
+                if described:
+                    gpus = ", ".join(described.get("gpus") or []) or "no GPU"
+                    hardware[f"{described.get('machine')}, {described.get('cpus')} CPUs, {gpus}"] = None
+        record |= {key: cell.value for key, cell in cells.items()}
+        records.append(record)
+        result = results[params.report.selection][variant]
+        rows.append(Row(chosen.label, "measured", cells, [] if runs else missing_notes(result), bool(runs)))
+        rows[-1].reference = variant == params.report.reference
+    where = f" Measured on: {'; '.join(hardware)}." if hardware else ""
+    return Table(
+        "costs",
+        experiment.dataset,
+        TITLES["costs"],
+        f"Costs on {experiment.dataset}: training and evaluation of one fold and seed on cached features, mean over "
+        f"runs.{where}",
+        f"Training and evaluation of one fold and seed on cached features, mean over runs.{where}",
+        columns,
+        rows,
+        records,
+    )

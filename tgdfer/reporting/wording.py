@@ -1,0 +1,123 @@
+"""What tables, figures and the page say alike: titles, captions, notes on missing runs, the full-precision records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tgdfer.params import Params, ReportParams
+from tgdfer.reporting.analysis import METRICS, Estimate, Result
+from tgdfer.reporting.collect import SELECTIONS, Experiment
+from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Results, Row, spread
+
+POWER = "What these data can tell"
+TITLES = {
+    "main": "Recall per class, UAR and WAR",
+    "baselines": "Against baselines on the same features",
+    "components": "Components",
+    "temporal": "Temporal network",
+    "text": "Text",
+    "visual-prompt": "Visual prompt",
+    "aggregation": "MIL aggregation",
+    "relevance": "Frame relevance against the true intensity",
+    "costs": "Costs",
+}
+
+
+def variants_of(params: Params, name: str) -> list[str]:
+    """The variants that are rows of table ``name``."""
+    return [variant for variant, chosen in params.variants.items() if name in chosen.tables]
+
+
+def missing_notes(result: Result) -> list[str]:
+    """What was expected and is not there, in words; runs with the same reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for run in result.missing:
+        reason = run.problem or f"has no selection {result.selection}"
+        by_reason.setdefault(reason, []).append(run.name)
+    return [
+        f"{'; '.join(names) if len(names) <= 6 else f'{len(names)} runs'}: {reason}"
+        for reason, names in by_reason.items()
+    ]
+
+
+def power_line(params: Params, results: Results) -> str:
+    """What the data can and cannot tell."""
+    found = [
+        comparison
+        for result in results[params.report.selection].values()
+        for metric, comparison in result.comparisons.items()
+        if metric == "uar"
+    ]
+    if not found:
+        return "There is nothing to compare with the reference yet."
+    sizes = sorted(100 * comparison.detectable for comparison in found)
+    low, high = f"{sizes[0]:.1f}", f"{sizes[-1]:.1f}"
+    size = low if low == high else f"{low} to {high}"
+    return (
+        f"{POWER}: over {max(comparison.clips for comparison in found)} paired test clips, a true difference in UAR "
+        f"of {size} points is found with 80 % probability by a single test at the 5 % level, before the correction; "
+        "smaller ones often go unnoticed, and 'not significant' does not mean 'equal'. Intervals and tests are "
+        "about the clips: they do not cover the chance of another training run."
+    )
+
+
+def selection_of(report: ReportParams) -> str:
+    """The selection in print, for a caption."""
+    return f"selection: {SELECTION_NAMES[report.selection]}"
+
+
+def caption_of(params: Params, experiment: Experiment, results: Results, title: str, what: str) -> str:
+    """The caption of a table of rates: encoder, selection, what the spread and the intervals are over."""
+    chosen = params.dataset(experiment.dataset)
+    clips = max((result.clips for result in results[params.report.selection].values()), default=0)
+    seeds = len(params.seeds)
+    over = f"{len(experiment.folds)} folds" if len(experiment.folds) != 1 else "one fold, so without a deviation"
+    seed_text = f", each the mean of {seeds} seeds" if seeds > 1 else ", one seed"
+    level = f"{100 * params.report.confidence:g} %"
+    return (
+        f"{title} on {experiment.dataset}, measured here with {chosen.encoder} features; "
+        f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; intervals: {level} bootstrap over "
+        f"{clips} test clips, "
+        "stratified by fold."
+    )
+
+
+def records_of(params: Params, experiment: Experiment, results: Results, variants: list[str]) -> list[dict[str, Any]]:
+    """Everything known of ``variants`` under every selection, as fractions in full precision."""
+    records = []
+    for variant in variants:
+        for selection in SELECTIONS:
+            result = results[selection][variant]
+            record: dict[str, Any] = {
+                "dataset": experiment.dataset,
+                "row": params.variants[variant].label,
+                "variant": variant,
+                "origin": "measured",
+                "selection": selection,
+                "encoder": params.dataset(experiment.dataset).encoder,
+                "folds": len(result.folds),
+                "seeds": len(result.seeds),
+                "clips": result.clips,
+            }
+            for metric in METRICS:
+                estimate = getattr(result, metric)
+                record |= spread(metric, estimate)
+                record[f"{metric}_seed_sd"] = result.seed_sd.get(metric)
+                record |= {f"{metric}_fold{fold}": estimate.per_fold.get(fold) for fold in experiment.folds}
+                comparison = result.comparisons.get(metric)
+                for key in ("difference", "low", "high", "p", "p_holm", "win_share", "detectable"):
+                    record[f"{metric}_vs_reference_{key}"] = getattr(comparison, key) if comparison else None
+            for name in experiment.classes:
+                record |= spread(name, result.recall.get(name, Estimate()))
+            records.append(record | {"note": "; ".join(missing_notes(result))})
+    return records
+
+
+def measured_row(params: Params, variant: str, result: Result, cells: dict[str, Cell]) -> Row:
+    """A row of what was measured here: with its gaps as notes, ranked only when it has none."""
+    reference = variant == params.report.reference
+    label = params.variants[variant].label
+    notes = missing_notes(result)
+    if result.measured and result.missing:
+        notes.insert(0, f"incomplete, over folds {', '.join(map(str, result.folds))} alone; not ranked")
+    return Row(label, "measured", cells, notes, result.measured and not result.missing, reference)
