@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 from tgdfer import Predictor, storage
 from tgdfer.cli import app
 from tgdfer.errors import UserError
-from tgdfer.frames import Clip, take
 from tgdfer.media.sampling import Frame, UnusableError
+from tgdfer.media.shards import Clip, take
 from tgdfer.media.videos import read_video
 from tgdfer.params import FramesParams
 from tgdfer.prediction import NOTICE, stream
