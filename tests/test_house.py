@@ -30,7 +30,7 @@ ORDER = [
     ["training"],
     ["reporting"],
     ["prediction"],
-    ["doctor", "status"],
+    ["doctor", "status", "explain"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

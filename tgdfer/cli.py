@@ -222,6 +222,21 @@ def status(
     typer.echo(project.as_json(found) if as_json else project.as_text(found, folds))
 
 
+@app.command("explain", epilog="Example: tgdfer explain demo/tgdfer")
+def explain(
+    run: Annotated[
+        str, typer.Argument(help="runs/<data set>/<variant>/fold<k>/seed<s>, or <data set>/<variant>: a table's row.")
+    ],
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Say how a number of the tables came to be, and how to make it again. Exit code 1 if its files no longer fit."""
+    from tgdfer.explain import explain as run_explain
+
+    text, fits = run_explain(load_params(params), run)
+    typer.echo(text)
+    raise typer.Exit(int(not fits))
+
+
 @app.command("new-dataset", epilog="Example: tgdfer new-dataset mine --csv videos/list.csv")
 def new_dataset(
     name: Annotated[str, typer.Argument(help="The data set's name: letters, digits, - and _.")],

@@ -68,6 +68,16 @@ def settings(params: Params, stage: str, **wildcards: str) -> dict[str, Any]:
     return chosen
 
 
+def run_settings(params: Params, dataset: str, variant: str, fold: int, seed: int) -> dict[str, Any]:
+    """What one training depends on: its own parameters, not those of other variants, folds or seeds."""
+    return {
+        "classes": params.dataset(dataset).classes,
+        "fold": fold,
+        "seed": seed,
+        **params.run(variant).model_dump(mode="json"),
+    }
+
+
 def code(stage: str) -> list[Path]:
     """The package files of ``stage``, folders expanded, sorted."""
     files: set[Path] = set()

@@ -112,13 +112,7 @@ def _run(
         return Run(fold, seed, "failed", failures[fold, seed])
     if not record:
         return Run(fold, seed, "missing")
-    wanted = {
-        "classes": params.datasets[dataset].classes,
-        "fold": fold,
-        "seed": seed,
-        **params.run(variant).model_dump(mode="json"),
-    }
-    if record.get("parameters") != wanted:
+    if record.get("parameters") != stages.run_settings(params, dataset, variant, fold, seed):
         return Run(fold, seed, "outdated", "made with other parameters")
     if record.get("code") != code:
         return Run(fold, seed, "outdated", "made by other code")

@@ -14,7 +14,14 @@ from tgdfer import paths, provenance, stages, storage
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 
-FILES = ("metrics.json", "history.json", "predictions.parquet", "model.safetensors", "model.json")
+FILES = (
+    "metrics.json",
+    "history.json",
+    "predictions.parquet",
+    "vectors.safetensors",
+    "model.safetensors",
+    "model.json",
+)
 """What a run writes before run.json, which names their fingerprints."""
 LEARNING = ("best_val", "best_test", "last")
 
@@ -43,14 +50,8 @@ class Key:
 
 
 def made_by(params: Params, key: Key, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """What a run depends on: its own parameters (not those of other variants, folds or seeds), inputs and code."""
-    chosen = {
-        "classes": params.dataset(key.dataset).classes,
-        "fold": key.fold,
-        "seed": key.seed,
-        **params.run(key.variant).model_dump(mode="json"),
-    }
-    return stages.made_by("train", chosen, inputs)
+    """What a run depends on: its parameters, inputs and code."""
+    return stages.made_by("train", stages.run_settings(params, key.dataset, key.variant, key.fold, key.seed), inputs)
 
 
 def run_fingerprint(about: Mapping[str, Any]) -> str:
@@ -81,14 +82,16 @@ def write(
     metrics: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
     predictions: Mapping[str, Sequence[Any]],
+    vectors: dict[str, torch.Tensor],
     state: dict[str, torch.Tensor],
     description: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
     """Write the files of a run, run.json last.
 
-    ``about`` is from :func:`made_by`, ``description`` from :func:`tgdfer.training.description.describe`; ``record`` is
-    what belongs to this execution alone (seconds, memory, tracking).
+    ``about`` is from :func:`made_by`, ``vectors`` from :func:`tgdfer.training.vectors.vectors`, ``description`` from
+    :func:`tgdfer.training.description.describe`; ``record`` is what belongs to this execution alone (seconds,
+    memory, tracking).
     """
     folder = key.folder
     classes = about["parameters"]["classes"]
@@ -97,8 +100,9 @@ def write(
     storage.write_table(
         folder / "predictions.parquet", "predictions", predictions, {**about, "classes": classes, "seed": key.seed}
     )
-    with storage.atomic(folder / "model.safetensors") as part:
-        save_file(state, part, metadata={"fingerprint": run_fingerprint(about)})
+    for name, tensors in (("vectors", vectors), ("model", state)):
+        with storage.atomic(folder / f"{name}.safetensors") as part:
+            save_file(tensors, part, metadata={"fingerprint": run_fingerprint(about)})
     storage.write_json(folder / "model.json", {**description, "fingerprint": run_fingerprint(about)})
     storage.write_json(
         folder / "run.json",
