@@ -77,8 +77,9 @@ format: venv ## put the code into its format, and its modules into dvc.yaml
 	snakefmt Snakefile workflow
 
 ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
-	@[ -e mlflow/mlflow.db ] || { echo "error: mlflow/mlflow.db: no runs yet; run make demo first" >&2; exit 2; }
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow/mlflow.db}" --host 127.0.0.1 --port $(UI_PORT)
+	@[ -d mlflow ] || { echo "error: mlflow: no runs yet; run make demo first" >&2; exit 2; }
+	python -m tgdfer tracking
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow/mlflow.db}" --host 127.0.0.1 --port $(UI_PORT)
 
 lock: venv ## requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
