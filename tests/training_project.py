@@ -116,7 +116,8 @@ def make_project(count: int = 48, folds: int = 2, **features) -> dict[str, int]:
 
 def results(folder: Path = Path("runs")) -> dict[str, bytes]:
     """The bytes of every file of the runs that is the same whenever the run is."""
-    names = ("metrics.json", "history.json", "predictions.parquet", "model.safetensors", "summary.json")
+    weights = ("vectors.safetensors", "model.safetensors")
+    names = ("metrics.json", "history.json", "predictions.parquet", *weights, "summary.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.name in names}
 
 

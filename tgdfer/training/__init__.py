@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from tgdfer import metrics, paths, storage, tracking
@@ -26,6 +27,7 @@ from tgdfer.training.distributed import Group, joined
 from tgdfer.training.engine import Engine, RunError, Stopped
 from tgdfer.training.evaluation import frames_and_relevance
 from tgdfer.training.folds import Fold, Inputs, check_folds, load_inputs, make_fold
+from tgdfer.training.vectors import vectors
 from tgdfer.training.weights import own_state
 
 if TYPE_CHECKING:
@@ -157,6 +159,7 @@ def _one_run(
             result,
             engine.history,
             _predictions(key, inputs.classes, fold, engine),
+            vectors(engine.model, engine.test_parts, np.asarray(fold.test_labels)),
             own_state(model),
             describe(key.dataset, inputs.cache.encoder, about, model, inputs.cache.dim, run.bags.frames),
             record,
