@@ -76,9 +76,8 @@ def caption_of(params: Params, experiment: Experiment, results: Results, title: 
     level = f"{100 * params.report.confidence:g} %"
     return (
         f"{title} on {experiment.dataset}, measured here with {chosen.encoder} features; "
-        f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; intervals: {level} bootstrap over "
-        f"{clips} test clips, "
-        "stratified by fold."
+        f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
+        f"intervals: {level} bootstrap over {clips} test clips, stratified by fold."
     )
 
 
