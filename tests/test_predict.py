@@ -241,7 +241,7 @@ def test_a_bad_video_is_recorded_and_the_others_go_on(inside: Path, tmp_path: Pa
     assert reasons["missing.mp4"] == "no such file"
     assert "file is cut off" in reasons["broken <b>.mp4"]
     assert sorted(path.name for path in out.iterdir()) == [
-        *("c.json", "c.png", "predictions.csv", "same-2.json", "same-2.png", "same.json", "same.png"),
+        *("NOTICE.txt", "c.json", "c.png", "predictions.csv", "same-2.json", "same-2.png", "same.json", "same.png"),
     ]
     assert json.loads((out / "same.json").read_text()) == {**said["predictions"][0]}
     rows = list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
@@ -269,6 +269,7 @@ def test_what_is_printed_and_drawn(inside: Path, tmp_path: Path) -> None:
     table = run(str(long), "--window", "1", "--output", str(tmp_path / "out"), "--csv", "--no-picture").stdout
     assert table == (tmp_path / "out/predictions.csv").read_text()
     assert len(table.splitlines()) == 1 + 7
+    assert (tmp_path / "out/NOTICE.txt").read_text() == f"{NOTICE}\n"
 
 
 def test_the_picture_of_no_face_holds_no_curve(predictor: Predictor, tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
         done.append(replace(prediction, thumbnails=[]))
     if asked.output is not None:
         storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
+        storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a table has no room for it
     return _text(model, done, failed, asked.print_as), 1 if failed else 0
 
 

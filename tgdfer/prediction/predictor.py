@@ -28,6 +28,8 @@ TOGETHER = 4
 """Windows that go through the model at once."""
 CLIP_S = 3.0
 """Length of a window where the run does not know the duration of its clips."""
+STREAM_SIDE = 720
+"""Pixels of the shorter side in a stream at most: what 4K has more of, no encoder sees, and memory would hold."""
 ONE_CLIP = 1.5
 """A video of at most so many windows' length is seen as one clip."""
 SEVERAL = 0.2
@@ -134,7 +136,8 @@ class Predictor:
             duration = stream.duration(path) if path.stat().st_size else None
             if length and (duration or 0.0) > ONE_CLIP * length:
                 assert duration
-                spans: Iterator[Span] = slide(stream.frames(path, sampling(whole, length)), length, step)
+                small = whole.model_copy(update={"resize": min(STREAM_SIDE, whole.resize or STREAM_SIDE)})
+                spans: Iterator[Span] = slide(stream.frames(path, sampling(small, length)), length, step)
                 if progress:
                     spans = track(spans, path.name, total=int((duration - length) / step) + 1, unit="windows")
                 return self._collect(path, spans, crop, duration)
@@ -144,14 +147,15 @@ class Predictor:
         return self._collect(path, [Span(frames[0].time_s, frames[0].time_s + duration, frames)], crop, duration)
 
     def _collect(self, path: Path, spans: Iterable[Span], crop: Crop, duration: float) -> Prediction:
-        look = Look(self._pool, self._frames, crop, every=isinstance(spans, list))
+        whole = isinstance(spans, list)  # the video is one window
+        look = Look(self._pool, self._frames, crop, every=whole)
         album = Album()
         windows: list[Window] = []
         cropped = False
         spans = iter(spans)
         while together := list(islice(spans, TOGETHER)):
             shown = [look(span.frames) for span in together]
-            scores = iter(self._score([one for one in shown if one.frames]))
+            scores = iter(self._score([one for one in shown if one.frames], alone=whole))
             for span, one in zip(together, shown, strict=True):
                 if not one.frames:
                     windows.append(Window(span.start, span.end, {}, [], one.faces, NO_FACE))

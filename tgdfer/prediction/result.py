@@ -27,7 +27,7 @@ def most_likely(probabilities: Mapping[str, float]) -> str | None:
     return max(probabilities, key=probabilities.__getitem__) if probabilities else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FrameScore:
     """A frame that the model saw."""
 
@@ -37,7 +37,8 @@ class FrameScore:
     relevance: float
     """Its share in the decision; the shares of a window add up to 1."""
     probabilities: dict[str, float]
-    """Of this frame alone, as the model compares it with the classes: for a curve, not for a conclusion."""
+    """Of this frame alone, as the model compares it with the classes: for a curve, not for a conclusion. Empty where
+    there are several windows, whose probabilities are the curve."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Prediction:
                             "frame_index": frame.index,
                             "time_s": frame.time_s,
                             "relevance": _round(frame.relevance),
-                            "probabilities": _rounded(frame.probabilities),
+                            **({"probabilities": _rounded(frame.probabilities)} if frame.probabilities else {}),
                         }
                         for frame in window.frames
                     ],

@@ -45,8 +45,11 @@ class Scorer:
         self._forward = Forward(saved.encoder.vision_tower(dtype), self._device)
 
     @torch.inference_mode()
-    def __call__(self, bags: Sequence[Shown]) -> list[Score]:
-        """The scores of windows with frames; only those frames are prepared that stand for a segment of a window."""
+    def __call__(self, bags: Sequence[Shown], alone: bool) -> list[Score]:
+        """The scores of windows with frames, ``alone``: and of each frame by itself.
+
+        Only those frames are prepared that stand for a segment of a window.
+        """
         if not bags:
             return []
         about = self._about.bags
@@ -68,13 +71,13 @@ class Scorer:
             output = self._saved.model(x, batch.mask.to(self._device), batch.frame_index.to(x))
         clips = output.logits.float().softmax(-1).tolist()
         relevance = relevance_of(output).float().tolist()
-        alone = output.alignment.float().softmax(-1).tolist()
+        each = output.alignment.float().softmax(-1).tolist()
         scores = []
         for row, bag in enumerate(bags):
             times = {frame.index: frame.time_s for frame in bag.frames}
             valid = batch.frame_index[row][batch.mask[row]].tolist()
             frames = [
-                FrameScore(number, times[number], relevance[row][t], self._named(alone[row][t]))
+                FrameScore(number, times[number], relevance[row][t], self._named(each[row][t]) if alone else {})
                 for t, number in enumerate(valid)
             ]
             mine = range(int(starts[row]), int(starts[row] + lengths[row]))
