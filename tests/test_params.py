@@ -39,6 +39,13 @@ def test_a_choice_of_variants_keeps_the_order_of_the_file(tmp_path: Path, raw: d
     assert list(params.variants) == params.grid == ["tgdfer", "no-text"]
 
 
+def test_trainings_that_dvc_could_not_tell_apart_are_refused(tmp_path: Path, raw: dict) -> None:
+    raw["datasets"]["demo-no"] = raw["datasets"]["demo"]
+    raw["variants"]["text"] = raw["variants"]["no-text"]
+    with pytest.raises(UserError, match="have one name in DVC, train@demo-no-text; rename a data set or a variant"):
+        load(tmp_path, raw)
+
+
 def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) -> None:
     raw["variants"]["short-bags"] = {"label": "short bags", "tables": [], "set": {"bags": {"frames": 3}}}
     params = load(tmp_path, raw)

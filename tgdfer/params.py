@@ -227,6 +227,15 @@ class Params(Section):
             if dataset.encoder != DEMO_ENCODER and dataset.encoder not in self.encoders:
                 known = ", ".join([DEMO_ENCODER, *self.encoders])
                 raise ValueError(f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}")
+        told: dict[str, tuple[str, str]] = {}
+        for pair in ((dataset, variant) for dataset in self.datasets for variant in self.variants):
+            # DVC's name of a training
+            first = told.setdefault("-".join(pair), pair)
+            if first != pair:
+                raise ValueError(
+                    f"datasets.{pair[0]} with variants.{pair[1]} and datasets.{first[0]} with variants.{first[1]} "
+                    f"have one name in DVC, train@{'-'.join(pair)}; rename a data set or a variant"
+                )
         for name in self.grid:
             if name not in self.variants:
                 raise ValueError(f"grid: no variant '{name}'; known: {', '.join(self.variants)}")
