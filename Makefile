@@ -24,8 +24,9 @@ unexport PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
+export NO_MKDOCS_2_WARNING := true
 
-.PHONY: help venv demo grid repro report test test-quick lint format ui lock clean clean-all
+.PHONY: help venv demo grid repro report test test-quick lint docs format ui lock clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -63,12 +64,17 @@ test: venv ## all tests: whole graphs too, and a SLURM that they start where one
 test-quick: venv ## the tests that need neither whole graphs nor SLURM
 	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
 
-lint: venv ## format, style, types, and Snakemake's own lint
+lint: venv ## format, style, types, Snakemake's own lint, and the documentation
 	ruff format --check .
 	ruff check .
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	mkdocs build --strict --quiet --site-dir site
+
+docs: venv ## the documentation as a site in site/, built strictly: dead links and bad equations are errors
+	mkdocs build --strict --quiet --site-dir site
+	@echo "The documentation:  $(CURDIR)/site/index.html"
 
 format: venv ## put the code into its format, and its modules into dvc.yaml
 	python workflow/dvc_code.py
@@ -89,4 +95,4 @@ clean: ## what the stages produced, the raw demo clips and the MLflow database i
 	rm -rf models runs checkpoints mlflow logs .snakemake
 
 clean-all: clean ## that, and the environment and all caches
-	rm -rf $(VENV) .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
