@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 from PIL import Image
+from safetensors.numpy import save_file
 
 from tgdfer import metrics, paths, storage
 from tgdfer.classes import SEVEN
@@ -216,6 +217,7 @@ class Project:
                 "parameters_trainable": 12345, "selections": selections,
             },
         )  # fmt: skip
+        self._vectors(folder, rng)
         epochs = np.arange(1, 31)
         uar = selections["last"]["uar"]
         history = [
@@ -236,6 +238,16 @@ class Project:
                 "peak_memory_mb": 500.0, "tracking_run": f"{fold:032x}",
             },
         )  # fmt: skip
+
+    def _vectors(self, folder: Path, rng: np.random.Generator, each: int = 2, dim: int = 16) -> None:
+        """Label features that the visual prompt moves apart, and frames around those of their class."""
+        size = len(self.classes)
+        before = (rng.normal(size=(size, dim)) + 2 * rng.normal(size=dim)).astype(np.float16)
+        after = (before + np.eye(size, dim) * 3 + rng.normal(0, 0.4, (size * each, size, dim))).astype(np.float16)
+        label = np.repeat(np.arange(size), each)
+        frames = before[label, None] + rng.normal(0, 1.0, (size * each, 16, dim)).astype(np.float16)
+        values = {"labels_before": before, "labels_after": after, "label": label, "frames": frames}
+        save_file({**values, "mask": np.ones((size * each, 16), dtype=bool)}, folder / "vectors.safetensors")
 
     def fail(self, dataset: str, variant: str, fold: int, seed: int, reason: str) -> None:
         """Make a run one that failed."""

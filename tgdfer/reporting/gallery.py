@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tgdfer.params import Params
-from tgdfer.reporting import figures, strips
+from tgdfer.reporting import figures, maps, strips
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part
@@ -88,6 +88,15 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
             figures.relevance_measured(params, part.relevance[selection]),
             False,
         )
+    yield (
+        "features",
+        f"Label and frame features of {label}",
+        f"t-SNE maps of one run of {label} on {dataset}, last epoch. Stars: label features before the visual prompt; "
+        "dots: the same enriched for each of some test clips. Right: frames of these clips, coloured by the class of "
+        "the clip, though most of a clip may be neutral. Neighbours mean something, distances between groups do not.",
+        maps.draw(experiment, reference),
+        False,
+    )
     truth = " The line is the true intensity of the expression, which no model has seen." if part.truth else ""
     yield (
         "strips",

@@ -1,0 +1,117 @@
+"""t-SNE maps of what a trained model holds: label features before and after the visual prompt, and frame features.
+
+van der Maaten and Hinton, Visualizing Data using t-SNE (2008): neighbours stay neighbours; distances between groups and
+their sizes mean nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tgdfer.reporting.collect import Experiment, Run
+from tgdfer.reporting.figures import COLOURS, MARKERS
+
+FRAMES = 6
+"""Of a clip, evenly spaced."""
+PERPLEXITY = 20.0
+
+
+def read(experiment: Experiment, variant: str) -> tuple[Run, dict[str, np.ndarray]] | None:
+    """The vectors of the variant's first finished run, as training left them; None where it left none."""
+    run = next(iter(experiment.finished(variant)), None)
+    path = run.folder / "vectors.safetensors" if run else None
+    if run is None or path is None or not path.exists():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return run, load_file(path)
+    except (SafetensorError, OSError):
+        experiment.problems.append(f"{path} is not readable: no map of features; train the run again")
+        return None
+
+
+def embed(vectors: np.ndarray) -> np.ndarray:
+    """t-SNE of rows [n, D] by their cosine distances -> [n, 2]; the same rows give the same map."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # scikit-learn depends on it
+
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    # Euclidean on unit vectors ranks as cosine does, and may start from the principal components
+    tsne = TSNE(perplexity=min(PERPLEXITY, (len(unit) - 1) / 3), init="pca", random_state=0)
+    with threadpool_limits(1):  # for some hundred points, threads cost more than they bring
+        return np.asarray(tsne.fit_transform(unit))
+
+
+def draw(experiment: Experiment, variant: str) -> Figure | None:
+    """The maps of one run: label features where the model has them, frames on the right; None without vectors."""
+    found = read(experiment, variant)
+    if found is None:
+        return None
+    run, held = found
+    labels = "labels_before" in held
+    figure = Figure(figsize=(7.2 if labels else 4.2, 3.9), layout="constrained")
+    axes = figure.subplots(1, 2 if labels else 1, squeeze=False)[0]
+    if labels:
+        _labels(axes[0], held)
+    _frames(axes[-1], held, run)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(True)
+        axis.spines[:].set_color("#d1d5db")
+    for c, name in enumerate(experiment.classes):
+        axes[-1].plot([], [], _marker(c), color=_colour(c), markersize=4.5, linestyle="none", label=name)
+    if labels:
+        axes[-1].plot(
+            [], [], "*", color="white", markeredgecolor="black", markersize=10, linestyle="none", label="before"
+        )
+    figure.legend(loc="outside lower center", ncols=6, fontsize=7.5)
+    return figure
+
+
+def _labels(axis: Axes, held: dict[str, np.ndarray]) -> None:
+    before = held["labels_before"].astype(np.float32)
+    size = len(before)
+    after = held["labels_after"].astype(np.float32) if "labels_after" in held else np.zeros((0, *before.shape))
+    places = embed(np.concatenate([before, after.reshape(-1, before.shape[1])]))
+    for c in range(size):
+        own = places[size + c :: size]
+        axis.scatter(own[:, 0], own[:, 1], s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
+        axis.plot(*places[c], "*", color=_colour(c), markeredgecolor="black", markersize=12, markeredgewidth=0.7)
+    title = "Label features" + (" of each clip" if len(after) else ", no visual prompt")
+    axis.set_title(f"{title}\ncosine between classes: {_between(before[None]):.2f} before"
+                   + (f", {_between(after):.2f} after" if len(after) else ""), loc="left")  # fmt: skip
+
+
+def _between(labels: np.ndarray) -> float:
+    """The mean cosine of two different classes' features in [n, C, D]."""
+    unit = labels / np.maximum(np.linalg.norm(labels, axis=-1, keepdims=True), 1e-12)
+    cosine = unit @ unit.transpose(0, 2, 1)
+    size = labels.shape[1]
+    return float((cosine.sum(axis=(1, 2)) - size).mean() / (size * (size - 1)))
+
+
+def _frames(axis: Axes, held: dict[str, np.ndarray], run: Run) -> None:
+    picked, classes = [], []
+    for frames, mask, label in zip(held["frames"], held["mask"], held["label"], strict=True):
+        valid = np.flatnonzero(mask)
+        spaced = valid[np.unique(np.linspace(0, len(valid) - 1, min(FRAMES, len(valid))).round().astype(int))]
+        picked.append(frames[spaced].astype(np.float32))
+        classes += [int(label)] * len(spaced)
+    places, of = embed(np.concatenate(picked)), np.array(classes)
+    for c in np.unique(of):
+        own = places[of == c]
+        axis.scatter(own[:, 0], own[:, 1], s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
+    axis.set_title(f"Frames of {len(picked)} test clips\n{run.name}", loc="left")
+
+
+def _colour(c: int) -> str:
+    return COLOURS[c % len(COLOURS)]
+
+
+def _marker(c: int) -> str:
+    return MARKERS[(c + c // len(COLOURS)) % len(MARKERS)]
