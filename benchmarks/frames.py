@@ -1,17 +1,20 @@
 """Frame extraction against bare ffmpeg and against plain reads, side by side in one run, and its peak memory.
 
-    python benchmarks/frames.py FOLDER [--clips 60] [--cold] [--memory]
+    python benchmarks/frames.py FOLDER [--clips 60] [--folders 6000] [--rounds 3] [--only videos|folders] [--memory]
 
 Videos: frames a second of the stage (every frame of every clip, all cores) against as many bare ffmpeg processes at
-once that write the same JPEGs to a pipe. Image folders: against reading the same files, with as many threads.
-Memory: the peak of the stage on N clips and on 10 N clips, each in a process of its own.
+once that write the same JPEGs to a pipe. Image folders (16 JPEGs of about 10 kB each): against as many `cat` processes
+that read the same files and write nothing. Cold: the files are on the disk alone, as those of a data set larger than
+memory are. Warm: they are in memory, and the stage is held against memory bandwidth, though it hashes and writes all.
+Memory: the peak of the stage and of its processes together, on N clips and on 10 N clips.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -20,8 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import yaml
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
@@ -39,21 +43,38 @@ def scene(number: int, frame: int, height: int = 240, width: int = 320) -> np.nd
     return np.repeat(np.clip(waves + noise, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def project(kind: str, clips: int, copies: int = 1) -> Params:
-    """A `folder` data set of ``clips`` videos or image folders below ./raw, each listed ``copies`` times."""
-    raw = Path("raw") / kind
+def pictures(count: int) -> list[bytes]:
+    """JPEGs of 224 x 224 pixels and about 10 kB, as aligned faces are."""
+    found = []
+    for number in range(count):
+        out = io.BytesIO()
+        noise = np.random.default_rng(number).normal(128, 38, (224, 224, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noise).filter(ImageFilter.GaussianBlur(1.6)).save(out, "JPEG", quality=90)
+        found.append(out.getvalue())
+    return found
+
+
+def project(kind: str, clips: int) -> Params:
+    """A `folder` data set of ``clips`` videos or image folders below ./raw."""
+    raw = Path("raw") / f"{kind}-{clips}"
     rows = ["clip_id,path,label,fold"]
+    jpegs: list[bytes] = []
     for number in range(clips):
-        path = raw / (f"{number}.mp4" if kind == "videos" else str(number))
+        path = raw / (f"{number}.mp4" if kind == "videos" else f"{number:05d}")
         if not path.exists():
             if kind == "videos":
                 raw.mkdir(parents=True, exist_ok=True)
-                ffmpeg.encode_h264(path, (scene(number, step) for step in range(75)), 25, (320, 240), preset="veryfast")
+                if number >= 60:  # memory is not asked for content
+                    shutil.copy(raw / f"{number % 60}.mp4", path)
+                else:
+                    drawn = (scene(number, step) for step in range(75))
+                    ffmpeg.encode_h264(path, drawn, 25, (320, 240), preset="veryfast")
             else:
+                jpegs = jpegs or pictures(64)
                 path.mkdir(parents=True)
-                for step in range(40):
-                    Image.fromarray(scene(number, step, 224, 224)).save(path / f"{step:05d}.jpg", quality=90)
-        rows += [f"{number}-{copy},{path.name},happy,{number % 2 + 1}" for copy in range(copies)]
+                for step in range(16):
+                    (path / f"{number:05d}_{step + 1:05d}.jpg").write_bytes(jpegs[(number * 16 + step) % 64])
+        rows.append(f"{number},{path.name},happy,{number % 2 + 1}")
     (raw / "clips.csv").write_text("\n".join(rows) + "\n")
     params = yaml.safe_load(SHIPPED.read_text())
     section = {"layout": "folder", "root": str(raw), "annotations": str(raw / "clips.csv"), "encoder": "demo-clip"}
@@ -78,66 +99,94 @@ def bare(path: Path) -> int:
     return len(subprocess.run([ffmpeg.executable(), *command.split()], capture_output=True, check=True).stdout)
 
 
-def forget(sources: list[Path]) -> None:
-    """Drop the files from the page cache, as a data set larger than memory is not in it."""
+def plain_read(sources: list[Path]) -> None:
+    """All files by as many `cat` as cores."""
+    command = ["xargs", "-0", f"-P{frames.workers()}", "-n256", "cat"]
+    subprocess.run(command, input=b"\0".join(map(os.fsencode, sources)), stdout=subprocess.DEVNULL, check=True)
+
+
+def settle(sources: list[Path], cold: bool) -> None:
+    """Bring the files into memory, or drop them from the page cache; nothing is left to be written."""
     os.sync()
     for path in sources:
-        with path.open("rb") as stream:
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        handle = os.open(path, os.O_RDONLY)
+        if cold:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        else:
+            os.read(handle, os.fstat(handle).st_size)
+        os.close(handle)
 
 
-def side_by_side(clips: int, rounds: int, cold: bool) -> None:
-    for kind in ("videos", "folders"):
-        params = project(kind, clips)
-        raw = Path("raw") / kind
-        sources = sorted(raw.glob("*.mp4")) if kind == "videos" else sorted(raw.glob("*/*.jpg"))
+def side_by_side(kind: str, clips: int, rounds: int) -> None:
+    params = project(kind, clips)
+    raw = Path(params.dataset(kind).root)
+    sources = sorted(raw.glob("*.mp4")) if kind == "videos" else sorted(raw.glob("*/*.jpg"))
+    for cold in (False, True):
         ours, theirs = [], []
         for _ in range(rounds):
-            if cold:
-                forget(sources)
-            with ThreadPoolExecutor(frames.workers()) as pool:
-                started = time.perf_counter()
-                list(pool.map(bare if kind == "videos" else Path.read_bytes, sources))
-                theirs.append(time.perf_counter() - started)
-            if cold:
-                forget(sources)
+            settle(sources, cold)
+            started = time.perf_counter()
+            if kind == "videos":
+                with ThreadPoolExecutor(frames.workers()) as pool:
+                    list(pool.map(bare, sources))
+            else:
+                plain_read(sources)
+            theirs.append(time.perf_counter() - started)
+            settle(sources, cold)
             seconds, count = stage(params, kind)
             ours.append(seconds)
-        ratio = np.median(theirs) / np.median(ours)
+        ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
         print(
-            f"{kind}: {count} frames; stage {count / np.median(ours):.0f} frames/s, "
+            f"{kind}, {'cold' if cold else 'warm'}: {count} frames; stage {count / np.median(ours):.0f} frames/s, "
             f"{'bare ffmpeg' if kind == 'videos' else 'plain read'} {count / np.median(theirs):.0f} frames/s, "
-            f"ratio {ratio:.2f} ({'cold' if cold else 'warm'} files, median of {rounds}, {frames.workers()} cores)"
+            f"ratio {np.median(ratios):.2f} (median of {rounds}, {min(ratios):.2f} to {max(ratios):.2f}, "
+            f"{frames.workers()} cores)",
+            flush=True,
         )
 
 
-def peak(clips: int, copies: int, kind: str) -> float:
-    """Peak resident memory in MB of a process that runs the stage."""
-    project(kind, clips, copies)
-    command = [sys.executable, __file__, ".", "--peak-of", kind]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+def peak(clips: int, kind: str) -> float:
+    """Peak resident memory in MB of a process that runs the stage, together with that of its Python processes."""
+    project(kind, clips)
+    process = psutil.Popen([sys.executable, __file__, ".", "--peak-of", kind], stderr=subprocess.DEVNULL)
+    most: dict[int, int] = {}
+    while process.poll() is None:
+        for one in (process, *process.children()):
+            with contextlib.suppress(psutil.Error):
+                if "python" in one.name():  # not ffmpeg, which ends with every clip
+                    most[one.pid] = max(most.get(one.pid, 0), one.memory_info().rss)
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return sum(most.values()) / 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--clips", type=int, default=60, help="videos")
+    parser.add_argument("--folders", type=int, default=6000, help="image folders")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before every round")
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--only", choices=("videos", "folders"))
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of speed")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(options.folder)
     if options.peak_of:
         stage(load_params(), options.peak_of)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
-    side_by_side(options.clips, options.rounds, options.cold)
-    if options.memory:
-        for kind in ("videos", "folders"):
-            small, large = peak(options.clips, 1, kind), peak(options.clips, 10, kind)
-            print(f"{kind}: peak {small:.0f} MB for {options.clips} clips, {large:.0f} MB for {10 * options.clips}")
+    for kind, clips in (("videos", options.clips), ("folders", options.folders)):
+        if options.only in (None, kind):
+            if options.memory:
+                small, large = peak(clips, kind), peak(10 * clips, kind)
+                print(
+                    f"{kind}: peak {small:.0f} MB for {clips} clips, {large:.0f} MB for {10 * clips}: "
+                    f"{large / small:.2f} times",
+                    flush=True,
+                )
+            else:
+                side_by_side(kind, clips, options.rounds)
 
 
 if __name__ == "__main__":
