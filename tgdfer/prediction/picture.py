@@ -80,15 +80,13 @@ def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float])
     axis.set_xlim(0, ROOM)
     axis.set_ylim(-0.4, 1)
     shown = _choose(thumbnails)
-    left = (ROOM - len(shown)) / 2
-    for place, one in enumerate(shown):
+    times = [ROOM * (one.time_s - limits[0]) / (limits[1] - limits[0]) for one in shown]
+    for one, at, x in zip(shown, times, _side_by_side(times), strict=True):
         image = np.asarray(Image.open(io.BytesIO(one.jpeg)))
         high, wide = image.shape[:2]
         half = 0.47 * min(1.0, wide / high)
         tall = min(1.0, 0.94 * high / wide)
-        x = left + place + 0.5
         axis.imshow(image, extent=(x - half, x + half, 1 - tall, 1), aspect="auto")
-        at = ROOM * (one.time_s - limits[0]) / (limits[1] - limits[0])
         colour, width = (MARK, 1.4) if one.decided else (GREY, 0.5)
         axis.plot([x, at], [1 - tall, -0.4], color=colour, linewidth=width, alpha=0.8, clip_on=False)
         if one.decided:
@@ -103,6 +101,18 @@ def _choose(thumbnails: list[Thumbnail]) -> list[Thumbnail]:
         [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
     )
     return sorted([*decided, *(others[k] for k in spaced)], key=lambda one: one.time_s)
+
+
+def _side_by_side(wanted: list[float]) -> list[float]:
+    """Places at least 1 apart in the strip, in the order given, near those that are wanted."""
+    places: list[float] = []
+    for at in wanted:
+        places.append(max(at, places[-1] + 1 if places else 0.5))
+    room = ROOM - 0.5
+    for number in range(len(places) - 1, -1, -1):
+        places[number] = min(places[number], room)
+        room = places[number] - 1
+    return places
 
 
 def _points(prediction: Prediction) -> tuple[list[float], list[dict[str, float]]]:

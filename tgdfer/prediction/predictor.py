@@ -144,7 +144,8 @@ class Predictor:
             frames = videos.read_video(path, whole)
         if duration is None:
             duration = _span(frames)
-        return self._collect(path, [Span(frames[0].time_s, frames[0].time_s + duration, frames)], crop, duration)
+        start = 0.0 if frames[0].time_s < duration else frames[0].time_s  # some files do not begin at zero
+        return self._collect(path, [Span(start, start + duration, frames)], crop, duration)
 
     def _collect(self, path: Path, spans: Iterable[Span], crop: Crop, duration: float) -> Prediction:
         whole = isinstance(spans, list)  # the video is one window
