@@ -8,6 +8,7 @@ ignored.
 from __future__ import annotations
 
 import csv
+import stat
 from pathlib import Path
 
 from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, below_root, options_of, root_of
@@ -52,12 +53,24 @@ def _clip(row: dict[str, str], where: str, classes: list[str], root: Path) -> tu
     if label not in classes:
         raise UserError(f"{where}: label '{label}' is no class; the classes are {', '.join(classes)}")
     source = below_root(row["path"].strip(), where)
-    path = root / source
-    if not path.exists():
-        raise UserError(f"{where}: path '{source}': no such file below {root}")
-    kind = "frames" if path.is_dir() else "video"
+    kind = _kind(root / source, f"{where}: path '{source[:200]}'", root)
     subject = (row.get("subject") or "").strip() or None
     return Clip(clip_id, source, kind, label, subject=subject), _place(row, where)
+
+
+def _kind(path: Path, where: str, root: Path) -> str:
+    """``frames`` for a folder, ``video`` for a file; links are followed, wherever they lead."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UserError(f"{where}: no such file below {root}") from None
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        return "frames"
+    if not stat.S_ISREG(mode):  # a pipe or a device would keep the reader waiting for ever
+        raise UserError(f"{where}: is neither a file nor a folder")
+    return "video"
 
 
 def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]]]:
@@ -92,8 +105,8 @@ def _place(row: dict[str, str], where: str) -> str:
             raise UserError(f"{where}: split '{row['split']}' is neither train nor test")
         return split
     fold = row["fold"].strip()
-    if not (fold.isascii() and fold.isdigit() and int(fold) >= 1):
-        raise UserError(f"{where}: fold '{row['fold']}' is no whole number from 1 on")
+    if not (fold.isascii() and fold.isdigit() and len(fold) < 10 and int(fold) >= 1):
+        raise UserError(f"{where}: fold '{row['fold'][:50]}' is no whole number from 1 on")
     return fold
 
 
@@ -106,7 +119,7 @@ def _folds(table: Path, places: list[tuple[str, str]]) -> list[Member]:
         return [Member(clip_id, 1, split) for clip_id, split in places]
     numbers = sorted(int(place) for place in found)
     if numbers != list(range(1, len(numbers) + 1)) or len(numbers) < 2:
-        listed = ", ".join(map(str, numbers))
+        listed = ", ".join(map(str, numbers[:20])) + (", ..." if len(numbers) > 20 else "")
         raise UserError(f"{table}: column 'fold' has the folds {listed}; expected 1..K without a gap, K at least 2")
     return [
         Member(clip_id, fold, "test" if int(place) == fold else "train")
