@@ -29,6 +29,10 @@ OF_A_VARIANT = (
     *("mlflow.source.name", "mlflow.source.git.commit", "mlflow.user"),
 )
 """Tags of a run that its variant has as well."""
+OF_A_VERSION = tuple(f"tgdfer.{key}" for key in ("dataset", "variant", "fold", "seed"))
+"""Tags of a run that a version of a registered model has as well."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it the UI opens an experiment with pages on language models."""
 STAGES = "tgdfer-stages"
 """The experiment of the stages before and after training, apart from those of the data sets, which hold trainings."""
 
@@ -112,7 +116,7 @@ class Store:
             # a server keeps artifacts where it was told to; a database on this machine keeps them beside itself
             location = Path(self.params.tracking.artifacts).resolve().as_uri() if self.sqlite else None
             try:
-                return self.client.create_experiment(name, artifact_location=location)
+                return self.client.create_experiment(name, artifact_location=location, tags=KIND)
             except MlflowException:  # another machine was faster
                 made = self.client.get_experiment_by_name(name)
                 if made is None:
@@ -240,7 +244,7 @@ class Sink:
                 self.client.create_registered_model(name)
             found = [v for v in self.client.search_model_versions(f"run_id = '{self.run_id}'") if v.name == name]
             if not found:
-                tags = {key: value for key, value in self.tags.items() if key.startswith("tgdfer.")}
+                tags = {key: self.tags[key] for key in OF_A_VERSION if key in self.tags}
                 where = f"{self.client.get_run(self.run_id).info.artifact_uri}/{MODEL}"
                 about = event["description"]
                 found = [self.client.create_model_version(name, where, self.run_id, tags, description=about)]

@@ -28,7 +28,7 @@ def epoch(row: Mapping[str, Any]) -> dict[str, float]:
         part, _, rest = key.partition("_")
         if key != "epoch":
             named[f"{part}/{rest}" if part in PARTS else f"train/{key}"] = value
-    return named
+    return dict(sorted(named.items()))  # the UI offers the first one first
 
 
 def result(tracker: Tracker, params: Params, key: Key, metrics: Mapping[str, Any], record: Mapping[str, Any]) -> None:
