@@ -32,7 +32,6 @@ FENCE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
 EQUATION = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$", re.DOTALL)
 # TeX that mathtext does not know, said in words that it does
 PLAIN = (
-    (r"\texttt", r"\mathtt"),
     (r"\operatorname*", r"\operatorname"),
     (r"\tfrac", r"\frac"),
     (r"\lVert", r"\Vert"),
@@ -79,7 +78,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
-    """Markdown has been read: the pictures take the place of their marks."""
+    """Markdown has been read: the pictures take the place of their marks; Sphinx's roles in docstrings become code."""
+    content = re.sub(r":\w+:<code>~?(?:[\w.]+\.)?(\w+)</code>", r"<code>\1</code>", content)
     return re.sub(r"equation(\d+)noitauqe", lambda match: page.equations[int(match[1])], content)
 
 
@@ -89,10 +89,8 @@ def _block(tex: str, where: str) -> str:
     cases = re.fullmatch(r"(.*?)\\begin\{cases\}(.*?)\\end\{cases\}", tex, re.DOTALL)
     if cases:
         rows = [[cell.strip() for cell in row.split("&")] for row in cases[2].split(r"\\")]
-        table = "".join(
-            "<tr>" + "".join(f"<td>{picture(cell, where)}</td>" for cell in row) + "</tr>" for row in rows if any(row)
-        )
-        shown = f"{picture(cases[1], where)}<table class='cases'>{table}</table>"
+        cells = "".join(f"<span>{picture(cell, where)}</span>" for row in rows for cell in row if any(row))
+        shown = f"{picture(cases[1], where)}<span class='cases'>{cells}</span>"
     else:
         shown = " ".join(picture(part, where) for part in re.split(r"\\qquad(?: |$)", tex) if part.strip())
     tag = f"<span class='tag'>({html.escape(number[1])})</span>" if number else ""
@@ -104,6 +102,10 @@ def picture(tex: str, where: str) -> str:
     """Inline SVG of one formula; a ValueError names the page and the formula when it cannot be set."""
     plain = re.sub(r"\\[bB]igg?[lr]?(?=[^A-Za-z])", "", " ".join(tex.split()))
     plain = re.sub(r"\\sqrt +(\w)", r"\\sqrt{\1}", plain)
+    # a hyphen in typewriter type would be set as a minus
+    plain = re.sub(
+        r"\\texttt\{([^}]*)\}", lambda m: r"\text{-}".join(rf"\mathtt{{{w}}}" for w in m[1].split("-")), plain
+    )
     for old, new in PLAIN:
         plain = plain.replace(old, new)
     out = StringIO()
