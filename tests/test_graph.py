@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,15 @@ def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
     assert re.search(rf"^train +{variants}$", said, re.MULTILINE)
     # every training, the features and the demo encoder
     assert said.count("gpu=1") == variants + 2
+
+
+def test_two_hundred_variants_are_planned_in_seconds(tmp_path: Path) -> None:
+    params = yaml.safe_load(PARAMS)
+    for index in range(200 - len(params["variants"])):
+        changed = {"model": {"dropout": (index + 1) / 1000}}
+        params["variants"][f"v{index}"] = {"label": str(index), "tables": [], "set": changed}
+    project = make(tmp_path, yaml.safe_dump(params, sort_keys=False))
+    started = time.monotonic()
+    said = project.snakemake("-n", "--config", "grid=all").stdout
+    assert re.search(r"^train +200$", said, re.MULTILINE)
+    assert time.monotonic() - started < 60  # 3 on a free machine
