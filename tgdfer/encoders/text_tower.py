@@ -16,6 +16,27 @@ from torch import nn
 from tgdfer.errors import UserError
 
 
+def _is_plain(block: Any) -> bool:
+    """Whether ``block`` is what :class:`TextTower` computes itself: x + attention(LN(x)), then x + MLP(LN(x))."""
+    attention = getattr(block, "attn", None)
+    return (
+        type(block).__name__ == "ResidualAttentionBlock"
+        and isinstance(attention, nn.MultiheadAttention)
+        and attention.batch_first
+        and isinstance(block.ls_1, nn.Identity)
+        and isinstance(block.ls_2, nn.Identity)
+    )
+
+
+def _attend(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """Causal self-attention of a plain block: [n, L, width] -> [n, L, width]."""
+    attention = block.attn
+    projected = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
 class TextTower(nn.Module):
     """Frozen, in eval mode (also after ``train()``); gradients flow through it to the embeddings alone.
 
@@ -48,6 +69,7 @@ class TextTower(nn.Module):
         self.text_projection = text.text_projection
         self.attn_mask: torch.Tensor
         self.register_buffer("attn_mask", text.attn_mask, persistent=False)
+        self._plain = all(map(_is_plain, getattr(self.transformer, "resblocks", [None])))
         self.width: int = self.token_embedding.embedding_dim
         self.context_length: int = int(text.context_length)
         self.requires_grad_(False)
@@ -105,9 +127,19 @@ class TextTower(nn.Module):
                 "use fewer context tokens or shorter descriptions"
             )
         x = embeddings + self.positional_embedding[:length]
-        x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])
-        # the state at one position is all that is read: normalise and project that alone
-        x = self.ln_final(x[torch.arange(len(x), device=x.device), eot])
+        rows = torch.arange(len(x), device=x.device)
+        if self._plain:
+            # the same as the transformer's own forward: causal attention without a mask in memory, and of the last
+            # block the one position that is read
+            *blocks, last = self.transformer.resblocks
+            for block in blocks:
+                x = x + _attend(block, x)
+                x = x + block.mlp(block.ln_2(x))
+            x = (x + _attend(last, x))[rows, eot]
+            x = x + last.mlp(last.ln_2(x))
+        else:
+            x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])[rows, eot]
+        x = self.ln_final(x)
         if isinstance(self.text_projection, nn.Linear):
             x = self.text_projection(x)
         elif self.text_projection is not None:
