@@ -312,5 +312,7 @@ def test_the_package_stays_light() -> None:
 
 def test_duration(tmp_path: Path) -> None:
     assert stream.duration(film(tmp_path / "a.mp4", numbered(30), 15)) == pytest.approx(2, abs=0.02)
+    live = convert(tmp_path / "a.mp4", tmp_path / "live.mkv", "-c", "copy", "-live", "1")
+    assert stream.duration(live) == pytest.approx(2, abs=0.1), "as recorders write it, without a duration"
     (tmp_path / "b.mp4").write_text("no video")
     assert stream.duration(tmp_path / "b.mp4") is None

@@ -82,7 +82,7 @@ def in_plain_words(path: Path, reason: str) -> str:
 def _chosen(path: Path, params: FramesParams) -> Pass:
     """Run ffmpeg such that the frames of the sampling rule come out."""
     # the packets' times say which frames to keep without decoding anything; the decoded frames then have the last word
-    times = _packet_times(path) if params.sampling in ("uniform", "fps") else None
+    times = packet_times(path) if params.sampling in ("uniform", "fps") else None
     done = _decode(path, params, None if times is None else choose(times, params))
     if not done.complaint and done.kept != choose(done.times, params):
         done = _decode(path, params, choose(done.times, params))
@@ -145,7 +145,8 @@ def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
     return ffmpeg.run_beside([command[0], *extra, *command[1:]])
 
 
-def _packet_times(path: Path) -> list[float]:
+def packet_times(path: Path) -> list[float]:
+    """The times of a video's packets in seconds, ascending; nothing is decoded."""
     out, _, _ = _run(source(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
     return sorted(_times(out))
 

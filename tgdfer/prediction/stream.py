@@ -25,14 +25,17 @@ _ALL = f"{ffmpeg.BESIDE}-all"
 
 
 def duration(path: Path) -> float | None:
-    """The seconds of a video as its container says them; None where it does not, or where this is no video."""
+    """The seconds of a video, as its container says them or else its packets; None where this is no video."""
     extra = ["-nostdin", "-hide_banner", "-protocol_whitelist", "file", "-i", f"file:{path}"]
     try:
         _, said = ffmpeg.run([ffmpeg.executable(), *extra, "-map", "0:V:0", "-t", "0", "-f", "null", "-"])
+        found = _DURATION.search(said)
+        if found:
+            return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+        times = videos.packet_times(path)
     except ffmpeg.FFmpegError:
         return None  # whoever reads it will say why
-    found = _DURATION.search(said)
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else None
+    return times[-1] - times[0] if times else None
 
 
 def frames(path: Path, params: FramesParams) -> Iterator[Frame]:
