@@ -21,13 +21,16 @@ def take_one(poll_seconds: float = 1.0) -> str | None:
 
     Call it before torch is imported. Returns the GPU's name, or None where none are shared.
     """
+    shared = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+    if not shared:
+        return None
     from filelock import FileLock, Timeout
 
-    shared = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
-    # for all of a user's runs on this machine, not just those of one project
-    folder = Path(tempfile.gettempdir()) / f"tgdfer-gpus-{os.getuid()}"
+    # one folder for all of a user's runs on this machine, whatever their project; GPU 0 of a SLURM allocation is its own
+    allocation = os.environ.get("SLURM_JOB_ID", "")
+    folder = Path(tempfile.gettempdir()) / f"tgdfer-gpus-{os.getuid()}-{allocation}".rstrip("-")
     folder.mkdir(exist_ok=True)
-    while shared:
+    while True:
         for index, name in enumerate(shared):
             lock = FileLock(folder / f"{name}.{shared[:index].count(name)}.lock")
             try:
@@ -38,4 +41,3 @@ def take_one(poll_seconds: float = 1.0) -> str | None:
             os.environ["CUDA_VISIBLE_DEVICES"] = name
             return name
         time.sleep(poll_seconds)
-    return None
