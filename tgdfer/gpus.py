@@ -26,7 +26,7 @@ def take_one(poll_seconds: float = 1.0) -> str | None:
         return None
     from filelock import FileLock, Timeout
 
-    # one folder for all of a user's runs on this machine, whatever their project; GPU 0 of a SLURM allocation is its own
+    # all runs of a user on this machine, of whatever project, share a folder; GPU 0 of a SLURM allocation is its own
     allocation = os.environ.get("SLURM_JOB_ID", "")
     folder = Path(tempfile.gettempdir()) / f"tgdfer-gpus-{os.getuid()}-{allocation}".rstrip("-")
     folder.mkdir(exist_ok=True)
