@@ -22,10 +22,10 @@ SECTIONS: dict[str, list[str]] = {
     "": ["index.md"],
     "Use": ["quickstart.md", "concepts.md", "predict.md", "faq.md"],
     "Extend": ["howto-dataset.md", "howto-ablation.md", "howto-baseline.md"],
-    "Run": ["cluster.md", "tracking.md", "report.md", "paper-tables.md"],
+    "Run": ["cluster.md", "scaling.md", "tracking.md", "report.md", "paper-tables.md"],
     "Data sets": ["datasets/*.md"],
     "Model": ["model.md", "model-card.md", "limits.md"],
-    "Reference": ["api.md", "commands.md", "*.md"],
+    "Reference": ["commands.md", "api.md", "**/*.md"],
 }
 """The pages in their order; a pattern stands for the pages that no earlier entry names."""
 FENCE = re.compile(r"(^```.*?^```|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
