@@ -1,11 +1,10 @@
 """The whole report: the page, its figures, the same bytes twice, and what a browser says."""
 
-import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from tgdfer import paths
 from tgdfer.errors import UserError
 from tgdfer.reporting import make_report
 
-EVIL = "<script>document.title='broken'</script>\"'&"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+EVIL = "<script>document.title='broken'</script>\"'&"
 
 
 @pytest.fixture(scope="module")
@@ -154,65 +153,146 @@ def test_a_broken_summary_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.
         make_report(made.params)
 
 
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+CONTRAST = """() => {
+  const parse = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+  const over = (top, under) => [0, 1, 2].map((i) => top[3] * top[i] + (1 - top[3]) * under[i]).concat(1);
+  const linear = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = (c) => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+  const ground = (e) => {
+    if (!e) return [255, 255, 255, 1];
+    const own = parse(getComputedStyle(e).backgroundColor);
+    return own[3] === 1 ? own : over(own, ground(e.parentElement));
+  };
+  document.querySelectorAll("details").forEach((d) => { d.open = true; });
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const low = []; let seen = 0;
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, style = getComputedStyle(element);
+    if (!walker.currentNode.data.trim() || !element.getClientRects().length || style.visibility === "hidden") continue;
+    let alpha = 1;
+    for (let e = element; e; e = e.parentElement) alpha *= getComputedStyle(e).opacity;
+    const under = ground(element), ink = parse(style.color);
+    ink[3] *= alpha;
+    const [a, b] = [light(over(ink, under)), light(under)].sort((x, y) => y - x);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    seen += 1;
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (large ? 3 : 4.5)) low.push([walker.currentNode.data.trim().slice(0, 40), style.color, ratio]);
+  }
+  return {seen, low};
+}"""
 
 
-def test_contrast_of_text_is_enough_in_light_and_dark() -> None:
-    """WCAG 2.2 asks for 4.5 to 1."""
-    css = (Path(paths.__file__).parent / "reporting/template/page.css").read_text(encoding="utf-8")
-    for block in re.findall(r":root \{(.*?)\}", css, flags=re.DOTALL)[:2]:
-        colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
-        assert len(colours) >= 11
-        pairs = [(ink, ground) for ink in ("ink", "soft", "accent") for ground in ("ground", "paper", "tint")]
-        for ink, ground in [*pairs, ("warn-ink", "warn")]:
-            light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, ground)
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, headless."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-def test_in_a_browser_sorting_works_and_nothing_is_reported(report: Path, tmp_path: Path) -> None:
-    """The page's own script in Chromium, driven by one that is added to a copy of the page."""
-    drive = """<script>
-    const table = document.querySelector("#main-dfew table");
-    const read = (c) => [...table.tBodies[0].rows].map((row) => row.cells[c].dataset.value);
-    const heads = [...table.tHead.rows[0].cells];
-    const war = heads.length - 1;
-    const found = {};
-    heads[war].firstChild.click(); found.down = read(war);
-    heads[war].firstChild.click(); found.up = read(war);
-    heads[0].firstChild.click(); found.names = read(0);
-    found.sorted = heads[0].getAttribute("aria-sort"); found.title = document.title;
-    found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-    found.requests = performance.getEntriesByType("resource").filter((e) => !e.name.startsWith("data:")).length;
-    const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
-    document.body.append(out);
-    </script></body>"""
-    text = (report / "reports/index.html").read_text(encoding="utf-8")
-    copy = tmp_path / "page.html"
-    copy.write_text(text.replace("</body>", drive), encoding="utf-8")
-    assert CHROMIUM is not None
-    browser = subprocess.run(
-        [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-            "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900",
-            "--dump-dom", copy.as_uri(),
-        ],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert "CONSOLE" not in browser.stderr, browser.stderr
-    import html
-    import json
+class Visit:
+    """The page in a browser that reaches nothing; ``said``: console and failures, ``asked``: what wanted to leave."""
 
-    found = json.loads(html.unescape(re.findall(r'<pre id="found">(.*?)</pre>', browser.stdout, re.DOTALL)[0]))
-    down, up = [[float(v) for v in found[key] if v] for key in ("down", "up")]
-    assert down == sorted(down, reverse=True)
-    assert up == sorted(up)
-    assert len(down) == len(found["names"]) == 35
-    assert found["names"] == sorted(found["names"], key=str.casefold) or found["names"][0].startswith("3D")
-    assert found["sorted"] == "ascending"
-    assert found["title"] == "TG-DFER: results"
-    assert found["wide"] <= 0, "the page is wider than a phone"
-    assert found["requests"] == 0
+    def __init__(self, browser: Any, address: str, **settings: Any) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page = browser.new_context(**settings).new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+
+        def route(route: Any) -> None:
+            if route.request.url == address:
+                route.continue_()
+            else:
+                self.asked.append(route.request.url)
+                route.abort()
+
+        self.page.route("**/*", route)
+        self.page.goto(address)
+
+
+@pytest.fixture
+def visit(browser: Any, report: Path) -> Iterator[Any]:
+    """Opens the page; in the end nothing was reported and nothing asked for, whatever the test did."""
+    visits: list[Visit] = []
+
+    def open_(**settings: Any) -> Any:
+        visits.append(Visit(browser, (report / "reports/index.html").as_uri(), **settings))
+        return visits[-1].page
+
+    yield open_
+    for done in visits:
+        done.page.context.close()
+        assert [url for url in done.asked if not url.startswith("data:")] == []
+        assert done.said == []
+
+
+def test_the_watch_on_console_and_requests_can_fail(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "bad.html"
+    path.write_text("<p>bad</p><img src='http://127.0.0.1:9/x.png'><script>missing()</script>")
+    bad = Visit(browser, path.as_uri())
+    assert bad.asked == ["http://127.0.0.1:9/x.png"]
+    assert any("missing" in said for said in bad.said)
+
+
+def test_a_click_on_a_head_sorts_and_a_second_one_turns_round(visit: Any) -> None:
+    page = visit()
+    assert page.title() == "TG-DFER: results"
+    table = page.locator("#main-dfew table")
+    column = table.locator("thead th").count()
+
+    def read(place: int) -> list[str]:
+        cells = table.locator(f"tbody tr > :nth-child({place})")
+        return cells.evaluate_all("cells => cells.map((cell) => cell.dataset.value)")
+
+    head = table.locator("thead th").nth(column - 1)
+    for order, reverse in (("descending", True), ("ascending", False)):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        values = read(column)
+        numbers = [float(value) for value in values if value]
+        assert numbers == sorted(numbers, reverse=reverse)
+        assert len(numbers) > 10
+        assert "" not in values[: len(numbers)]  # what is not known stays last
+    head.locator("button").press("Enter")  # without a mouse
+    assert head.get_attribute("aria-sort") == "descending"
+    table.locator("thead th").first.locator("button").click()
+    names = read(1)
+    assert names == page.evaluate("names => [...names].sort((a, b) => a.localeCompare(b))", names)
+    assert head.get_attribute("aria-sort") is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_of_all_text_is_enough(visit: Any, scheme: str) -> None:
+    """WCAG 2.2, AA: 4.5 to 1, for large text 3 to 1, computed for every text node as it is drawn."""
+    page = visit(color_scheme=scheme)
+    found = page.evaluate(CONTRAST)
+    assert found["seen"] > 300
+    assert found["low"] == []
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 22, 27)"
+    assert dark == (scheme == "dark")
+    page.evaluate("document.querySelector('.tile .detail').style.color = '#777'")
+    assert len(page.evaluate(CONTRAST)["low"]) == 1
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_the_page_is_no_wider_than_the_screen(visit: Any, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for block in page.locator(".scroll").all():
+        box = block.bounding_box()
+        assert box is None or box["x"] + box["width"] <= width
+
+
+def test_it_prints_with_its_notes_and_without_its_controls(visit: Any) -> None:
+    page = visit(color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="light")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("[...document.querySelectorAll('details.notes:not(.runs)')].every((d) => d.open)")
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    assert page.evaluate(CONTRAST)["low"] == []
