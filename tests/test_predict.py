@@ -288,6 +288,11 @@ def test_speed_is_seconds_of_video_in_a_second(root: Path, predictor: Predictor)
     assert made.to_dict()["speed"]["video_seconds_per_second"] > 0
 
 
+def test_a_run_must_be_named(inside: Path) -> None:
+    result = CliRunner().invoke(app, ["predict", "a.mp4"])
+    assert "--run: expected a run" in str(result.exception)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import prediction_project as project
 import pytest
 import torch
+import yaml
 from prediction_project import RUN
 from safetensors.torch import load_file, save_file
 
@@ -234,6 +235,8 @@ def test_a_model_by_its_name_in_mlflow(original: Path, monkeypatch, tmp_path: Pa
         folder = folder_of(params, uri)
         assert folder.resolve() != RUN.resolve()
         assert load_saved(folder, Path("models"), "cpu").name == "tiny/words fold 1 seed 0"
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    assert Predictor.from_run(f"runs:/{words}", device="cpu").saved.name == "tiny/words fold 1 seed 0"
     assert folder_of(params, f"runs:/{probe}") == Path("runs/tiny/probe/fold1/seed0"), (
         "not stored: the run's own folder"
     )

@@ -171,14 +171,15 @@ def predict(
     What comes out is how onlookers might label a face, not what a person feels. Exit codes: 0 done, 1 a video could
     not be used (the others are done), 2 bad input.
     """
-    from tgdfer.prediction.command import options, predict_all, predictor
+    from tgdfer.prediction import Predictor
+    from tgdfer.prediction.command import options, predict_all
 
-    asked = options(crop, window, stride, output, picture, annotate, as_json, as_csv)
-    with_model = predictor(run, models, device, params)
+    asked = options(run, crop, window, stride, output, picture, annotate, as_json, as_csv)
+    predictor = Predictor.from_run(run, models, device, params)
     if export is not None:
-        with_model.save(export)
+        predictor.save(export)
     if videos or export is None:
-        text, code = predict_all(with_model, videos or [], asked)
+        text, code = predict_all(predictor, videos or [], asked)
         typer.echo(text, nl=False)
         raise typer.Exit(code)
 

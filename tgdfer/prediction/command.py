@@ -15,7 +15,6 @@ from tgdfer import storage
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
 from tgdfer.errors import UserError
 from tgdfer.media.images import SUFFIXES
-from tgdfer.params import load_params
 from tgdfer.prediction.looking import Crop
 from tgdfer.prediction.predictor import Predictor
 from tgdfer.prediction.result import NOTICE, Prediction
@@ -37,6 +36,7 @@ class Options:
 
 
 def options(
+    run: str,
     crop: str,
     window: float | None,
     stride: float | None,
@@ -47,24 +47,14 @@ def options(
     as_csv: bool,
 ) -> Options:
     """The options, checked before a model is loaded; a UserError names the one that is wrong."""
+    if not run:
+        raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
     if crop not in get_args(Crop):
         raise UserError(f"--crop {crop}: expected one of {', '.join(get_args(Crop))}")
     if as_json and as_csv:
         raise UserError("--json and --csv: expected one of them; both are in the folder of --output anyway")
     print_as = "json" if as_json else "csv" if as_csv else "text"
     return Options(cast(Crop, crop), window, stride, output, picture, annotate, print_as)
-
-
-def predictor(run: str, models: Path, device: str, params: Path) -> Predictor:
-    """The predictor for a run's folder or its name in MLflow, which the parameters file says how to reach."""
-    if not run:
-        raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
-    folder = Path(run)
-    if run.startswith(("runs:/", "models:/")):
-        from tgdfer.tracking.models import folder_of
-
-        folder = folder_of(load_params(params), run)
-    return Predictor.from_run(folder, models, device)
 
 
 def find_videos(given: Sequence[Path]) -> list[Path]:

@@ -15,6 +15,7 @@ from tgdfer.errors import UserError
 from tgdfer.frames import workers
 from tgdfer.media import images, videos
 from tgdfer.media.sampling import Frame, UnusableError
+from tgdfer.params import load_params
 from tgdfer.prediction import stream
 from tgdfer.prediction.album import Album
 from tgdfer.prediction.looking import Crop, Look
@@ -57,18 +58,31 @@ class Predictor:
         self._score = Scorer(saved, self._frames, self._pool)
 
     @classmethod
-    def from_run(cls, path: str | Path, models: str | Path = "models", device: str = "auto") -> Predictor:
+    def from_run(
+        cls,
+        path: str | Path,
+        models: str | Path = "models",
+        device: str = "auto",
+        params: str | Path = "params.yaml",
+    ) -> Predictor:
         """Load the model of a run.
 
         Args:
-            path: a run's folder (``runs/<data set>/<variant>/fold<k>/seed<s>``), or one that :meth:`save` made.
+            path: a run's folder (``runs/<data set>/<variant>/fold<k>/seed<s>``), one that :meth:`save` made, or a name
+                in MLflow: ``runs:/<id>``, ``models:/<name>/<version>``, ``models:/<name>@<alias>``.
             models: where the encoders lie; not needed for a folder that :meth:`save` made.
             device: auto, cpu, mps, cuda or cuda:<number>.
+            params: the parameters file, which says where MLflow is; read for its names alone.
 
         Raises:
             UserError: a file is missing, is a pickle, is of another version, or does not fit the others.
         """
-        return cls(load_saved(Path(path), Path(models), device))
+        folder = Path(path)
+        if str(path).startswith(("runs:/", "models:/")):
+            from tgdfer.tracking.models import folder_of
+
+            folder = folder_of(load_params(params), str(path))
+        return cls(load_saved(folder, Path(models), device))
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that can be given away: model, encoder and model card; safetensors, JSON and Markdown alone.
