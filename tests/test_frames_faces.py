@@ -63,6 +63,16 @@ def test_crops_are_square_of_one_size_and_inside_the_picture(monkeypatch, margin
     assert brightness(cut[0]) == pytest.approx(240 * (side / 2) / 80, abs=6)  # pushed in from the left border
 
 
+def test_a_margin_wider_than_the_picture_leaves_a_black_border_to_a_united_box_alone(monkeypatch) -> None:
+    white = Frame(0, 0.0, encode(Image.new("RGB", (80, 60), "white")), 80, 60)
+    for rule, size, black in (("smooth", 60, False), ("union", 130, True)):
+        where = iter([Box(35, 25, 40), Box(45, 35, 40)])
+        monkeypatch.setattr(faces, "find", lambda frame, where=where: [next(where)])
+        cut, _ = faces.crop([white] * 2, FramesParams(crop="face", face_margin=0.8, face_box=rule))
+        assert {(frame.width, frame.height) for frame in cut} == {(size, size)}
+        assert (brightness(cut[0]) < 250) == black
+
+
 def test_a_face_found_once_among_many_frames_is_no_face(monkeypatch) -> None:
     calls = iter([[Box(30, 30, 20)], *[[] for _ in range(11)]])
     monkeypatch.setattr(faces, "find", lambda frame: next(calls))

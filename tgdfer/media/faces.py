@@ -149,6 +149,8 @@ def smooth(track: list[Box | None]) -> list[Box]:
 def cut(frame: Frame, box: Box, params: FramesParams) -> Frame:
     """A frame cut to ``box``, which is pushed into the picture; black fills what is wider than the picture."""
     side = max(1, round(box.side))
+    if params.face_box == "smooth":  # the margin ends at the border: black would wander with the box
+        side = min(side, frame.width, frame.height)
     left, top = round(box.x - side / 2), round(box.y - side / 2)
     if side <= frame.width:
         left = min(max(left, 0), frame.width - side)
