@@ -79,7 +79,7 @@ def started(project: Project, cluster: Cluster, *command: str) -> subprocess.Pop
         )
 
 
-def ends_well(project: Project, running: subprocess.Popen[str], seconds: float = 240) -> str:
+def ends_well(project: Project, running: subprocess.Popen[str], seconds: float = 300) -> str:
     try:
         code = running.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -136,7 +136,7 @@ def training_jobs(cluster: Cluster, project: Project) -> list[dict[str, str]]:
 def real(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose real stages, as small as they go, all ran on SLURM."""
     project = Project.make(tmp_path_factory.mktemp("real") / "project", tiny())
-    ends_well(project, started(project, cluster, "snakemake", *ALL))
+    ends_well(project, started(project, cluster, "snakemake", *ALL), 600)
     return project
 
 
