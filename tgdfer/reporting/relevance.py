@@ -14,6 +14,7 @@ middle of the bag, the more relevant).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,9 @@ from tgdfer.storage import read_table
 HALF = 0.5
 """The share of a clip's largest intensity from which a frame is a positive."""
 MEASURES = ("auroc", "ap", "hit")
+Ranking = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""In the place of a model's relevance: ``chance``, ``middle``, or a score [n, T] of the frames numbered [n, T] (-1:
+padding) of clips [n]."""
 
 
 @dataclass
@@ -104,14 +108,14 @@ def evaluate(
     The bags of the reference variant stand for all when chance and the middle are computed.
     """
     draws = _Draws(experiment.dataset, report)
-    measured = {name: _measured(experiment, name, truth) for name in variants}
+    every = {name: measured(experiment, name, truth) for name in variants}
     results: dict[str, dict[str, Relevance | None]] = {}
     for selection in SELECTIONS:
-        found = {name: _summary(bags[selection], draws) for name, bags in measured.items()}
+        found = {name: _summary(bags[selection], draws) for name, bags in every.items()}
         base = report.reference if found.get(report.reference) else next((v for v in variants if found[v]), None)
         if base is not None:
             for ranking in ("chance", "middle"):
-                found[ranking] = _summary(_measured(experiment, base, truth, ranking)[selection], draws, rates=False)
+                found[ranking] = _summary(measured(experiment, base, truth, ranking)[selection], draws, rates=False)
         results[selection] = found
     return results
 
@@ -122,7 +126,7 @@ def positives(intensity: np.ndarray, peak: float | np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Bags:
+class Bags:
     """The clips of one run that the truth knows: who they are, whether they were classified right, measures [n, 3]."""
 
     fold: int
@@ -131,9 +135,11 @@ class _Bags:
     values: np.ndarray
 
 
-def _measured(experiment: Experiment, variant: str, truth: Truth, ranking: str | None = None) -> dict[str, list[_Bags]]:
+def measured(
+    experiment: Experiment, variant: str, truth: Truth, ranking: Ranking | None = None
+) -> dict[str, list[Bags]]:
     """The measures of every finished run of ``variant``, by selection; ``ranking`` takes the place of the relevance."""
-    found: dict[str, list[_Bags]] = {selection: [] for selection in SELECTIONS}
+    found: dict[str, list[Bags]] = {selection: [] for selection in SELECTIONS}
     for run in experiment.finished(variant):
         for selection, given in run.relevance().items():
             outcome = run.outcomes.get(selection)
@@ -145,12 +151,12 @@ def _measured(experiment: Experiment, variant: str, truth: Truth, ranking: str |
             clip_id = given.clip_id[kept]
             score, positive, valid = _frames(given.frame_index[kept], given.relevance[kept], clip_id, truth, ranking)
             right = (outcome.prediction == outcome.label)[kept]
-            found[selection].append(_Bags(run.fold, clip_id, right, measures(score, positive, valid)))
+            found[selection].append(Bags(run.fold, clip_id, right, measures(score, positive, valid)))
     return found
 
 
 def _frames(
-    frame_index: np.ndarray, relevance: np.ndarray, clip_id: np.ndarray, truth: Truth, ranking: str | None
+    frame_index: np.ndarray, relevance: np.ndarray, clip_id: np.ndarray, truth: Truth, ranking: Ranking | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score, positive and valid [n, T] of the frames of bags."""
     order = np.argsort(frame_index, axis=1, kind="stable")
@@ -160,7 +166,9 @@ def _frames(
     intensity = truth.of(clip_id, frames)
     valid = single & ~np.isnan(intensity)
     positive = valid & positives(np.nan_to_num(intensity), np.nanmax(truth.rows(clip_id), axis=1, keepdims=True))
-    if ranking == "chance":
+    if callable(ranking):
+        score = ranking(clip_id, frames)
+    elif ranking == "chance":
         score = np.zeros_like(score)
     elif ranking == "middle":
         place = np.cumsum(single, axis=1) - 1
@@ -182,7 +190,7 @@ class _Draws:
         return self.known[fold, n]
 
 
-def _summary(runs: list[_Bags], draws: _Draws, rates: bool = True) -> Relevance | None:
+def _summary(runs: list[Bags], draws: _Draws, rates: bool = True) -> Relevance | None:
     """Means over the seeds of a clip, the clips of a fold, the folds; ``rates``: also of right and wrong clips."""
     if not runs:
         return None
