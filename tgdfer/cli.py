@@ -138,7 +138,7 @@ def predict(
         str,
         typer.Option(
             "--run",
-            help="runs/<data set>/<variant>/fold<k>/seed<s>, a folder from --export, runs:/<id> or models:/<name>.",
+            help="runs/<data set>/<variant>/fold<k>/seed<s>, a folder from --export, runs:/<id>, models:/<name>/<version>.",
         ),
     ] = "",
     output: Annotated[Path, typer.Option("--output", help="The folder for JSON, CSV and pictures.")] = Path(
@@ -152,9 +152,11 @@ def predict(
     ] = "auto",
     window: Annotated[
         float | None,
-        typer.Option("--window", help="Seconds of a window; 0: a video is one clip. As the clips trained on."),
+        typer.Option("--window", help="Seconds of a window; 0: all is one clip. Default: as the clips trained on."),
     ] = None,
-    stride: Annotated[float | None, typer.Option("--stride", help="Seconds between windows. Half a window.")] = None,
+    stride: Annotated[
+        float | None, typer.Option("--stride", help="Seconds from one window to the next. Default: half a window.")
+    ] = None,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the timeline.")] = True,
     annotate: Annotated[Path | None, typer.Option("--annotate", help="Also an annotated mp4 of the one video.")] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Write the model as a folder to give away.")] = None,
