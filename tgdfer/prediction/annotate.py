@@ -83,8 +83,9 @@ def _panel(prediction: Prediction, values: dict[str, float], font: Any, small: A
         top = 6 + row * line
         pen.text((8, top), name, fill="black", font=font)
         pen.rectangle((120, top + 3, 120 + 440, top + 15), outline="#e5e7eb")
-        pen.rectangle((120, top + 3, 120 + round(440 * value), top + 15), fill=COLOURS[row % len(COLOURS)])
-        pen.text((570, top), f"{100 * value:.0f} %" if values else "–", fill="black", font=font)
+        if value > 0:
+            pen.rectangle((120, top + 3, 120 + round(440 * value), top + 15), fill=COLOURS[row % len(COLOURS)])
+        pen.text((570, top), f"{100 * value:.0f} %" if values else "-", fill="black", font=font)
     doubt = entropy(values)
     said = "no face found" if doubt is None else f"uncertainty {doubt:.2f} of 1"
     pen.text((8, 6 + len(names) * line), said, fill="black", font=font)
