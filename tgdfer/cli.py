@@ -138,7 +138,7 @@ def predict(
         str,
         typer.Option(
             "--run",
-            help="runs/<data set>/<variant>/fold<k>/seed<s>, one from --export, runs:/<id> or models:/<name>/<version>.",
+            help="runs/<data set>/<variant>/fold<k>/seed<s>, one from --export, runs:/<id>, models:/<name>/<version>.",
         ),
     ] = "",
     output: Annotated[Path, typer.Option("--output", help="The folder for JSON, CSV and pictures.")] = Path(
