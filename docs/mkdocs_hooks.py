@@ -22,7 +22,7 @@ SECTIONS: dict[str, list[str]] = {
     "": ["index.md"],
     "Use": ["quickstart.md", "concepts.md", "predict.md", "faq.md"],
     "Extend": ["howto-dataset.md", "howto-ablation.md", "howto-baseline.md"],
-    "Run": ["cluster.md", "scaling.md", "tracking.md", "report.md", "paper-tables.md"],
+    "Run": ["experiments.md", "cluster.md", "scaling.md", "tracking.md", "report.md", "paper-tables.md"],
     "Data sets": ["datasets/*.md"],
     "Model": ["model.md", "model-card.md", "limits.md"],
     "Reference": ["commands.md", "api.md", "**/*.md"],
