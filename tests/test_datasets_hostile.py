@@ -8,7 +8,6 @@ from media import images, parameters, video, write_csv
 
 from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
-from tgdfer.datasets.validate import check_dataset
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 
@@ -98,19 +97,15 @@ def test_a_fold_that_is_no_number_is_refused_by_row(fold: str) -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_one_bad_row_among_100_000_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bad_row_among_100_000_is_named() -> None:
     rows = [f"c{number},a.mp4,happy,{'train' if number % 5 else 'test'}" for number in range(100_000)]
     rows[77_777] = "c77777,a.mp4,hapy,train"
     params = project(rows)
     table = Path("clips.csv")
     table.write_text(table.read_text().replace(HEADER, "clip_id,path,label,split").replace(",1\n", ",train\n", 1))
     table.write_text(table.read_text().replace(",2\n", ",test\n", 1))
-    said = "clips.csv, line 77781: label 'hapy' is no class; the classes are happy"
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=r"clips\.csv, line 77781: label 'hapy' is no class; the classes are happy"):
         make_tables(params, "mine")
-    monkeypatch.setattr("tgdfer.datasets.validate.look", lambda *_: [])  # 100,000 times the same file
-    (found,) = check_dataset(params, "mine").annotations
-    assert found.startswith(said)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'clip_id,path,label,fold\n"a,a.mp4', b"", b"\x00" * 1000])

@@ -96,12 +96,12 @@ def below_root(path: str, where: str) -> str:
     Raises:
         UserError: it is empty, absolute, or leaves the root through ``..``.
     """
-    pure = PurePosixPath(path)
+    pure, windows = PurePosixPath(path), PureWindowsPath(path)
     if not path.strip() or pure == PurePosixPath("."):
         raise UserError(f"{where}: path is empty; expected a path below the root")
-    if pure.is_absolute() or PureWindowsPath(path).is_absolute() or PureWindowsPath(path).drive:
+    if pure.is_absolute() or windows.is_absolute() or windows.drive:
         raise UserError(f"{where}: path '{path}' is absolute; expected a path below the root")
-    if ".." in pure.parts or ".." in PureWindowsPath(path).parts:
+    if ".." in pure.parts or ".." in windows.parts:
         raise UserError(f"{where}: path '{path}' holds '..'; expected a path below the root")
     return pure.as_posix()
 
