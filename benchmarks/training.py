@@ -2,11 +2,14 @@
 
     python benchmarks/training.py [--clips 1400] [--frames 16] [--dim 128] [--epochs 4] [--folds 1] [--device auto]
     python benchmarks/training.py --clips 11697 --dim 512 --text ViT-B-32-quickgelu   # as large as DFEW
+    python benchmarks/training.py --quick   # the same from a few steps: a minute or two on a processor
 
 The cache holds `--frames` frames for each clip; a fold trains on four fifths of the clips and evaluates the others
 after each epoch, as in the train stage. The text tower has random weights: speed does not depend on them. `--text`
 names an open_clip model for it; without, it has the size of the embedded data set's own. Times are medians over epochs,
 the first one left out, of wall and of CPU time; `all` is everything, from building the model to the last evaluation.
+`--quick` computes an epoch from the median of some steps and one evaluation, in processor time on a CPU, so that other
+work on the machine does not count; `text %` is the share of the text tower in a step.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +36,7 @@ from tgdfer.params import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.training import pick_device
 from tgdfer.training.determinism import deterministic
 from tgdfer.training.engine import Engine
+from tgdfer.training.evaluation import score
 from tgdfer.training.folds import Fold
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -44,6 +49,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tgdfer, fixed text": {"context_tokens": 0},
     "tgdfer": {},
 }
+
+
+QUICK = ["linear-probe", "transformer-cls", "tgdfer, no text", "tgdfer, fixed text", "tgdfer"]
 
 
 def make_cache(clips: int, frames: int, dim: int) -> FeatureCache:
@@ -128,6 +136,41 @@ def measure(params: RunParams, cache: FeatureCache, folds: int, encoder: Any, de
     return f"{trainable:>10,} {seconds:>9.3f} {statistics.median(cpu):>9.3f} {speed:>9.0f} {total:>8.2f} {memory:>8.0f}"
 
 
+def measure_steps(params: RunParams, cache: FeatureCache, encoder: Any, device: torch.device, steps: int) -> str:
+    """An epoch computed from ``steps`` training steps and one evaluation, and the share of the label features in it."""
+
+    def seconds(work: Callable[[], Any], times: int) -> float:
+        found = []
+        clock = time.perf_counter if device.type == "cuda" else time.process_time
+        for _ in range(times + 1):
+            start = clock()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            found.append(clock() - start)
+        return statistics.median(found[1:])
+
+    with deterministic(params.training.threads), tempfile.TemporaryDirectory() as folder:
+        fold = make_fold(cache, 1, params.bags)
+        torch.manual_seed(0)
+        model = build_model(params.model, SEVEN, cache.dim, encoder)
+        engine = Engine(model, fold, params, 0, device, Path(folder) / "checkpoint.pt", "benchmark")
+        chosen = torch.randperm(len(fold.train))[: params.training.batch_size]
+        step = seconds(lambda: engine._train_step(chosen), steps)
+        labels = getattr(engine.model, "labels", None)
+        learnt = labels is not None and getattr(labels, "learnt", False)
+        text = seconds(lambda: labels().sum().backward(), steps) if learnt else 0.0  # type: ignore[misc]
+        test = seconds(lambda: score(engine.model, engine.test_parts), 1)
+    epoch = engine.steps * step + test
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device) / 2**20
+    return (
+        f"{1e3 * step:>9.1f} {100 * text / step:>7.0f} {test:>7.2f} {epoch:>9.1f} {len(fold.train) / epoch:>9.0f} "
+        f"{memory:>8.0f} {5 * 50 * epoch / 3600:>12.2f}"
+    )
+
+
 def main() -> None:
     """Measure every variant, or the ones that are named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,7 +180,11 @@ def main() -> None:
     parser.add_argument("--text", default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--variant", action="append", choices=list(VARIANTS))
+    parser.add_argument("--quick", action="store_true", help="as large as DFEW, epochs computed from --steps steps")
+    parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
+    if args.quick:
+        args.clips, args.dim, args.text = 11697, 512, args.text or "ViT-B-32-quickgelu"
     device = pick_device(args.device)
     cache = make_cache(args.clips, args.frames, args.dim)
     cache = FeatureCache(
@@ -149,7 +196,7 @@ def main() -> None:
         cache.fingerprint,
         cache.encoder,
     )
-    names = args.variant or list(VARIANTS)
+    names = args.variant or (QUICK if args.quick else list(VARIANTS))
     runs = {
         name: RunParams(
             bags=BagsParams(),
@@ -160,6 +207,12 @@ def main() -> None:
     }
     encoder = make_encoder(args.text, args.dim, device) if any(uses_text(run.model) for run in runs.values()) else None
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} threads"
+    if args.quick:
+        print(f"{args.clips} clips x {args.frames} frames x {args.dim}, text tower of {args.text}, {where}")
+        print(f"{'':<20}   step ms  text %  test s   s/epoch   clips/s  peak MB 5 x 50 ep., h")
+        for name, run in runs.items():
+            print(f"{name:<20} {measure_steps(run, cache, encoder, device, args.steps)}", flush=True)
+        return
     print(f"{args.clips} clips x {args.frames} frames x {args.dim}, {args.folds} folds x {args.epochs} epochs, {where}")
     print(f"{'':<20} {'trainable':>10} {'s/epoch':>9} {'cpu s':>9} {'clips/s':>9} {'all s':>8} {'peak MB':>8}")
     for name, run in runs.items():
