@@ -80,7 +80,6 @@ class Project:
             },
             **{name: {} for name in ("demo", "frames", "features", "bags", "model", "training")},
             "tracking": {"mode": "events"},
-            "tracking": {"mode": "events"},
             "seeds": self.seeds,
             "variants": self.variants,
             "report": {"selection": selection, "reference": next(iter(self.variants)), "bootstrap": bootstrap},
