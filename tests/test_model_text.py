@@ -81,6 +81,24 @@ def test_learnt_tokens_against_open_clip_at_full_length(context, tokens):
             torch.testing.assert_close(labels()[c], by_open_clip(net, group, learnt), rtol=1e-4, atol=1e-5)
 
 
+def test_the_tower_s_own_way_has_the_gradient_of_open_clip_s():
+    tower = encoder().text_tower()
+    assert tower._plain
+    other = copy.copy(tower)
+    other._plain = False
+    start, eot = torch.randn(3, 9, tower.width) / 10, torch.tensor([4, 8, 6])
+    weight = torch.randn(3, DIM)
+    found = []
+    for way in (tower, other):
+        embeddings = start.clone().requires_grad_()
+        features = way(embeddings, eot)
+        (features * weight).sum().backward()
+        found.append((features.detach(), embeddings.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    # causal: nothing after the end of a text has a share in it
+    assert not found[0][1][0, 5:].any() and found[0][1][0, :5].abs().sum(-1).all()
+
+
 def test_as_many_tokens_as_the_prefix_has_start_from_the_fixed_prompt():
     words = load_words()
     count = encoder().text_tower().tokenize([words.prefix]).shape[1] - 2
