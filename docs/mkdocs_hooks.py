@@ -24,7 +24,7 @@ SECTIONS: dict[str, list[str]] = {
     "Extend": ["howto-dataset.md", "howto-ablation.md", "howto-baseline.md"],
     "Run": ["experiments.md", "cluster.md", "scaling.md", "tracking.md", "report.md", "paper-tables.md"],
     "Data sets": ["datasets/*.md"],
-    "Model": ["model.md", "model-card.md", "limits.md"],
+    "Model": ["model.md", "demo-study.md", "model-card.md", "limits.md"],
     "Reference": ["commands.md", "api.md", "**/*.md"],
 }
 """The pages in their order; a pattern stands for the pages that no earlier entry names."""
