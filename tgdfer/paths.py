@@ -47,7 +47,7 @@ def variant(dataset: str, name: str) -> Path:
 
 
 def run(dataset: str, name: str, fold: int, seed: int) -> Path:
-    """The folder of one run: metrics.json, history.json, predictions.parquet, {vectors,model}.safetensors, model.json, ..."""
+    """The folder of one run; ``training.runs.FILES`` lists what it holds."""
     return RUNS / dataset / name / f"fold{fold}" / f"seed{seed}"
 
 
