@@ -37,7 +37,7 @@ def read(experiment: Experiment, variant: str) -> tuple[Run, dict[str, np.ndarra
 def embed(vectors: np.ndarray) -> np.ndarray:
     """t-SNE of rows [n, D] by their cosine distances -> [n, 2]; the same rows give the same map."""
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # scikit-learn depends on it
+    from threadpoolctl import threadpool_limits
 
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     # Euclidean on unit vectors ranks as cosine does, and may start from the principal components
