@@ -11,7 +11,7 @@ import pytest
 from report_project import ACCURACY, VARIANTS, Project
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from tgdfer import paths, storage
+from tgdfer import paths, stages, storage
 from tgdfer.classes import ELEVEN, SEVEN
 from tgdfer.reporting import numbers, render
 from tgdfer.reporting.layout import Table
@@ -320,3 +320,18 @@ def test_a_variant_outside_the_grid_is_shown_once_it_was_run(monkeypatch) -> Non
     paths.variant("demo", "no-text").unlink()
     shown = reporting._with_others(params)
     assert shown.grid == list(shown.variants) == [name for name in made.variants if name != "no-text"]
+
+
+def test_a_run_of_what_a_variant_used_to_be_is_not_shown_under_its_name() -> None:
+    params = project().write()
+    for fold, temporal in ((1, "both"), (2, "none")):
+        about = paths.run("demo", "tgdfer", fold, 0) / "run.json"
+        asked = stages.run_settings(params, "demo", "tgdfer", fold, 0)
+        asked["model"]["temporal"] = temporal
+        about.write_text(json.dumps({**json.loads(about.read_text()), "parameters": asked}))
+    problems = {run.name: run.problem for run in build(params, "demo").experiment.of("tgdfer")}
+    assert problems == {
+        "fold 1, seed 0": None,
+        "fold 2, seed 0": "was made with other parameters (model); train it again",
+        "fold 3, seed 0": None,
+    }

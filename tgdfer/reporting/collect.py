@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from tgdfer import paths
+from tgdfer import paths, stages
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 from tgdfer.storage import check_schema, read_json, read_table
@@ -127,6 +127,7 @@ def collect(params: Params, dataset: str) -> Experiment:
             for seed in params.seeds:
                 run = Run(dataset, variant, fold, seed, paths.run(dataset, variant, fold, seed))
                 _read(run, chosen.classes, failed.get((fold, seed)))
+                _check_parameters(run, params)
                 runs.append(run)
     experiment = Experiment(
         dataset, list(chosen.classes), folds, list(params.seeds), runs, _facts(params, dataset), problems
@@ -176,6 +177,16 @@ def _read(run: Run, classes: list[str], failed: str | None) -> None:
     except (UserError, KeyError, ValueError, OSError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         run.problem, run.outcomes = f"unreadable: {reason}", {}
+
+
+def _check_parameters(run: Run, params: Params) -> None:
+    """A run of what a variant used to be must not stand under its name: those outside the grid are not made anew."""
+    told = run.info.get("parameters")
+    asked = stages.run_settings(params, run.dataset, run.variant, run.fold, run.seed)
+    if run.problem is None and told is not None and told != asked:
+        changed = sorted(name for name in asked.keys() | told.keys() if asked.get(name) != told.get(name))
+        run.problem = f"was made with other parameters ({', '.join(changed)}); train it again"
+        run.outcomes = {}
 
 
 def _outcomes(run: Run, classes: list[str]) -> dict[str, Outcome]:
