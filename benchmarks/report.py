@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import yaml
+from safetensors.numpy import save_file
 
 from tgdfer import metrics, paths, storage
 from tgdfer.classes import SEVEN
@@ -110,6 +111,8 @@ def write(options: argparse.Namespace) -> None:
                 for seed in range(options.seeds):
                     _run(name, variant, f, seed, clip_id[members], label[members], intensity[members], 0.5, rng)
                     runs.append({"fold": f, "seed": seed, "folder": f"fold{f}/seed{seed}", "failed": None})
+            if v == 0:
+                _vectors(paths.run(name, variant, 1, 0), rng)
             storage.write_json(paths.variant(name, variant), {"dataset": name, "variant": variant, "runs": runs})
     # last: a tree that was cut short is written again
     Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
@@ -179,6 +182,17 @@ def _run(
             "fingerprint": "0" * 64, "tracking_run": f"{fold:032x}",
         },
     )  # fmt: skip
+
+
+def _vectors(folder: Path, rng: np.random.Generator, each: int = 6, dim: int = 512) -> None:
+    """What the maps are drawn from: label features before and after the visual prompt, and frames, of some clips."""
+    size = len(SEVEN)
+    before = rng.normal(size=(size, dim)).astype(np.float16)
+    after = before + rng.normal(0, 0.4, (size * each, size, dim)).astype(np.float16)
+    label = np.repeat(np.arange(size), each)
+    frames = before[label, None] + rng.normal(0, 1.0, (size * each, FRAMES, dim)).astype(np.float16)
+    values = {"labels_before": before, "labels_after": after, "label": label, "frames": frames}
+    save_file({**values, "mask": np.ones((size * each, FRAMES), dtype=bool)}, folder / "vectors.safetensors")
 
 
 def _lists(values: np.ndarray, length: int) -> pa.ListArray:
