@@ -101,7 +101,8 @@ def _make(params: Params, dataset: str, root: Path, clips: list[Clip], plan: lis
 
 def _workforce(clips: list[Clip], at_most: int) -> Workforce:
     """Processes for many image folders, threads for all else."""
-    count = min(workers(), at_most)
+    # more than there are cores: while some wait for the disk, others work
+    count = min(2 * workers(), at_most)
     if count > 1 and len(clips) >= MANY and all(clip.kind == "frames" for clip in clips):
         return Processes(count)
     return Threads(workers())
