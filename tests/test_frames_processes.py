@@ -64,7 +64,7 @@ def test_processes_write_the_bytes_that_threads_write(
     monkeypatch.setattr("tgdfer.progress.log.propagate", True)
     with caplog.at_level("INFO", "tgdfer"):
         frames.extract(params, "mine")
-    assert used == [2]
+    assert used == [4], "two for each core"
     assert contents() == expected
     assert any("mine: frames: 24 clips in" in line for line in caplog.messages)
 
