@@ -155,7 +155,8 @@ def peak(clips: int, kind: str) -> float:
     while process.poll() is None:
         for one in (process, *process.children()):
             with contextlib.suppress(psutil.Error):
-                if "python" in one.name():  # not ffmpeg, which ends with every clip
+                # not ffmpeg, which ends with every clip and begins as a copy of this process
+                if one.pid == process.pid or any("multiprocessing" in word for word in one.cmdline()):
                     most[one.pid] = max(most.get(one.pid, 0), one.memory_info().rss)
         time.sleep(0.02)
     if process.returncode:
