@@ -54,8 +54,24 @@ class Faces:
     """The side of the followed face as a share of the picture's longer one (median); None without a face."""
 
 
+class Judged:
+    """What follows from ``probabilities``; they are empty where there was no face."""
+
+    probabilities: dict[str, float]
+
+    @property
+    def prediction(self) -> str | None:
+        """The most likely class; None without a face."""
+        return most_likely(self.probabilities)
+
+    @property
+    def entropy(self) -> float | None:
+        """The uncertainty, 0 to 1; None without a face."""
+        return entropy(self.probabilities)
+
+
 @dataclass(frozen=True)
-class Window:
+class Window(Judged):
     """A stretch of a video, seen by the model as one clip; without ``probabilities`` where ``reason`` says why."""
 
     start_s: float
@@ -64,16 +80,6 @@ class Window:
     frames: list[FrameScore]
     faces: Faces | None = None
     reason: str | None = None
-
-    @property
-    def prediction(self) -> str | None:
-        """The most likely class."""
-        return most_likely(self.probabilities)
-
-    @property
-    def entropy(self) -> float | None:
-        """The uncertainty, 0 to 1."""
-        return entropy(self.probabilities)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Judged):
     """What the model says of a video.
 
     ``probabilities`` is the mean over the windows that show a face; it is empty where none does, and ``reason`` says
@@ -107,16 +113,6 @@ class Prediction:
     reason: str | None = None
     notes: list[str] = field(default_factory=list)
     thumbnails: list[Thumbnail] = field(default_factory=list, repr=False)
-
-    @property
-    def prediction(self) -> str | None:
-        """The most likely class; None without a face."""
-        return most_likely(self.probabilities)
-
-    @property
-    def entropy(self) -> float | None:
-        """The uncertainty of ``probabilities``, 0 to 1."""
-        return entropy(self.probabilities)
 
     @property
     def speed(self) -> float:
