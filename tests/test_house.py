@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "tgdfer"
 ORDER = [
     ["errors"],
     ["classes"],
-    ["params", "paths", "storage", "progress", "provenance", "gpus"],
+    ["sections", "params", "paths", "storage", "progress", "provenance", "gpus"],
     ["stages"],
     ["tracking", "media"],
     ["datasets"],
@@ -94,7 +94,17 @@ def package_imports(path: Path) -> set[Path]:
 
 
 # modules that say where, how and by whom, but never decide what an output holds
-WITHOUT_INFLUENCE = {"errors", "params", "paths", "progress", "provenance", "stages", "tracking", "__init__"}
+WITHOUT_INFLUENCE = {
+    "errors",
+    "params",
+    "paths",
+    "progress",
+    "provenance",
+    "sections",
+    "stages",
+    "tracking",
+    "__init__",
+}
 
 
 @pytest.mark.parametrize("stage", stages.STAGES)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import ruamel.yaml
 import yaml
 
+from tgdfer import stages
 from tgdfer.errors import UserError
-from tgdfer.params import load_params
+from tgdfer.params import ModelParams, load_params
 
 ROOT = Path(__file__).parents[1]
 
@@ -73,6 +75,11 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("variants", "tgdfer", "set"), {"model": {"windw": 3}}, "variants.tgdfer.set.model.windw: unknown key"),
         (("variants", "tgdfer", "set"), {"frames": {}}, "variants.tgdfer.set.frames: unknown key"),
         (("seeds",), [], "seeds: .*at least 1"),
+        (("seeds",), [0, 1, 0], "seeds: '0' stands there twice"),
+        (("seeds",), [-1], "seeds.0: .*greater than or equal to 0.*-1"),
+        (("datasets",), {}, "datasets: .*at least 1"),
+        (("datasets", "demo", "classes"), ["happy", "sad", "happy"], "datasets.demo.classes: .*different names"),
+        (("encoders",), {"demo-clip": {"model": "RN50"}}, "encoders.demo-clip: .*choose another"),
     ],
 )
 def test_mistakes_name_their_key(tmp_path: Path, raw: dict, keys: tuple[str, ...], value: object, said: str) -> None:
@@ -92,12 +99,55 @@ def test_a_missing_section_is_named(tmp_path: Path, raw: dict) -> None:
         load(tmp_path, raw)
 
 
-@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", ""])
-def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", "line 1: "),
+        ("a:\n\tb: 1\n", "line 2: .*cannot start"),
+        ("- 1\n- 2\n", "expected a mapping"),
+        ("", "expected a mapping"),
+        ("a: \0", "not valid YAML"),
+        ("variants:\n  a: {}\n  b: {}\n  a: {}\n", "line 4: 'a' stands there twice"),
+        ("bags: {frames: 1, frames: 2}\n", "line 1: 'frames' stands there twice"),
+    ],
+)
+def test_a_file_that_is_no_mapping_or_not_well_formed(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"params\.yaml: "):
+    with pytest.raises(UserError, match=rf"params\.yaml: {said}") as caught:
         load_params(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_in_another_encoding_and_one_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("# für alle".encode("latin-1"))
+    with pytest.raises(UserError, match="UTF-8, got byte 0xfc"):
+        load_params(path)
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        load_params(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1.0e-3", "1E-3", "0.001"])
+def test_a_number_is_one_however_it_is_written(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("learning_rate: 1.0e-3", f"learning_rate: {written}"))
+    assert load_params(path).training.learning_rate == 0.001
+    assert ruamel.yaml.YAML(typ="safe").load(path)["training"]["learning_rate"] == 0.001, "DVC reads the same"
+
+
+def test_a_run_depends_on_what_its_architecture_reads(tmp_path: Path, raw: dict) -> None:
+    def settings(**model: object) -> dict[str, dict]:
+        changed = {**raw, "model": {**raw["model"], **model}}
+        params = load(tmp_path, changed)
+        return {name: stages.run_settings(params, "demo", name, 1, 0) for name in ("tgdfer", "linear-probe")}
+
+    before = settings()
+    assert {name for name, now in settings(window=7).items() if now != before[name]} == {"tgdfer"}
+    assert {name for name, now in settings(dropout=0.3).items() if now != before[name]} == {"tgdfer", "linear-probe"}
+    assert settings()["linear-probe"]["model"] == raw["model"] | {"architecture": "linear-probe"} | {
+        key: getattr(ModelParams(), key) for key in ModelParams.model_fields if key not in raw["model"]
+    }, "where nothing was changed, earlier runs still fit"
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -5,216 +5,65 @@ An unknown key, a wrong type or a value out of range is a :class:`~tgdfer.errors
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from tgdfer.classes import SEVEN
 from tgdfer.errors import UserError
+from tgdfer.sections import (
+    DEMO_ENCODER,
+    BagsParams,
+    DatasetParams,
+    DemoParams,
+    EncoderParams,
+    FeaturesParams,
+    FramesParams,
+    ModelParams,
+    Name,
+    ReportParams,
+    RunParams,
+    Section,
+    TrackingParams,
+    TrainingParams,
+    VariantParams,
+)
 
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-# no dots: DVC reads them as steps into params.yaml
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-
-DEMO_ENCODER = "demo-clip"
-"""The encoder that ``train-demo-encoder`` makes; every other one is imported from open_clip."""
-
-
-class Section(BaseModel):
-    """A part of params.yaml: no unknown keys, no silent conversions, immutable."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DatasetParams(Section):
-    """Where a data set lies and how it is read."""
-
-    layout: str
-    root: str
-    annotations: str
-    encoder: Name
-    classes: list[str] = list(SEVEN)
-    truth: str | None = None
-    options: dict[str, str] = {}
-
-
-class EncoderParams(Section):
-    """An open_clip model to import into ``models/<name>/``.
-
-    ``pretrained`` is one of open_clip's tags for ``model`` or a checkpoint file. A ``model`` that starts with
-    ``local-dir:`` or ``hf-hub:`` brings its weights, and ``pretrained`` is left out.
-    """
-
-    model: str
-    pretrained: str | None = None
-
-
-class DemoParams(Section):
-    """The embedded data set and the small CLIP that is trained for it."""
-
-    clips: Positive = 1400
-    folds: Annotated[int, Field(ge=2)] = 5
-    seed: int = 0
-    size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
-    encoder_faces: Positive = 16000
-    encoder_epochs: Positive = 5
-    encoder_threads: Positive = 2
-
-
-class FramesParams(Section):
-    """Frame extraction: which frames of a clip, how large, and whether faces are cropped."""
-
-    sampling: Literal["all", "uniform", "every", "fps"] = "uniform"
-    max_frames: Positive = 32
-    every: Positive = 1
-    fps: Annotated[float, Field(gt=0)] = 8.0
-    resize: Positive | None = None
-    crop: Literal["none", "face"] = "none"
-    face_margin: Annotated[float, Field(ge=0)] = 0.3
-    face_box: Literal["smooth", "union"] = "smooth"
-    no_face: Literal["reject", "centre"] = "reject"
-    shards: Positive = 8
-    max_reject_fraction: Fraction = 0.05
-
-
-class FeaturesParams(Section):
-    """The CLIP feature cache.
-
-    ``dtype: auto`` is the fastest format whose features agree with float32 on this hardware. ``views`` augmented
-    copies of each clip (flip, crop, colour; drawn from ``seed``) are cached beside the plain one: ``view_scale`` is the
-    smallest share of the area that a crop keeps, ``view_jitter`` the largest relative change of colour.
-    """
-
-    batch_size: Positive = 64
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: str = "auto"
-    views: Annotated[int, Field(ge=0, le=100)] = 0
-    view_scale: Annotated[float, Field(gt=0, le=1)] = 0.7
-    view_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    seed: int = 0
-
-
-class BagsParams(Section):
-    """A bag: ``frames`` instances of a clip, seen at once by the model, each the mean of ``instance_frames`` frames."""
-
-    frames: Positive = 16
-    instance_frames: Positive = 1
-
-
-class ModelParams(Section):
-    """The model; see docs/model.md for the equations."""
-
-    architecture: Literal["tgdfer", "zero-shot", "linear-probe", "transformer-cls", "bilstm-dmin", "attention-mil"] = (
-        "tgdfer"
-    )
-    temporal: Literal["none", "short", "long", "both"] = "both"
-    window: Positive = 4
-    attention_width: Positive | None = None
-    heads: Positive = 4
-    dropout: Fraction = 0.1
-    text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"
-    descriptions_per_class: Positive = 2
-    context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
-    context: Literal["shared", "per-class"] = "shared"
-    visual_prompt: Literal["none", "pooled", "per-class"] = "pooled"
-    prompt_temperature: Annotated[float, Field(gt=0)] = 0.07
-    aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "top-k"
-    top_k: Positive = 4
-    sharpness: Annotated[float, Field(gt=0)] = 1.0
-    coarse_weight: Annotated[float, Field(ge=0)] = 0.5
-    apart_weight: Annotated[float, Field(ge=0)] = 0.1
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    imbalance: Literal["none", "class-balanced", "logit-adjustment"] = "none"
-
-
-class TrainingParams(Section):
-    """Optimisation and protocol of one run."""
-
-    epochs: Positive = 30
-    batch_size: Positive = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Of the learnable text tokens."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Of matrices; norms, biases, gates and prompt tokens never decay."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 3
-    """Linear, at most half of the training; a cosine to zero follows, per step."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the moving average of weights that is evaluated and stored; 0: none."""
-    validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Of a training fold, held back for the selection best_val; 0: none, and that selection is absent."""
-    select_by: Literal["war", "uar"] = "war"
-    """What best_val and best_test choose their epoch by."""
-    device: str = "auto"
-    threads: Positive = 1
-    """Of one process on the CPU; another number may change the last digits."""
-
-
-class ReportParams(Section):
-    """What is printed: the selection of the protocol, and the statistics' settings."""
-
-    selection: Literal["last", "best_val", "best_test"] = "last"
-    reference: Name = "tgdfer"
-    bootstrap: Positive = 2000
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    seed: int = 0
-
-
-class TrackingParams(Section):
-    """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``.
-
-    ``mode: events`` writes to files alone, ``live`` always sends; ``auto`` sends, except from a SLURM job to SQLite.
-    """
-
-    mode: Literal["auto", "live", "events"] = "auto"
-    uri: str = "sqlite:///mlflow/mlflow.db"
-    artifacts: str = "mlflow/artifacts"
-
-
-class Overrides(Section):
-    """What a variant changes: any keys of the three sections that a run is made from."""
-
-    bags: dict[str, Any] = {}
-    model: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-
-
-TableName = Literal["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
-
-
-class VariantParams(Section):
-    """One entry of the grid: its name in print, the tables it is a row of, and what it changes."""
-
-    label: str
-    tables: list[TableName]
-    set: Overrides
-
-
-class RunParams(Section):
-    """Everything that defines one variant's training, overrides applied."""
-
-    bags: BagsParams
-    model: ModelParams
-    training: TrainingParams
+__all__ = [
+    "DEMO_ENCODER",
+    "BagsParams",
+    "DatasetParams",
+    "DemoParams",
+    "EncoderParams",
+    "FeaturesParams",
+    "FramesParams",
+    "ModelParams",
+    "Params",
+    "ReportParams",
+    "RunParams",
+    "Section",
+    "TrackingParams",
+    "TrainingParams",
+    "load_params",
+]
 
 
 class Params(Section):
     """The whole of params.yaml."""
 
-    datasets: dict[Name, DatasetParams]
-    encoders: dict[Name, EncoderParams] = {}
+    datasets: Annotated[dict[Name, DatasetParams], Field(min_length=1)]
+    encoders: Annotated[dict[Name, EncoderParams], Field(default_factory=dict)]
     demo: DemoParams
     frames: FramesParams
     features: FeaturesParams
     bags: BagsParams
     model: ModelParams
     training: TrainingParams
-    seeds: Annotated[list[int], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
     grid: Annotated[list[Name], Field(min_length=1, default_factory=lambda known: list(known.get("variants", ())))]
     """The variants that are run by default; every one where it is left out."""
@@ -223,7 +72,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _references_resolve(self) -> Params:
+        if DEMO_ENCODER in self.encoders:
+            raise ValueError(
+                f"encoders.{DEMO_ENCODER}: the name of the encoder that the project trains; choose another"
+            )
         for name, dataset in self.datasets.items():
+            if len(dataset.classes) < 2 or len(set(dataset.classes)) < len(dataset.classes):
+                raise ValueError(f"datasets.{name}.classes: expected two or more different names")
             if dataset.encoder != DEMO_ENCODER and dataset.encoder not in self.encoders:
                 known = ", ".join([DEMO_ENCODER, *self.encoders])
                 raise ValueError(f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}")
@@ -239,8 +94,9 @@ class Params(Section):
         for name in self.grid:
             if name not in self.variants:
                 raise ValueError(f"grid: no variant '{name}'; known: {', '.join(self.variants)}")
-            if self.grid.count(name) > 1:
-                raise ValueError(f"grid: '{name}' stands there twice")
+        for key, listed in (("grid", self.grid), ("seeds", self.seeds)):
+            if len(set(listed)) < len(listed):
+                raise ValueError(f"{key}: '{Counter(listed).most_common(1)[0][0]}' stands there twice")
         if self.report.reference not in self.grid:
             raise ValueError(
                 f"report.reference: no variant '{self.report.reference}' in the grid: {', '.join(self.grid)}"
@@ -261,7 +117,7 @@ class Params(Section):
         return self.model_copy(update={"variants": kept, "grid": list(kept)})
 
     def run(self, variant: str) -> RunParams:
-        """The run parameters of ``variant``: the base sections with its overrides applied."""
+        """What a run of ``variant`` depends on: the base sections with its overrides applied; see ``as_read``."""
         if variant not in self.variants:
             raise UserError(f"params.yaml: variants: no variant '{variant}'; known: {', '.join(self.variants)}")
         overrides = self.variants[variant].set
@@ -270,9 +126,10 @@ class Params(Section):
             for section in ("bags", "model", "training")
         }
         try:
-            return RunParams.model_validate(merged)
+            run = RunParams.model_validate(merged)
         except ValidationError as error:
             raise ValueError(f"variants.{variant}.set.{_one_line(error)}") from None
+        return run.model_copy(update={"model": run.model.as_read()})
 
 
 def _one_line(error: ValidationError) -> str:
@@ -288,17 +145,42 @@ def _one_line(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it too: a key that stands twice is a mistake, and 1e-3 a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' stands there twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def load_params(path: Path | str = "params.yaml") -> Params:
     """Read and validate ``path``.
 
     Raises:
-        UserError: the file is missing, is no YAML mapping, or has an unknown key, a wrong type or a bad value.
+        UserError: the file cannot be read, is no YAML mapping, or has an unknown key, a wrong type or a bad value.
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's root or give --params") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected text in UTF-8, got byte {error.object[error.start]:#x}") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: {line}{error.problem or 'not valid YAML'}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, Mapping):
