@@ -50,7 +50,10 @@ def machine(folder: Path, count: int) -> dict[str, str]:
         pytest.param(0, (), {}, {None}, None, id="none"),
         pytest.param(1, (), {}, {"GPU-00"}, 1, id="one"),
         pytest.param(3, (), {}, {"GPU-00", "GPU-11", "GPU-22"}, 1, id="several"),
-        pytest.param(3, ("jobs_per_gpu=2",), {"CUDA_VISIBLE_DEVICES": "1"}, {"1"}, 2, id="two jobs on one of several"),
+        # what is said for one run leaves the rest of the profile's configuration in force
+        pytest.param(
+            3, ("--config", "jobs_per_gpu=2"), {"CUDA_VISIBLE_DEVICES": "1"}, {"1"}, 2, id="two jobs on one of several"
+        ),
     ],
 )
 def test_trainings_on_gpus(
@@ -65,7 +68,7 @@ def test_trainings_on_gpus(
     project.forget_calls()
     project.snakemake(
         *("--profile", "local", "--cores", "4", "--forcerun", "train", "--until", "train"),
-        *("--config", *options, "more=1"),  # which leaves the profile's own configuration in force
+        *options,
         **machine(tmp_path, count),
         **variables,
     )

@@ -132,8 +132,13 @@ def test_every_variant_on_request(tmp_path: Path) -> None:
     project = make(tmp_path)
     said = project.snakemake("-n", "--config", "grid=all").stdout
     assert re.search(rf"^train +{len(load_params(ROOT / 'params.yaml').variants)}$", said, re.MULTILINE)
-    refused = project.snakemake("-n", "--config", "grid=some", check=False)
-    assert refused.returncode and "--config grid=some: expected 'all'" in refused.stdout
+    for wrong, expected in (
+        ("grid=some", "'all'"),
+        ("gird=all", "one of the keys grid, gpus, jobs_per_gpu"),
+        ("jobs_per_gpu=0", "a whole number from 1"),
+    ):
+        refused = project.snakemake("-n", "--config", wrong, check=False)
+        assert refused.returncode and f"--config {wrong}: expected {expected}" in refused.stdout
 
 
 def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
@@ -144,6 +149,33 @@ def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
     assert re.search(rf"^train +{variants}$", said, re.MULTILINE)
     # every training, the features and the demo encoder
     assert said.count("gpu=1") == variants + 2
+
+
+GROUPS = """
+from snakemake.cli import main
+from snakemake.executors.dryrun import Executor
+
+printjob = Executor.printjob
+
+def told(self, job):
+    if job.is_group():
+        print("GROUP", len(list(job.jobs)), *(job.resources[name] for name in ("gpu", "mem_mb", "runtime")))
+    return printjob(self, job)
+
+Executor.printjob = told
+main()
+"""
+
+
+def test_several_trainings_in_a_slurm_job(tmp_path: Path) -> None:
+    project = make(tmp_path)
+    profile = project.root / "slurm" / "config.yaml"
+    lines, count = re.subn(r"(?m)^# (group|resources: |set-resource-scopes: )", r"\1", profile.read_text())
+    assert count == 4
+    profile.write_text(lines)
+    said = project.run("python", "-c", GROUPS, "--profile", "slurm", "-n", "all").stdout
+    # eight and the rest of 13: the time of all together, the GPU and the memory of one
+    assert set(re.findall(r"^GROUP (.*)$", said, re.MULTILINE)) == {"8 1 8000 1920", "5 1 8000 1200"}
 
 
 def test_two_hundred_variants_are_planned_in_seconds(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from graphs import NOTHING, ROOT, Project, hold_dvc_against, outputs, skipped, tiny
+from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, outputs, skipped, tiny
 from slurm.cluster import why_not
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
@@ -77,8 +77,7 @@ def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) 
 def test_a_change_remakes_what_depends_on_it_in_both(
     made: Project, tmp_path: Path, edit: tuple, remade: set[str]
 ) -> None:
-    project = Project(tmp_path / "project")
-    shutil.copytree(made.root, project.root, symlinks=True)
+    project = copy_of(made, tmp_path / "project")
     name, change = edit
     before = (project.root / name).read_text()
     (project.root / name).write_text(change(before))
@@ -93,6 +92,33 @@ def test_a_change_remakes_what_depends_on_it_in_both(
     assert {call.removesuffix(" demo-clip") for call in project.calls()} == {
         call.removesuffix(" demo-clip") for call in remade
     }
+
+
+def copy_of(made: Project, root: Path) -> Project:
+    shutil.copytree(made.root, root, symlinks=True)
+    return Project(root)
+
+
+def test_a_project_and_its_environment_may_lie_anywhere(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "für alle & 'uns'")
+    venv = project.root / ".venv"
+    venv.mkdir()
+    shutil.copy(BIN.parent / "pyvenv.cfg", venv)
+    for part in ("bin", "lib"):
+        (venv / part).symlink_to(BIN.parent / part)
+    project.forget_calls()
+    project.run(str(venv / "bin" / "python"), "-m", "snakemake", *LOCAL, "--forcerun", "report")
+    assert project.calls() == ["report"]
+
+
+def test_tracking_that_cannot_be_imported_ends_no_run(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "project")
+    (project.root / "mlflow" / "events").mkdir()
+    (project.root / "mlflow" / "events" / "run.jsonl").touch()
+    (project.root / "behaviour.json").write_text('{"tracking": {"fail": 9}}')
+    said = project.snakemake(*LOCAL, "--forcerun", "report").stdout
+    assert "events wait in mlflow/events: see logs/import-tracking.log" in said
+    assert "told to fail" in (project.root / "logs" / "import-tracking.log").read_text()
 
 
 @pytest.mark.skipif(why_not() is None, reason="tests/test_slurm.py does the same on SLURM")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from tgdfer.params import load_params
 
 # `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated; it takes the
 # place of the shell, which would die of a scheduler's SIGTERM at once and the stage with it, before it has saved
-shell.prefix(f'export PATH={Path(sys.executable).parent}:"$PATH"; exec ')
+BIN = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'export PATH={BIN}:"$PATH"; exec ')
 
 try:
     PARAMS = load_params()
@@ -44,11 +46,20 @@ def grow(base):
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)
 
 
-if config.get("grid", "all") != "all":
-    raise WorkflowError(
-        f"--config grid={config['grid']}: expected 'all' (every variant of params.yaml), "
-        "or nothing for those that `grid` in params.yaml names"
+EXPECTED = {
+    "grid": (
+        "'all', or nothing for the variants that `grid` in params.yaml names",
+        "all",
+    ),
+    "gpus": ("'auto'", "auto"),
+    "jobs_per_gpu": ("a whole number from 1", "[1-9][0-9]*"),
+}
+for key, value in config.items():
+    expected, pattern = EXPECTED.get(
+        key, (f"one of the keys {', '.join(EXPECTED)}", "(?!)")
     )
+    if not re.fullmatch(pattern, str(value)):
+        raise WorkflowError(f"--config {key}={value}: expected {expected}")
 GRID = list(PARAMS.variants) if "grid" in config else PARAMS.grid
 
 
@@ -79,7 +90,19 @@ def features_of(wildcards):
 def import_events():
     """Import the tracking events that jobs have left in files; a run is not worth less if that fails."""
     if any((paths.MLFLOW / "events").rglob("*.jsonl")):
-        shell("python -m tgdfer tracking > logs/import-tracking.log 2>&1 || true")
+        log = Path("logs/import-tracking.log")
+        log.parent.mkdir(exist_ok=True)
+        with log.open("w") as out:
+            done = subprocess.run(
+                [sys.executable, "-m", "tgdfer", "tracking"],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        if done.returncode:
+            print(
+                f"warning: the jobs' tracking events wait in mlflow/events: see {log}, then `tgdfer tracking`",
+                file=sys.stderr,
+            )
 
 
 def gpus_here():
