@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV := .venv
-BIN := $(abspath $(VENV))/bin
+BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # the first of these that is a whole Python, 3.11 to 3.13
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python /usr/local/bin/python3 /usr/bin/python3; do \
@@ -16,7 +16,7 @@ TEST_WORKERS ?= 2
 UI_PORT ?= 5000
 
 # the tools of the environment are found whether or not it was activated
-export PATH := $(BIN):$(PATH)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 # every stage is a process of its own: without bytecode each would compile torch anew
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,7 +35,7 @@ venv: $(STAMP) ## the environment in .venv, exactly as requirements.lock says
 
 # uv's own version comes from the lock as well
 $(STAMP): requirements.lock pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; say make PYTHON=/path/to/python" >&2; exit 2; }
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; on Debian: apt-get install python3-venv; or say make PYTHON=/path/to/python" >&2; exit 2; }
 	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
@@ -90,9 +90,9 @@ ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
 lock: venv ## requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
 
-clean: ## what the stages produced, the raw demo clips and the MLflow database included; not the environment
-	find data reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
-	rm -rf models runs checkpoints mlflow logs .snakemake
+clean: ## what the stages produced, trainings and MLflow's database included; not the environment, nor raw data but the demo's
+	find data reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name raw -exec rm -rf {} +
+	rm -rf data/raw/demo models runs checkpoints mlflow logs .snakemake
 
 clean-all: clean ## that, and the environment and all caches
 	rm -rf $(VENV) site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
