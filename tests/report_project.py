@@ -60,12 +60,13 @@ class Project:
         bootstrap: int = 300,
         truth: bool = True,
         frames: bool = False,
+        features: bool = False,
     ) -> None:
         self.datasets = dict(datasets or {"demo": "folder"})
         self.variants = dict(variants or VARIANTS)
         self.accuracy = dict(accuracy or ACCURACY)
         self.n_folds, self.seeds, self.n_clips, self.classes = folds, list(seeds), clips, list(classes)
-        self.truth, self.frames = truth, frames
+        self.truth, self.frames, self.features = truth, frames, features
         raw = {
             "datasets": {
                 name: {
@@ -146,6 +147,8 @@ class Project:
             {"stage": "frames", "fingerprint": "f" * 64, "shards": shards, "clips": self.n_clips, "frames": 32 * 300,
              "rejects": 1, "made_by": made_by},
         )  # fmt: skip
+        if self.features:
+            self._features(dataset)
         storage.write_json(paths.encoder("demo-clip"), {"name": "demo-clip", "dim": 64, "fingerprint": "e" * 64})
 
     def _frames(self, dataset: str) -> list[dict[str, Any]]:
@@ -162,6 +165,25 @@ class Project:
         path = paths.frames(dataset).parent / "shard-00000.parquet"
         storage.write_table(path, "frames", columns, {})
         return [{"file": path.name, "rows": len(columns["clip_id"]), "clips": self.n_clips, "sha256": "0" * 64}]
+
+    def _features(self, dataset: str, dim: int = 8) -> None:
+        """A feature cache of one shard whose frames go away from where they began as their intensity rises."""
+        from tgdfer.features.cache import write_shard
+
+        manifest = paths.features(dataset, "demo-clip")
+        (manifest.parent / "cache").mkdir(parents=True)
+        rng, frames = np.random.default_rng(7), np.arange(32)
+        moved = np.concatenate([self.intensity(n, frames) for n in range(self.n_clips)])
+        x = rng.normal(0, 0.1, (len(moved), dim)) + np.eye(dim)[0] + moved[:, None] * np.eye(dim)[1]
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        clips = np.repeat(self.clip_id, 32).tolist()
+        numbers = np.tile(frames, self.n_clips).astype(np.int32)
+        write_shard(manifest.parent / "cache/0.parquet", clips, numbers, x[None].astype(np.float16), {"cache": "c"})
+        storage.write_json(
+            manifest,
+            {"fingerprint": "f" * 64, "encoder": "demo-clip", "dim": dim, "views": ["plain"], "cache": "c",
+             "folder": "cache", "shards": [{"file": "0.parquet", "rows": len(moved)}]},
+        )  # fmt: skip
 
     def intensity(self, n: int, frame: np.ndarray) -> np.ndarray:
         """The true intensity of clip ``n`` at ``frame``."""

@@ -8,8 +8,10 @@ import pytest
 from report_project import Project
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tgdfer.reporting import relevance
+from tgdfer import paths
+from tgdfer.reporting import rankings, relevance
 from tgdfer.reporting.collect import collect
+from tgdfer.reporting.report import build
 
 
 def test_measures_are_scikit_learns_ties_and_padding_included() -> None:
@@ -39,13 +41,16 @@ def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     params = project.write()
     experiment = collect(params, "demo")
     found = relevance.evaluate(
-        experiment, list(params.variants), relevance.read_truth(Path("data/raw/demo/truth.parquet")), params.report
+        experiment,
+        list(params.variants),
+        relevance.read_truth(Path("data/raw/demo/truth.parquet")),
+        params.report,
+        {rankings.CHANCE: rankings.chance},
     )["last"]
-    full, probe, chance, middle = (found[name] for name in ("tgdfer", "linear-probe", "chance", "middle"))
+    full, probe, chance = (found[name] for name in ("tgdfer", "linear-probe", rankings.CHANCE))
     assert full is not None
     assert probe is not None
     assert chance is not None
-    assert middle is not None
     # the generator makes relevance follow the intensity, the more so the better the variant
     assert (full.auroc.mean or 0) > (probe.auroc.mean or 1) > 0.8
     assert chance.auroc.mean == pytest.approx(0.5)
@@ -71,3 +76,30 @@ def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                 )
             )
     assert full.auroc.per_fold[1] == pytest.approx(np.mean(values))
+
+
+def test_the_middle_is_that_of_the_frames_that_stand_in_a_bag_once() -> None:
+    frames = np.array([[-1, -1, 0, 2, 4], [3, 5, 7, 7, 7]])
+    assert rankings.middle(np.array(["a", "b"]), frames)[0, 2:].tolist() == [-1, 0, -1]
+    assert rankings.middle(np.array(["a", "b"]), frames)[1, :3].tolist() == [-1, 0, -1]
+
+
+def test_frames_are_ranked_by_the_features_of_the_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = Project(clips=40, folds=2, bootstrap=20, features=True).write()
+    part = build(params, "demo")
+    assert part.relevance is not None
+    first = part.relevance["last"]["feature's distance to the first frame's"]
+    assert first is not None
+    assert (first.auroc.mean or 0) > 0.8, "the features move with the intensity"
+    manifest = paths.features("demo", "demo-clip")
+    for damage, words in (
+        (lambda: (manifest.parent / "cache/0.parquet").unlink(), "no such file"),
+        (lambda: manifest.write_text(manifest.read_text().replace("ffff", "0000")), "not the features that the runs"),
+        (manifest.unlink, "no such file"),
+    ):
+        damage()
+        part = build(params, "demo")
+        assert [words in problem and "not ranked" in problem for problem in part.experiment.problems] == [True]
+        assert part.relevance is not None
+        assert list(part.relevance["last"])[-2:] == [rankings.CHANCE, "middle of the clip"]

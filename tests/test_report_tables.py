@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from tgdfer import paths, stages, storage
 from tgdfer.classes import ELEVEN, SEVEN
 from tgdfer.reporting import numbers, render
-from tgdfer.reporting.layout import Table
+from tgdfer.reporting.layout import Column, Table
 from tgdfer.reporting.report import Part, build
 
 FEW = {name: VARIANTS[name] for name in ("tgdfer", "no-text", "linear-probe")}
@@ -124,6 +124,38 @@ def test_a_missing_fold_is_said_and_its_row_is_not_ranked() -> None:
     # the comparison with the incomplete reference is over the folds that both have
     assert part.results["last"]["no-text"].comparisons["uar"].folds == 2
     assert "\\newcommand{\\UarDemo}{??}" in numbers.to_latex(params, {"demo": part.results})
+
+
+def test_a_missing_seed_is_no_missing_fold() -> None:
+    params = project(seeds=(0, 1)).write()
+    (paths.run("demo", "tgdfer", 2, 1) / "metrics.json").unlink()
+    part = build(params, "demo")
+    notes = row(part, "main", "TG-DFER (full)").notes
+    assert notes[:2] == ["incomplete, some folds over fewer seeds; not ranked", "fold 2, seed 1: not run"]
+    # compared on the seeds that both have
+    found = part.results["last"]["no-text"].comparisons["uar"]
+    assert (found.folds, list(found.by_seed)) == (3, [0])
+
+
+def test_many_variants_can_still_be_told_apart() -> None:
+    """With 2,000 random signs and 60 variants, not even the largest difference would be significant."""
+    names = [f"v{n}" for n in range(60)]
+    variants = {name: {"label": name, "tables": ["components"], "set": {}} for name in names}
+    accuracy = {name: 0.2 if name == "v59" else 0.8 for name in names}
+    part = build(project(variants=variants, accuracy=accuracy, clips=60, folds=1).write(), "demo")
+    assert part.results["last"]["v59"].comparisons["uar"].p_holm < 0.01
+
+
+def test_captions_say_how_many_seeds_and_how_far_they_move_the_numbers() -> None:
+    for seeds, over, spread in (
+        ((0,), "over 3 folds, one seed", "one seed nothing"),
+        ((0, 1), "mean of 2 seeds", "2 seeds, the standard deviation"),
+    ):
+        part = build(project(seeds=seeds).write(), "demo")
+        components = table(part, "components")
+        assert over in components.caption
+        assert spread in components.remarks[0]
+        assert ("seed_sd" in [column.key for column in components.columns]) == (len(seeds) > 1)
 
 
 def test_a_failed_variant_says_why_and_has_no_numbers() -> None:
@@ -264,6 +296,11 @@ def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:
     assert f"**{best.cells['war'].value:.2f} ± {best.cells['war'].sd:.2f}**" in markdown
     assert rf"\tgsecond{{\tgval{{{second.cells['war'].value:.2f}}}}}" in latex
     assert latex.count(r"\toprule") == 1
+    interval = render.number(best.cells["uar"], Column("", "", "interval"))
+    components = render.to_latex(table(part, "components")).splitlines()
+    values = next(n for n, line in enumerate(components) if line.startswith("TG-DFER"))
+    assert rf"\tgci{{{interval}}}" in components[values + 1]
+    assert components[values].count("&") == components[values + 1].count("&") == components[values - 2].count("&")
     assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
 
 

@@ -1,13 +1,15 @@
 """The study: its numbers are those of the predictions and the truth, and it says so when a part does not help."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_project import VARIANTS, Project
 
-from tgdfer.reporting import relevance
+from tgdfer.reporting.analysis import Comparison
+from tgdfer.reporting.report import build
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "workflow" / "study.py"))
 ACCURACY = {"tgdfer": 0.9, "no-text": 0.9, "linear-probe": 0.2}
@@ -28,8 +30,8 @@ def test_it_says_what_helps_and_what_does_not() -> None:
     worse = next(line for line in lines if line.startswith("* Worse in UAR"))
     level = next(line for line in lines if line.startswith("* No difference shown"))
     assert label["linear-probe"] in worse and label["no-text"] in level and label["linear-probe"] not in level
-    assert "8 of 8 runs" in page or "12 of 12 runs" in page
-    assert any(line.startswith("| *chance* | 0.500 (0.500 to 0.500)") for line in lines)
+    assert "12 of 12 runs" in page
+    assert any(line.startswith("| *chance (all frames alike)* | 0.500 (0.500 to 0.500)") for line in lines)
 
 
 def test_without_runs_it_stops() -> None:
@@ -38,26 +40,38 @@ def test_without_runs_it_stops() -> None:
         STUDY["study"](params.params, "demo", "last")
 
 
-def test_scores_are_averaged_over_seeds_and_folds_by_hand() -> None:
-    def bags(fold: int, clips: list[str], auroc: list[float]) -> relevance.Bags:
-        values = np.stack([auroc, auroc, auroc], axis=1)
-        return relevance.Bags(fold, np.array(clips), np.ones(len(clips), bool), values)
+def test_what_several_seeds_say_is_told() -> None:
+    few = {name: VARIANTS[name] for name in ACCURACY}
+    params = Project(variants=few, accuracy=ACCURACY, clips=100, folds=2, seeds=(0, 1, 4), bootstrap=60).write()
+    page = STUDY["study"](params, "demo", "last")
+    part = build(params, "demo")
+    assert "seeds 0, 1, 4 (a clip's outcome is the share of them that get it right): 18 of 18 runs" in page
+    result = part.results["last"]["linear-probe"]
+    uar = [
+        np.mean([run.outcomes["last"].metrics["uar"] for run in part.experiment.of("linear-probe") if run.seed == seed])
+        - np.mean([run.outcomes["last"].metrics["uar"] for run in part.experiment.of("tgdfer") if run.seed == seed])
+        for seed in (0, 1, 4)
+    ]
+    assert list(result.comparisons["uar"].by_seed.values()) == pytest.approx(uar)
+    line = next(line for line in page.splitlines() if line.startswith("| mean-pool linear probe | linear-probe"))
+    assert f"| {100 * (result.seed_sd['uar'] or 0):.1f} | {', '.join(f'{100 * x:+.1f}' for x in uar)} |" in line
+    shutil.rmtree("runs")
+    one = STUDY["study"](Project(variants=few, clips=60, folds=2, bootstrap=20).write(), "demo", "last")
+    assert "seed 0: 6 of 6 runs" in one
+    assert "with one seed nothing is known of it" in one
+    assert "each seed" not in one
 
-    runs = [bags(1, ["a", "b"], [1.0, np.nan]), bags(1, ["a", "b"], [0.5, np.nan]), bags(2, ["c", "d"], [0.0, 0.5])]
-    scores = STUDY["by_clip"](runs)
-    assert {key: value[0] for key, value in scores.items()} == {(1, "a"): 0.75, (2, "c"): 0.0, (2, "d"): 0.5}
-    auroc, _ = STUDY["mean_over_folds"](scores, 50, np.random.default_rng(0), 0.95)
-    assert auroc.mean == pytest.approx((0.75 + 0.25) / 2)
 
-
-def test_the_frame_that_stands_out_is_the_farthest_from_the_mean() -> None:
-    import torch
-
-    from tgdfer.features.cache import FeatureCache
-
-    x = torch.eye(4)[[0, 0, 1, 0, 2, 2]].half()[None]
-    cache = FeatureCache(["a", "b"], torch.tensor([0, 4, 6]), torch.tensor([0, 2, 4, 6, 0, 1]).int(), x, 4, "f", "e")
-    score = STUDY["distance_to_mean"](cache)(np.array(["b", "a"]), np.array([[0, 1, -1, -1], [0, 2, 4, 6]]))
-    assert score[0] == pytest.approx(0)
-    assert score[1].argmax() == 2
-    assert score[1][2] == pytest.approx(1 - 1 / np.sqrt(10))
+@pytest.mark.parametrize(
+    ("difference", "p", "seeds", "words"),
+    [
+        (-0.1, 0.01, (-0.2, -0.1), "worse than the full model"),
+        (0.1, 0.01, (0.3, -0.1), "better than the full model, but not with every seed"),
+        (0.1, 0.06, (0.1, 0.1), "no difference shown (80 % power from 7.0 points)"),
+    ],
+)
+def test_a_verdict_needs_a_small_p_and_says_when_a_seed_contradicts(
+    difference: float, p: float, seeds: tuple[float, float], words: str
+) -> None:
+    by_seed = dict(enumerate(seeds))
+    assert STUDY["verdict"](Comparison(difference, None, None, p, p, 0.5, 0.07, 2, 100, by_seed)) == words

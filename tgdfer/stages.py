@@ -51,7 +51,10 @@ STAGES: dict[str, Stage] = {
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
         ("features/cache.py", "bags.py", "model", "metrics.py", "training", *ENCODER),
     ),
-    "report": Stage(("report", "datasets", "variants", "grid", "seeds"), ("reporting", "metrics.py", "statistics.py")),
+    "report": Stage(
+        ("report", "datasets", "variants", "grid", "seeds"),
+        ("reporting", "metrics.py", "statistics.py", "features/cache.py"),
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,6 +40,27 @@ class Comparison:
     detectable: float
     folds: int
     clips: int
+    by_seed: Mapping[int, float] = field(default_factory=dict)
+    """The difference with each training seed that all folds have."""
+
+    @property
+    def signs_agree(self) -> bool:
+        """Whether no seed says the opposite of the difference."""
+        return all(value * self.difference >= 0 for value in self.by_seed.values())
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A variant beside the reference: the difference of each clip [n] with its weight in the rate [n], and draws [R].
+
+    The weighted sum of ``change`` is the difference of the rates, ``draws`` are its bootstrap draws.
+    """
+
+    change: np.ndarray
+    weight: np.ndarray
+    draws: np.ndarray
+    folds: int
+    by_seed: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -64,6 +86,7 @@ class Result:
         return bool(self.folds)
 
 
+K = TypeVar("K")
 Key = tuple[str, tuple[int, ...]]
 """A column of a fold: a variant, averaged over these seeds."""
 
@@ -114,6 +137,10 @@ class _Folds:
         other = self.runs.get((reference, fold), {})
         return tuple(seed for seed in self.runs.get((variant, fold), {}) if seed in other)
 
+    def mean(self, columns: Mapping[int, Key], metric: str) -> float:
+        """The mean over folds of ``metric`` for the columns named by fold."""
+        return float(np.mean([getattr(self.observed[f], metric)[self.keys[f][key]] for f, key in columns.items()]))
+
     def estimate(self, columns: Mapping[int, Key], metric: str, confidence: float, c: int | None = None) -> Estimate:
         """The mean over folds of ``metric`` (recall of class ``c`` if given) for the columns named by fold."""
 
@@ -143,7 +170,8 @@ def analyse(experiment: Experiment, variants: list[str], selection: str, report:
     """Every variant of ``experiment`` under ``selection``."""
     folds = _Folds(experiment, selection, report)
     results = {name: _result(experiment, folds, name, selection, report.confidence) for name in variants}
-    _compare(folds, results, experiment, report)
+    for (name, metric), found in compare(_pairs(folds, results, report.reference), report, experiment.dataset).items():
+        results[name].comparisons[metric] = found
     return results
 
 
@@ -164,56 +192,56 @@ def _result(experiment: Experiment, folds: _Folds, variant: str, selection: str,
     whole = [seed for seed in seeds if all(seed in some for some in have.values())]
     for metric in METRICS:
         # the spread of training alone: the mean over folds once per seed, over the seeds that every fold has
-        means = [
-            float(np.mean([getattr(folds.observed[f], metric)[folds.keys[f][variant, (seed,)]] for f in have]))
-            for seed in whole
-        ]
+        means = [folds.mean(dict.fromkeys(have, (variant, (seed,))), metric) for seed in whole]
         result.seed_sd[metric] = statistics.mean_and_deviation(means)[1]
     return result
 
 
-def _compare(folds: _Folds, results: dict[str, Result], experiment: Experiment, report: ReportParams) -> None:
-    """Fill in the comparisons with the reference; Holm's family is every variant in both metrics."""
-    pairs: dict[str, dict[int, tuple[int, int]]] = {}
-    groups: dict[tuple[int, ...], list[str]] = {}
+def _pairs(folds: _Folds, results: dict[str, Result], reference: str) -> dict[tuple[str, str], Paired]:
+    """Every variant beside the reference in either metric, on the folds and seeds that both have."""
+    pairs: dict[tuple[str, str], Paired] = {}
     for name, result in results.items():
-        common = {fold: folds.common(name, report.reference, fold) for fold in result.folds}
-        pairs[name] = {
-            fold: (folds.keys[fold][name, seeds], folds.keys[fold][report.reference, seeds])
-            for fold, seeds in common.items()
-            if seeds
-        }
-        if name != report.reference and pairs[name]:
-            groups.setdefault(tuple(pairs[name]), []).append(name)
-    # both metrics under the same signs; the same signs for every variant that has the same folds
-    p_values: dict[str, np.ndarray] = {}
-    differences: dict[str, np.ndarray] = {}
-    for shared, names in groups.items():
-        labels = [folds.data[fold].label for fold in shared]
-        weights = np.stack([np.concatenate(statistics.clip_weights(labels, metric)) for metric in METRICS], axis=1)
-        for name in names:
-            correct = [folds.data[fold].correct[:, list(pairs[name][fold])] for fold in shared]
-            differences[name] = np.subtract(*np.concatenate(correct).T)
-        contributions = np.concatenate([weights * differences[name][:, None] for name in names], axis=1)
-        found = statistics.sign_flip_test(
-            contributions, max(report.bootstrap, 2000), generator(report.seed, experiment.dataset, "signs")
-        )
-        p_values |= dict(zip(names, found.reshape(len(names), len(METRICS)), strict=True))
-    asked = [(name, m, metric) for name in results if name in p_values for m, metric in enumerate(METRICS)]
-    adjusted = statistics.holm([float(p_values[name][m]) for name, m, _ in asked])
-    for (name, m, metric), p_holm in zip(asked, adjusted, strict=True):
-        columns = {fold: getattr(folds.draws[fold], metric)[:, list(pair)] for fold, pair in pairs[name].items()}
-        draws = np.mean([np.subtract(*drawn.T) for drawn in columns.values()], axis=0)
-        observed = {fold: getattr(folds.observed[fold], metric)[list(pair)] for fold, pair in pairs[name].items()}
-        low, high = statistics.interval(draws, report.confidence)
-        results[name].comparisons[metric] = Comparison(
-            difference=float(np.mean([np.subtract(*rates) for rates in observed.values()])),
+        common = {fold: seeds for fold in result.folds if (seeds := folds.common(name, reference, fold))}
+        if name == reference or not common:
+            continue
+        places = {fold: [folds.keys[fold][v, seeds] for v in (name, reference)] for fold, seeds in common.items()}
+        change = np.concatenate([np.subtract(*folds.data[fold].correct[:, at].T) for fold, at in places.items()])
+        whole = [seed for seed in result.seeds if all(seed in seeds for seeds in common.values())]
+        for metric in METRICS:
+            draws = [np.subtract(*getattr(folds.draws[fold], metric)[:, at].T) for fold, at in places.items()]
+            weights = statistics.clip_weights([folds.data[fold].label for fold in common], metric)
+            by_seed = {}
+            for seed in whole:
+                own, other = (dict.fromkeys(common, (variant, (seed,))) for variant in (name, reference))
+                by_seed[seed] = folds.mean(own, metric) - folds.mean(other, metric)
+            pairs[name, metric] = Paired(change, np.concatenate(weights), np.mean(draws, axis=0), len(common), by_seed)
+    return pairs
+
+
+def compare(pairs: Mapping[K, Paired], report: ReportParams, *names: str) -> dict[K, Comparison]:
+    """Interval, test and effect size of every pair; Holm's family is all of them. ``names`` seed the random signs."""
+    by_size: dict[int, list[K]] = {}
+    for key, pair in pairs.items():
+        by_size.setdefault(len(pair.change), []).append(key)
+    p: dict[K, float] = {}
+    for keys in by_size.values():
+        contributions = np.stack([pairs[key].weight * pairs[key].change for key in keys], axis=1)
+        signs = generator(report.seed, *names, "signs")
+        p |= dict(zip(keys, statistics.sign_flip_test(contributions, statistics.FLIPS, signs).tolist(), strict=True))
+    adjusted = dict(zip(pairs, statistics.holm([p[key] for key in pairs]), strict=True))
+    found = {}
+    for key, pair in pairs.items():
+        low, high = statistics.interval(pair.draws, report.confidence)
+        found[key] = Comparison(
+            difference=float(pair.weight @ pair.change),
             low=low,
             high=high,
-            p=float(p_values[name][m]),
-            p_holm=p_holm,
-            win_share=statistics.win_share(differences[name]),
-            detectable=statistics.detectable(float(draws.std(ddof=1))) if len(draws) > 1 else np.nan,
-            folds=len(pairs[name]),
-            clips=len(differences[name]),
+            p=p[key],
+            p_holm=adjusted[key],
+            win_share=statistics.win_share(pair.change),
+            detectable=statistics.detectable(float(pair.draws.std(ddof=1))) if len(pair.draws) > 1 else np.nan,
+            folds=pair.folds,
+            clips=len(pair.change),
+            by_seed=pair.by_seed,
         )
+    return found

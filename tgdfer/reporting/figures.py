@@ -17,6 +17,7 @@ from tgdfer.metrics import CALIBRATION_BINS, calibration_error
 from tgdfer.params import Params
 from tgdfer.reporting.analysis import Estimate, Result
 from tgdfer.reporting.collect import Experiment
+from tgdfer.reporting.rankings import CHANCE
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.storage import atomic
 
@@ -238,7 +239,8 @@ def _bars(axis: Axes, estimates: Sequence[tuple[Estimate, bool] | None], colours
 
 def reliability(experiment: Experiment, variant: str, selection: str) -> Figure | None:
     """Accuracy against confidence over all test clips, and how many clips have which confidence."""
-    outcomes = [run.outcomes[selection] for run in experiment.finished(variant) if selection in run.outcomes]
+    runs = [run for run in experiment.finished(variant) if selection in run.outcomes]
+    outcomes = [run.outcomes[selection] for run in runs]
     if not outcomes:
         return None
     confidence = np.concatenate([outcome.confidence for outcome in outcomes]).astype(float)
@@ -254,14 +256,16 @@ def reliability(experiment: Experiment, variant: str, selection: str) -> Figure 
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=0.9)
-    spread = 100 * np.abs(np.stack(wilson(accuracy, count[filled])) - accuracy)
+    # another seed's predictions are of the same clips: no further trials
+    clips = count * len({run.fold for run in runs}) / len(runs)
+    spread = 100 * np.abs(np.stack(wilson(accuracy, clips[filled])) - accuracy)
     upper.errorbar(100 * mean, 100 * accuracy, yerr=spread, fmt="o-", color=COLOURS[0], markersize=4, linewidth=1.2)
     upper.set_ylim(0, 100)
     upper.set_ylabel("Accuracy (%)")
     upper.set_title(f"Expected calibration error {100 * error:.1f} %", loc="left")
     upper.grid()
     edges = 100 * np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
-    lower.bar(edges, count, width=100 / CALIBRATION_BINS, align="edge", color=COLOURS[5], edgecolor="white")
+    lower.bar(edges, clips, width=100 / CALIBRATION_BINS, align="edge", color=COLOURS[5], edgecolor="white")
     lower.set_xlim(0, 100)
     lower.set_xlabel("Confidence (%)")
     lower.set_ylabel("Clips")
@@ -280,18 +284,19 @@ def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Fi
     shown = [(name, value) for name, value in found.items() if value is not None]
     if not shown:
         return None
-    names = {"chance": "chance", "middle": "middle of the clip", **{n: v.label for n, v in params.variants.items()}}
     figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
         colours = [GREY if n not in params.variants else COLOURS[int(n == params.report.reference)] for n, _ in shown]
         _bars(axis, [(getattr(value, key), True) for _, value in shown], colours)
-        chance = found.get("chance")
+        chance = found.get(CHANCE)
         if chance is not None and getattr(chance, key).mean is not None:
             axis.axvline(100 * getattr(chance, key).mean, color=GREY, linewidth=0.8, linestyle="--")
         axis.set_title(title, loc="left")
         axis.grid()
         axis.tick_params(axis="y", length=0)
-    axes[0].set_yticks(range(len(shown)), [names[name] for name, _ in shown])
+    axes[0].set_yticks(
+        range(len(shown)), [params.variants[name].label if name in params.variants else name for name, _ in shown]
+    )
     axes[0].set_ylim(len(shown) - 0.4, -0.6)
     return figure

@@ -23,8 +23,9 @@ def tiles(params: Params, part: Part) -> list[dict[str, str]]:
         interval = (
             "" if estimate.low is None else f"interval {100 * estimate.low:.1f} to {100 * (estimate.high or 0):.1f}"
         )
-        deviation = "" if estimate.sd is None else f"± {100 * estimate.sd:.1f} over folds, "
-        made.append({"name": name, "value": f"{100 * estimate.mean:.1f} %", "detail": deviation + interval})
+        spreads = ((estimate.sd, "folds"), (result.seed_sd.get(name.lower()), "seeds"))
+        deviations = "".join(f"± {100 * sd:.1f} over {what}, " for sd, what in spreads if sd is not None)
+        made.append({"name": name, "value": f"{100 * estimate.mean:.1f} %", "detail": deviations + interval})
     if part.relevance is not None:
         found = part.relevance[params.report.selection].get(params.report.reference)
         if found is not None and found.auroc.mean is not None:

@@ -34,6 +34,7 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
     reference = params.report.reference
     label = params.variants[reference].label
     level = f"{100 * params.report.confidence:g} %"
+    over_seeds = ", mean over seeds" if len(params.seeds) > 1 else ""
     protocol = f"Selection: {SELECTION_NAMES[selection]}."
     if not any(result.measured for result in results.values()):
         return
@@ -75,7 +76,7 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
         "reliability",
         f"Reliability of {label}",
         f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with Wilson's "
-        f"95 % intervals, and the number of test clips in each bin. {protocol}",
+        f"95 % intervals, and the number of test clips in each bin{over_seeds}. {protocol}",
         figures.reliability(experiment, reference, selection),
         False,
     )
@@ -101,7 +102,7 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
     yield (
         "strips",
         "Relevance along clips",
-        f"Test clips of the first fold that {label} gets right and wrong, the one of median confidence in its class: "
+        f"Test clips of the first run that {label} gets right and wrong, the one of median confidence in its class: "
         "bars are the relevance of each frame of the bag (numbers: frame in the source; dashed: all frames "
         f"alike).{truth} {protocol}",
         strips.draw(experiment, reference, selection, part.truth),

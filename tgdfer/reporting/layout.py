@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from tgdfer.reporting.analysis import Estimate, Result
+from tgdfer.reporting.analysis import Comparison, Estimate, Result
 
 SELECTION_NAMES = {
     "last": "last epoch, no selection",
@@ -74,6 +75,15 @@ class Table:
         """The name of its files, without the suffix."""
         return f"{self.name}-{self.dataset}"
 
+    def stacked(self) -> list[tuple[Column, Column | None]]:
+        """The columns, each with that of its interval, which stands below it: the table stays narrow."""
+        pairs = pairwise([*self.columns, Column("", "")])
+        return [
+            (column, after if after.kind.startswith("interval") else None)
+            for column, after in pairs
+            if not column.kind.startswith("interval")
+        ]
+
 
 Results = dict[str, dict[str, Result]]
 """By selection, then by variant."""
@@ -94,6 +104,25 @@ def spread(name: str, estimate: Estimate) -> dict[str, Any]:
         f"{name}_low": estimate.low,
         f"{name}_high": estimate.high,
     }
+
+
+def compared_cells(found: Comparison | None, reference: bool) -> dict[str, Cell]:
+    """Difference to the reference, its interval, p and the share won."""
+    if found is None:
+        return {"delta": Cell(text="reference")} if reference else {}
+    low, high = (None if value is None else 100 * value for value in (found.low, found.high))
+    return {
+        "delta": Cell(100 * found.difference),
+        "delta_ci": Cell(None, None, low, high),
+        "p": Cell(found.p_holm),
+        "wins": Cell(None if found.win_share is None else 100 * found.win_share),
+    }
+
+
+def compared_record(name: str, found: Comparison | None) -> dict[str, Any]:
+    """A comparison in full precision, as columns of a CSV."""
+    keys = ("difference", "low", "high", "p", "p_holm", "win_share", "detectable")
+    return {f"{name}_vs_reference_{key}": getattr(found, key) if found else None for key in keys}
 
 
 def mark(table: Table) -> None:

@@ -1,7 +1,8 @@
 r"""Numbers for a paper's text: ``\UarDemo`` and the like, so that a sentence never goes stale.
 
 ``\UarDemo`` is the reference variant's UAR on data set ``demo`` in percent; ``\UarDemoLinearProbe`` that of variant
-``linear-probe``; the endings ``Sd``, ``Low`` and ``High`` give deviation and interval. A variant without results has
+``linear-probe``; the endings ``Sd``, ``Low`` and ``High`` give deviation and interval, ``SeedSd`` the deviation over
+several seeds. A variant without results has
 ``??``, as LaTeX prints an unknown reference; one that lacks runs has none either: its mean would be over other folds.
 """
 
@@ -35,6 +36,8 @@ def to_latex(params: Params, by_dataset: dict[str, Results]) -> str:
             for metric in METRICS:
                 estimate = getattr(result, metric)
                 values = {"": estimate.mean, "Sd": estimate.sd, "Low": estimate.low, "High": estimate.high}
+                if len(params.seeds) > 1:
+                    values["SeedSd"] = result.seed_sd.get(metric)
                 for ending, value in values.items():
                     name = macro(metric, *names) + ending
                     text = "??" if value is None or result.missing else f"{100 * value:.2f}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +91,16 @@ def _size(path: Path) -> dict[str, int]:
 
 def _table(table: Table) -> dict[str, Any]:
     notes, numbers = render.footnotes(table)
-    # an interval stands below its value, in the same cell: the tables stay narrow
-    columns = [column for column in table.columns if not column.kind.startswith("interval")]
-    below = {
-        before.key: column for before, column in itertools.pairwise(table.columns) if column.kind.startswith("interval")
-    }
     rows: list[dict[str, Any]] = []
     for row, own in zip(table.rows, numbers, strict=True):
-        cells = [_cell(row, column, below.get(column.key)) for column in columns]
+        cells = [_cell(row, column, below) for column, below in table.stacked()]
         rows.append({"cells": cells, "notes": own, "origin": row.origin, "reference": row.reference})
     origins = {row.origin for row in table.rows}
     return {
         "id": table.file,
         "title": table.title,
         "caption": table.brief,
-        "columns": [{"head": column.head, "numeric": column.kind != "text"} for column in columns],
+        "columns": [{"head": column.head, "numeric": column.kind != "text"} for column, _ in table.stacked()],
         "rows": rows,
         "notes": notes,
         "remarks": [remark for remark in table.remarks if not remark.startswith(POWER)],

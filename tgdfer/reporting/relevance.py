@@ -8,13 +8,13 @@ Per clip, over the frames of its bag:
 * **AP**: average precision. Chance is the share of positives.
 * **Hit**: whether the most relevant frame is a positive (the mean over all that share the largest value).
 
-Two rankings that look at no frame are there to compare with: chance (all frames alike) and *middle* (the nearer the
-middle of the bag, the more relevant).
+Beside the variants stand :mod:`rankings` for which nothing was trained, over the bags of the reference variant. Each of
+both is compared with the reference clip by clip in AUROC; Holm's correction covers all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,21 +22,19 @@ import numpy as np
 
 from tgdfer import statistics
 from tgdfer.params import ReportParams
-from tgdfer.reporting.analysis import Estimate, generator
+from tgdfer.reporting.analysis import Comparison, Estimate, Paired, compare, generator
 from tgdfer.reporting.collect import SELECTIONS, Experiment
+from tgdfer.reporting.rankings import Ranking, first_times
 from tgdfer.storage import read_table
 
 HALF = 0.5
 """The share of a clip's largest intensity from which a frame is a positive."""
 MEASURES = ("auroc", "ap", "hit")
-Ranking = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""In the place of a model's relevance: ``chance``, ``middle``, or a score [n, T] of the frames numbered [n, T] (-1:
-padding) of clips [n]."""
 
 
 @dataclass
 class Relevance:
-    """Relevance against truth for one ranking: a variant, ``chance`` or ``middle``."""
+    """Relevance against truth for one variant or ranking, and in AUROC beside the reference."""
 
     auroc: Estimate = field(default_factory=Estimate)
     ap: Estimate = field(default_factory=Estimate)
@@ -45,6 +43,7 @@ class Relevance:
     auroc_wrong: float | None = None
     clips: int = 0
     left_out: int = 0
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -101,21 +100,28 @@ def measures(score: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.n
 
 
 def evaluate(
-    experiment: Experiment, variants: list[str], truth: Truth, report: ReportParams
+    experiment: Experiment, variants: list[str], truth: Truth, report: ReportParams, rankings: Mapping[str, Ranking]
 ) -> dict[str, dict[str, Relevance | None]]:
-    """Relevance against truth by selection, for every variant (None where it gives none), ``chance`` and ``middle``.
+    """Relevance against truth by selection, for every variant (None where it gives none) and every ranking.
 
-    The bags of the reference variant stand for all when chance and the middle are computed.
+    The bags of the reference variant stand for all when the rankings are computed.
     """
     draws = _Draws(experiment.dataset, report)
     every = {name: measured(experiment, name, truth) for name in variants}
+    base = next((v for v in (report.reference, *variants) if any(every[v].values())), None)
+    if base is not None:
+        every |= {name: measured(experiment, base, truth, ranking) for name, ranking in rankings.items()}
     results: dict[str, dict[str, Relevance | None]] = {}
     for selection in SELECTIONS:
-        found = {name: _summary(bags[selection], draws) for name, bags in every.items()}
-        base = report.reference if found.get(report.reference) else next((v for v in variants if found[v]), None)
-        if base is not None:
-            for ranking in ("chance", "middle"):
-                found[ranking] = _summary(measured(experiment, base, truth, ranking)[selection], draws, rates=False)
+        bags = {name: runs[selection] for name, runs in every.items()}
+        scores = {name: _scores(runs) for name, runs in bags.items()}
+        found = {name: _summary(bags[name], scores[name], draws, name not in rankings) for name in bags}
+        pairs = {
+            name: _pair(scores[name], scores[report.reference], draws) for name in bags if name != report.reference
+        }
+        known = {name: pair for name, pair in pairs.items() if pair is not None}
+        for name, comparison in compare(known, report, experiment.dataset, "relevance").items():
+            found[name].comparison = comparison  # type: ignore[union-attr]
         results[selection] = found
     return results
 
@@ -161,19 +167,10 @@ def _frames(
     """Score, positive and valid [n, T] of the frames of bags."""
     order = np.argsort(frame_index, axis=1, kind="stable")
     frames, score = (np.take_along_axis(array, order, axis=1) for array in (frame_index, relevance))
-    # a short clip's last frame may stand in its bag more than once: it counts once
-    single = (frames >= 0) & np.diff(frames, axis=1, prepend=-1).astype(bool)
     intensity = truth.of(clip_id, frames)
-    valid = single & ~np.isnan(intensity)
+    valid = first_times(frames) & ~np.isnan(intensity)
     positive = valid & positives(np.nan_to_num(intensity), np.nanmax(truth.rows(clip_id), axis=1, keepdims=True))
-    if callable(ranking):
-        score = ranking(clip_id, frames)
-    elif ranking == "chance":
-        score = np.zeros_like(score)
-    elif ranking == "middle":
-        place = np.cumsum(single, axis=1) - 1
-        score = -np.abs(place - (single.sum(axis=1, keepdims=True) - 1) / 2)
-    return score, positive, valid
+    return score if ranking is None else ranking(clip_id, frames), positive, valid
 
 
 class _Draws:
@@ -183,38 +180,57 @@ class _Draws:
         self.dataset, self.report = dataset, report
         self.known: dict[tuple[int, int], np.ndarray] = {}
 
-    def of(self, fold: int, n: int) -> np.ndarray:
+    def mean(self, fold: int, values: np.ndarray) -> np.ndarray:
+        """The means [R] or [R, k] of the clips' ``values`` [n] or [n, k] in each sample."""
+        n = len(values)
         if (fold, n) not in self.known:
             source = generator(self.report.seed, self.dataset, f"relevance {fold}")
             self.known[fold, n] = statistics.draw_clips(n, self.report.bootstrap, source).astype(np.float64)
-        return self.known[fold, n]
+        return self.known[fold, n] @ values / n
 
 
-def _summary(runs: list[Bags], draws: _Draws, rates: bool = True) -> Relevance | None:
-    """Means over the seeds of a clip, the clips of a fold, the folds; ``rates``: also of right and wrong clips."""
+Scores = dict[int, tuple[np.ndarray, np.ndarray]]
+"""By fold: the clips that count, and their measures [n, 3], averaged over seeds."""
+
+
+def _scores(runs: list[Bags]) -> Scores:
+    per_fold: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for bags in runs:
+        keep = ~np.isnan(bags.values[:, 0])
+        if keep.any():
+            per_fold.setdefault(bags.fold, []).append((bags.clip_id[keep], bags.values[keep]))
+    return {fold: (seeds[0][0], np.mean([values for _, values in seeds], axis=0)) for fold, seeds in per_fold.items()}
+
+
+def _pair(own: Scores, other: Scores, draws: _Draws) -> Paired | None:
+    """AUROC minus the reference's, on the folds in which both count the same clips."""
+    shared = [fold for fold in own if fold in other and np.array_equal(own[fold][0], other[fold][0])]
+    if not shared:
+        return None
+    changes = [own[fold][1][:, 0] - other[fold][1][:, 0] for fold in shared]
+    weight = np.concatenate([np.full(len(change), 1 / (len(change) * len(shared))) for change in changes])
+    drawn = [draws.mean(fold, change) for fold, change in zip(shared, changes, strict=True)]
+    return Paired(np.concatenate(changes), weight, np.mean(drawn, axis=0), len(shared))
+
+
+def _summary(runs: list[Bags], scores: Scores, draws: _Draws, trained: bool) -> Relevance | None:
+    """Means over the clips of a fold, then the folds; what was ``trained``: also over its right and its wrong clips."""
     if not runs:
         return None
-    usable = [~np.isnan(bags.values[:, 0]) for bags in runs]
-    used = {clip for bags, keep in zip(runs, usable, strict=True) for clip in bags.clip_id[keep].tolist()}
-    every = {clip for bags in runs for clip in bags.clip_id.tolist()}
-    result = Relevance(clips=len(used), left_out=len(every - used))
-    per_fold: dict[int, list[np.ndarray]] = {}
-    for bags, keep in zip(runs, usable, strict=True):
-        if keep.any():
-            per_fold.setdefault(bags.fold, []).append(bags.values[keep])
-    if not per_fold:
+    used = sum(len(clips) for clips, _ in scores.values())
+    result = Relevance(clips=used, left_out=len({clip for bags in runs for clip in bags.clip_id.tolist()}) - used)
+    if not scores:
         return result
-    averaged = {fold: np.mean(seeds, axis=0) for fold, seeds in per_fold.items()}
-    means = {fold: values.mean(axis=0) for fold, values in averaged.items()}
-    drawn = np.mean([draws.of(fold, len(v)) @ v / len(v) for fold, v in averaged.items()], axis=0)
+    drawn = np.mean([draws.mean(fold, values) for fold, (_, values) in scores.items()], axis=0)
     for m, name in enumerate(MEASURES):
-        by_fold = {fold: float(values[m]) for fold, values in means.items()}
+        by_fold = {fold: float(values[:, m].mean()) for fold, (_, values) in scores.items()}
         mean, sd = statistics.mean_and_deviation(list(by_fold.values()))
         low, high = statistics.interval(drawn[:, m], draws.report.confidence)
         setattr(result, name, Estimate(mean, sd, low, high, by_fold))
-    if rates:
-        auroc = np.concatenate([bags.values[keep, 0] for bags, keep in zip(runs, usable, strict=True)])
-        right = np.concatenate([bags.right[keep] for bags, keep in zip(runs, usable, strict=True)])
-        result.auroc_right = float(auroc[right].mean()) if right.any() else None
-        result.auroc_wrong = float(auroc[~right].mean()) if (~right).any() else None
+    if trained:
+        auroc, right = (np.concatenate(values) for values in ([b.values[:, 0] for b in runs], [b.right for b in runs]))
+        usable = ~np.isnan(auroc)
+        result.auroc_right, result.auroc_wrong = (
+            float(auroc[usable & these].mean()) if (usable & these).any() else None for these in (right, ~right)
+        )
     return result

@@ -123,13 +123,15 @@ def to_latex(table: Table) -> str:
     Every value is wrapped in ``\tgval``; ``\renewcommand{\tgval}[1]{\num{#1}}`` hands the values to siunitx.
     """
     notes, per_row = footnotes(table)
-    align = "".join("l" if column.kind == "text" else "r" for column in table.columns)
+    columns = table.stacked()
+    align = "".join("l" if column.kind == "text" else "r" for column, _ in columns)
     lines = [
         "% made by `tgdfer report`; needs booktabs and amssymb, and graphicx for wide tables",
         r"\providecommand{\tgval}[1]{#1}",
         r"\providecommand{\tgbest}[1]{\textbf{#1}}",
         r"\providecommand{\tgsecond}[1]{\underline{#1}}",
         r"\providecommand{\tgsd}[1]{\,{\scriptsize$\pm$#1}}",
+        r"\providecommand{\tgci}[1]{{\scriptsize #1}}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_latex(table.caption)}}}",
@@ -139,7 +141,7 @@ def to_latex(table: Table) -> str:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
-        " & ".join(_latex(column.head) for column in table.columns) + r" \\",
+        " & ".join(_latex(column.head) for column, _ in columns) + r" \\",
         r"\midrule",
     ]
     origin = table.rows[0].origin
@@ -147,14 +149,18 @@ def to_latex(table: Table) -> str:
         if row.origin != origin:
             lines.append(r"\midrule")
             origin = row.origin
-        cells = []
-        for column in table.columns:
+        cells, intervals = [], []
+        for column, bracket in columns:
             if column.key == "label":
                 marks = rf"\textsuperscript{{{','.join(map(str, numbers))}}}" if numbers else ""
                 cells.append(_latex(row.label) + marks)
             else:
                 cells.append(_latex_cell(row.cells.get(column.key, Cell()), column))
+            text = number(row.cells.get(bracket.key, Cell()), bracket) if bracket else DASH
+            intervals.append("" if text == DASH else rf"\tgci{{{_latex(text)}}}")
         lines.append(" & ".join(cells) + r" \\")
+        if any(intervals):
+            lines.append(" & ".join(intervals) + r" \\[2pt]")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     below = [rf"\textsuperscript{{{n}}}\,{_latex(note)}." for n, note in enumerate(notes, 1)]
     below += [_latex(remark) for remark in table.remarks]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tgdfer import paths
 from tgdfer.params import Params
 from tgdfer.reporting import relevance
 from tgdfer.reporting.analysis import analyse
 from tgdfer.reporting.collect import SELECTIONS, Experiment, collect
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import Results, Table
+from tgdfer.reporting.rankings import rankings
 from tgdfer.reporting.relevance import Relevance, Truth
 from tgdfer.reporting.tables import make_tables
 
@@ -39,5 +41,8 @@ def build(params: Params, dataset: str) -> Part:
         experiment.problems.append(f"{path} is missing: relevance is not compared with the truth")
     elif path is not None:
         truth = relevance.read_truth(Path(path))
-        found = relevance.evaluate(experiment, list(params.variants), truth, params.report)
+        caches = {run.info["inputs"]["features"] for run in experiment.runs if "features" in run.info.get("inputs", {})}
+        manifest = paths.features(dataset, params.dataset(dataset).encoder)
+        simple = rankings(manifest, caches, experiment.problems)
+        found = relevance.evaluate(experiment, list(params.variants), truth, params.report, simple)
     return Part(experiment, results, found, truth, make_tables(params, experiment, results, found))

@@ -6,7 +6,7 @@ from typing import Any
 
 from tgdfer.params import Params
 from tgdfer.reporting.collect import Experiment
-from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, percent, spread
+from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, compared_record, percent, spread
 from tgdfer.reporting.relevance import MEASURES, Relevance
 from tgdfer.reporting.wording import TITLES, missing_notes, selection_of
 
@@ -20,41 +20,43 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
         Column("auroc_ci", f"{level} interval", "interval"),
         Column("ap", "AP", "percent", 1),
         Column("hit", "Top frame hits", "percent", 1),
+        Column("delta", "Δ AUROC", "points"),
+        Column("delta_ci", f"{level} interval", "interval-points"),
+        Column("p", "p (Holm)", "p"),
         Column("right", "AUROC, right clips", "percent"),
         Column("wrong", "AUROC, wrong clips", "percent"),
         Column("clips", "Clips", "count"),
     ]
-    names = {
-        "chance": "chance (all frames alike)",
-        "middle": "middle of the clip",
-        **{variant: chosen.label for variant, chosen in params.variants.items()},
-    }
     rows, records = [], []
-    for variant, found in relevance[params.report.selection].items():
+    for name, found in relevance[params.report.selection].items():
+        label = params.variants[name].label if name in params.variants else name
         if found is None:
-            done = any(params.report.selection in run.outcomes for run in experiment.finished(variant))
-            rows.append(Row(names[variant], "measured", {}, ["gives no relevance" if done else "not run"], False))
+            done = any(params.report.selection in run.outcomes for run in experiment.finished(name))
+            rows.append(Row(label, "measured", {}, ["gives no relevance" if done else "not run"], False))
             continue
         cells = {measure: percent(getattr(found, measure)) for measure in MEASURES}
         cells["auroc_ci"] = Cell(None, None, cells["auroc"].low, cells["auroc"].high)
+        cells |= compared_cells(found.comparison, name == params.report.reference)
         for key, value in (("right", found.auroc_right), ("wrong", found.auroc_wrong)):
             cells[key] = Cell(None if value is None else 100 * value)
         cells["clips"] = Cell(found.clips)
-        partial = variant in params.variants and any(
-            params.report.selection not in run.outcomes for run in experiment.of(variant)
-        )
-        origin = "measured" if variant in params.variants else "ranking"
-        row = Row(names[variant], origin, cells, ["incomplete: see the other tables"] if partial else [], not partial)
-        row.reference = variant == params.report.reference
-        rows.append(row)
+        partial = any(params.report.selection not in run.outcomes for run in experiment.of(name))
+        notes = ["incomplete: see the other tables"] if partial else []
+        origin = "measured"
+        if name not in params.variants:
+            origin, notes = "ranking", ["no training: a ranking to compare with"]
+        rows.append(Row(label, origin, cells, notes, not partial, name == params.report.reference))
     for selection, by_name in relevance.items():
-        for variant, found in by_name.items():
+        for name, found in by_name.items():
             if found is not None:
-                record: dict[str, Any] = {"dataset": experiment.dataset, "row": names[variant], "variant": variant}
+                label = params.variants[name].label if name in params.variants else name
+                record: dict[str, Any] = {"dataset": experiment.dataset, "row": label, "variant": name}
                 record |= {"selection": selection, "clips": found.clips, "clips_left_out": found.left_out}
                 for measure in MEASURES:
                     record |= spread(measure, getattr(found, measure))
+                record |= compared_record("auroc", found.comparison)
                 records.append(record | {"auroc_right": found.auroc_right, "auroc_wrong": found.auroc_wrong})
+    reference = params.variants[params.report.reference].label
     left_out = max((found.left_out for found in relevance[params.report.selection].values() if found), default=0)
     return Table(
         "relevance",
@@ -62,10 +64,11 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
         TITLES["relevance"],
         f"{TITLES['relevance']} on {experiment.dataset}, in percent; {selection_of(params.report)}. A frame is a "
         f"positive from half the largest intensity of its clip; {left_out} clips without both kinds of frame in the "
-        "bag are left out. Mean ± standard deviation over folds of the mean over clips. The true intensity is never "
-        "seen in training.",
-        "In percent. A frame is a positive from half the largest intensity of its clip; "
-        f"{left_out} clips without both kinds of frame in the bag are left out.",
+        "bag are left out. Mean ± standard deviation over folds of the mean over clips; in brackets: "
+        f"{level} bootstrap intervals over clips; Δ AUROC: minus {reference}, in points, with p as in the other "
+        "tables, corrected for all rows. The true intensity is never seen in training.",
+        f"In percent; Δ AUROC is against {reference}, in points. A frame is a positive from half the largest intensity "
+        f"of its clip; {left_out} clips without both kinds of frame in the bag are left out.",
         columns,
         rows,
         records,

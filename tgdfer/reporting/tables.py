@@ -9,7 +9,7 @@ from tgdfer.params import Params
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import METRICS, Estimate
 from tgdfer.reporting.collect import Experiment
-from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, mark, percent
+from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, mark, percent
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.side_tables import costs_table, relevance_table
 from tgdfer.reporting.wording import TITLES, caption_of, measured_row, power_line, records_of, variants_of
@@ -115,6 +115,7 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
     columns += [
         Column("uar", "UAR", "percent", 1),
         Column("uar_ci", f"{level} interval", "interval"),
+        *([Column("seed_sd", "SD over seeds", "percent")] if len(params.seeds) > 1 else []),
         Column("war", "WAR", "percent", 1),
         Column("war_ci", f"{level} interval", "interval"),
         Column("delta", "Δ UAR", "points"),
@@ -129,17 +130,9 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
         for metric in METRICS:
             cells[metric] = cells[f"{metric}_ci"] = percent(getattr(result, metric))
             cells[f"{metric}_ci"] = Cell(None, None, cells[metric].low, cells[metric].high)
-        comparison = result.comparisons.get("uar")
-        if comparison:
-            low, high = (None if value is None else 100 * value for value in (comparison.low, comparison.high))
-            cells |= {
-                "delta": Cell(100 * comparison.difference),
-                "delta_ci": Cell(None, None, low, high),
-                "p": Cell(comparison.p_holm),
-                "wins": Cell(None if comparison.win_share is None else 100 * comparison.win_share),
-            }
-        elif variant == params.report.reference:
-            cells["delta"] = Cell(text="reference")
+        seed_sd = result.seed_sd.get("uar")
+        cells["seed_sd"] = Cell(None if seed_sd is None else 100 * seed_sd)
+        cells |= compared_cells(result.comparisons.get("uar"), variant == params.report.reference)
         rows.append(measured_row(params, variant, result, cells))
     remarks = [power_line(params, results)] if any("delta" in row.cells and not row.reference for row in rows) else []
     return Table(
@@ -147,6 +140,7 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
         experiment.dataset,
         TITLES[name],
         caption_of(params, experiment, results, TITLES[name], "UAR and WAR")
+        + (" SD over seeds: of the UAR's mean over folds." if len(params.seeds) > 1 else "")
         + f" Δ UAR: minus {params.variants[params.report.reference].label}, in points, on the same clips; p: paired "
         "sign-flip test over clips, corrected after Holm for all variants and both metrics; won: of the clips on "
         "which the two disagree, the share that the variant gets right.",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from tgdfer.params import Params, ReportParams
 from tgdfer.reporting.analysis import METRICS, Estimate, Result
 from tgdfer.reporting.collect import SELECTIONS, Experiment
-from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Results, Row, spread
+from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Results, Row, compared_record, spread
 
 POWER = "What these data can tell"
 TITLES = {
@@ -57,7 +58,20 @@ def power_line(params: Params, results: Results) -> str:
         f"{POWER}: over {max(comparison.clips for comparison in found)} paired test clips, a true difference in UAR "
         f"of {size} points is found with 80 % probability by a single test at the 5 % level, before the correction; "
         "smaller ones often go unnoticed, and 'not significant' does not mean 'equal'. Intervals and tests are "
-        "about the clips: they do not cover the chance of another training run."
+        "about the clips: they do not cover the chance of another training run; "
+        + seeds_line(params, results, params.report.selection)
+    )
+
+
+def seeds_line(params: Params, results: Results, selection: str) -> str:
+    """How far another training moves the numbers, as far as the seeds tell."""
+    spreads = [result.seed_sd.get("uar") for result in results[selection].values()]
+    sizes = sorted(100 * sd for sd in spreads if sd is not None)
+    if not sizes:
+        return "with one seed nothing is known of it."
+    return (
+        f"over {len(params.seeds)} seeds, the standard deviation of a variant's UAR is {sizes[0]:.1f} to "
+        f"{sizes[-1]:.1f} points (median {median(sizes):.1f})."
     )
 
 
@@ -77,7 +91,7 @@ def caption_of(params: Params, experiment: Experiment, results: Results, title: 
     return (
         f"{title} on {experiment.dataset}, measured here with {chosen.encoder} features; "
         f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
-        f"intervals: {level} bootstrap over {clips} test clips, stratified by fold."
+        f"in brackets: {level} bootstrap intervals over {clips} test clips, stratified by fold."
     )
 
 
@@ -103,9 +117,7 @@ def records_of(params: Params, experiment: Experiment, results: Results, variant
                 record |= spread(metric, estimate)
                 record[f"{metric}_seed_sd"] = result.seed_sd.get(metric)
                 record |= {f"{metric}_fold{fold}": estimate.per_fold.get(fold) for fold in experiment.folds}
-                comparison = result.comparisons.get(metric)
-                for key in ("difference", "low", "high", "p", "p_holm", "win_share", "detectable"):
-                    record[f"{metric}_vs_reference_{key}"] = getattr(comparison, key) if comparison else None
+                record |= compared_record(metric, result.comparisons.get(metric))
             for name in experiment.classes:
                 record |= spread(name, result.recall.get(name, Estimate()))
             records.append(record | {"note": "; ".join(missing_notes(result))})
@@ -118,5 +130,8 @@ def measured_row(params: Params, variant: str, result: Result, cells: dict[str, 
     label = params.variants[variant].label
     notes = missing_notes(result)
     if result.measured and result.missing:
-        notes.insert(0, f"incomplete, over folds {', '.join(map(str, result.folds))} alone; not ranked")
+        # a fold may have some of its seeds
+        absent = {run.fold for run in result.missing} - set(result.folds)
+        over = f"over folds {', '.join(map(str, result.folds))} alone" if absent else "some folds over fewer seeds"
+        notes.insert(0, f"incomplete, {over}; not ranked")
     return Row(label, "measured", cells, notes, result.measured and not result.missing, reference)

@@ -1,0 +1,81 @@
+"""Rankings of a clip's frames for which nothing is trained: what a model's relevance has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tgdfer.errors import UserError
+from tgdfer.storage import read_json
+
+if TYPE_CHECKING:
+    from tgdfer.features.cache import FeatureCache
+
+Ranking = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A score [n, T] of the frames numbered [n, T] (ascending, -1: padding, first) of clips [n]."""
+CHANCE = "chance (all frames alike)"
+
+
+def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dict[str, Ranking]:
+    """The rankings by their names in print; those by features only where the cache is the one the runs were made from.
+
+    Args:
+        features: the manifest of the feature cache.
+        fingerprints: the caches that the runs name.
+        problems: told why there are no rankings by features.
+    """
+    found: dict[str, Ranking] = {CHANCE: chance, "middle of the clip": middle}
+    if not fingerprints:
+        return found
+    try:
+        if {read_json(features)["fingerprint"]} != fingerprints:
+            raise UserError(f"{features}: not the features that the runs were made from")
+        # here and not above: with it comes torch, which no other part of the report needs
+        from tgdfer.features.cache import load_features
+
+        cache = load_features(features)
+    except UserError as error:
+        problems.append(f"{error}: the frames are not ranked by their features alone")
+        return found
+    return found | {
+        "feature's distance to the clip's mean": partial(distance, cache, lambda x: x.mean(axis=0)),
+        "feature's distance to the first frame's": partial(distance, cache, lambda x: x[0]),
+    }
+
+
+def first_times(frames: np.ndarray) -> np.ndarray:
+    """Where a frame [n, T] stands for the first time: a short clip's last frame may fill its bag up."""
+    return (frames >= 0) & np.diff(frames, axis=1, prepend=-1).astype(bool)
+
+
+def chance(clip_id: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """All frames alike."""
+    return np.zeros(frames.shape)
+
+
+def middle(clip_id: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """The nearer the middle of the bag, the more relevant."""
+    single = first_times(frames)
+    place = np.cumsum(single, axis=1) - 1
+    return -np.abs(place - (single.sum(axis=1, keepdims=True) - 1) / 2)
+
+
+def distance(
+    cache: FeatureCache, origin: Callable[[np.ndarray], np.ndarray], clip_id: np.ndarray, frames: np.ndarray
+) -> np.ndarray:
+    """How far a frame's feature is from ``origin`` of its bag's features [t, D]: 1 - cosine."""
+    row = {clip: i for i, clip in enumerate(cache.clip_ids)}
+    offsets, index, features = cache.offsets.numpy(), cache.frame_index.numpy(), cache.features[0].numpy()
+    found = np.zeros(frames.shape)
+    for n, clip in enumerate(clip_id.tolist()):
+        rows = slice(*offsets[row[clip] : row[clip] + 2])
+        single = first_times(frames[n : n + 1])[0]
+        x = features[rows][np.searchsorted(index[rows], frames[n][single])].astype(np.float64)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        start = origin(x)
+        found[n, single] = 1 - x @ start / np.linalg.norm(start)
+    return found
