@@ -30,6 +30,7 @@ rule all:
     default_target: True
     input:
         paths.REPORT_PAGE,
+        products,
 
 
 include: "workflow/rules/demo.smk"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -97,6 +98,22 @@ def test_a_change_remakes_what_depends_on_it_in_both(
 def copy_of(made: Project, root: Path) -> Project:
     shutil.copytree(made.root, root, symlinks=True)
     return Project(root)
+
+
+@pytest.mark.parametrize("stage", ["render-demo", "frames demo", "train demo"])
+def test_what_a_failed_job_took_away_is_made_by_the_next_call(made: Project, tmp_path: Path, stage: str) -> None:
+    project = copy_of(made, tmp_path / "project")
+    changes = {"render-demo": "clips: 1400", "frames demo": "max_frames: 32", "train demo": "dropout: 0.1"}
+    params = project.root / "params.yaml"
+    assert changes[stage] in params.read_text()
+    params.write_text(params.read_text().replace(changes[stage], changes[stage] + "2"))
+    calls = [stage, f"{stage} tgdfer", f"{stage} no-text"]
+    (project.root / "behaviour.json").write_text(json.dumps({call: {"fail": 1} for call in calls}))
+    project.forget_calls()
+    assert project.snakemake(*LOCAL, check=False).returncode
+    assert project.calls() == []
+    project.snakemake(*LOCAL)
+    assert {"train demo tgdfer", "train demo no-text", "report"} <= set(project.calls())
 
 
 def test_a_project_and_its_environment_may_lie_anywhere(made: Project, tmp_path: Path) -> None:

@@ -72,6 +72,24 @@ def summaries(wildcards):
     ]
 
 
+def products(wildcards):
+    """All that is made on the way to the report, as targets of their own.
+
+    Of an output that a failed job took away Snakemake says nothing as long as the report that was made from an earlier
+    one is there: it would call that up to date.
+    """
+    made = set()
+    for name, dataset in PARAMS.datasets.items():
+        made |= {paths.clips(name), paths.folds(name), paths.frames(name)}
+        made |= {
+            paths.features(name, dataset.encoder),
+            paths.encoder(dataset.encoder),
+        }
+        if Path(dataset.annotations) == paths.DEMO_CLIPS:
+            made |= {paths.DEMO_CLIPS, paths.DEMO_TRUTH}
+    return [*sorted(made), *summaries(wildcards)]
+
+
 def truths(wildcards):
     """The true intensities per frame of the data sets that have them; the report alone reads them."""
     return [dataset.truth for dataset in PARAMS.datasets.values() if dataset.truth]
