@@ -1,5 +1,6 @@
 """Layouts: every official and known shape of a data set gives the source's own counts, folds and labels."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,7 @@ def dfew(
     [
         ("Clip/clip_224x224", {}),
         ("Clip/clip_224x224/clip_224x224", {}),
+        ("clip/CLIP_224x224", {}),
         ("Clip/clip_224x224_16f", {"source": "16f"}),
         ("Clip/original", {"source": "original"}),
     ],
@@ -175,6 +177,57 @@ def test_dfew_in_every_known_shape(lists: str, clips: str, options: dict) -> Non
         test = {row["clip_id"] for row in folds if row["fold"] == fold and row["split"] == "test"}
         assert test == {f"{number:05d}" for number in numbers[2 * fold - 2 : 2 * fold]}
         assert sum(row["fold"] == fold and row["split"] == "train" for row in folds) == 8
+
+
+def spreadsheet(text: str, form: str) -> bytes:
+    """A list as a spreadsheet of some country saves it."""
+    text = text.replace("\n", "\r\n")
+    if form == "utf-16":
+        return text.replace(",", "\t").encode("utf-16")
+    return (text.replace(",", ";") + ";\r\n").encode("utf-8-sig")
+
+
+@pytest.mark.parametrize("form", ["utf-16", "semicolons"])
+def test_lists_saved_by_a_spreadsheet_are_the_same_lists(form: str) -> None:
+    params, _ = dfew()
+    expected = read_listing(params, "dfew")
+    for path in Path("DFEW/EmoLabel_DataSplit").rglob("*.csv"):
+        path.write_bytes(spreadsheet(path.read_text(), form))
+    assert read_listing(params, "dfew") == expected
+
+
+def test_a_list_that_is_no_text_is_named() -> None:
+    params, _ = dfew()
+    path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
+    path.write_bytes(b"video_name,label\n1,\xe9\n")
+    with pytest.raises(UserError, match=r"set_2\.csv: not a text in UTF-8 \(.* at byte 19\)"):
+        make_tables(params, "dfew")
+
+
+def test_a_folder_s_table_saved_with_semicolons() -> None:
+    expected = read_listing(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";")], header="clip_id;path;label;fold")
+    assert read_listing(params, "mine") == expected
+
+
+def test_dfew_says_what_to_set() -> None:
+    params, _ = dfew(clips="Clip/original")
+    with pytest.raises(
+        UserError, match=r"no folder Clip/clip_224x224; set datasets\.dfew\.options\.source to original"
+    ):
+        make_tables(params, "dfew")
+    shutil.move("DFEW/Clip/original", "DFEW/elsewhere")
+    with pytest.raises(UserError, match=r"datasets\.dfew\.root is to be the folder that holds Clip"):
+        make_tables(params, "dfew")
+
+
+def test_a_root_that_holds_none_of_the_clips_is_refused_at_once() -> None:
+    params, _ = dfew()
+    shutil.rmtree("DFEW/Clip/clip_224x224")
+    images(Path("DFEW/Clip/clip_224x224/other"), 1)
+    said = r"datasets\.dfew\.root: DFEW: not one of the 10 clips .* the first is Clip/clip_224x224/00001"
+    with pytest.raises(UserError, match=said):
+        make_tables(params, "dfew")
 
 
 def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:

@@ -53,7 +53,7 @@ def ferv(folder: str = "2_ClipsforFaceCrop", separator: str = " ", last: str = "
 
 
 @pytest.mark.parametrize("annotations", ["F/4_setups", "F/4_setups/All_scenes", "F"])
-@pytest.mark.parametrize("folder", ["2_ClipsforFaceCrop", "2_ClipsforFaceCrop/2_ClipsforFaceCrop", "."])
+@pytest.mark.parametrize("folder", ["2_ClipsForFaceCrop", "2_ClipsforFaceCrop/2_ClipsforFaceCrop", "."])
 @pytest.mark.parametrize(("separator", "last"), [(" ", "\n"), (",", ""), ("\t", "\r\n")])
 def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> None:
     ferv(folder, separator, last)
@@ -234,7 +234,7 @@ def test_crema_d(folder: str, suffix: str) -> None:
         assert not sides["train"] & sides["test"]
 
 
-@pytest.mark.parametrize("validation", ["validation", "val"])
+@pytest.mark.parametrize("validation", ["validation", "Val"])
 def test_afew(validation: str) -> None:
     images(Path("A/AFEW_Face/train/Happy/001"), 1)
     images(Path("A/AFEW_Face/train/Angry/002"), 1)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tgdfer.cli import app
 from tgdfer.datasets.integrity import video_fault
-from tgdfer.datasets.published import PUBLISHED
+from tgdfer.datasets.published import PUBLISHED, published
 from tgdfer.datasets.validate import check_dataset, validate
 from tgdfer.errors import UserError
 
@@ -142,9 +142,26 @@ def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(check.verdict == "-" for check in verdict.checks)
 
 
-@pytest.mark.parametrize("name", ["a.mov", "a.avi", "a.mkv", "a.webm", "a.flv"])
+def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    video(Path("raw/a.mp4"), 2)
+    rows = ["x,a.mp4,happy,train", "y,./a.mp4,happy,test"]
+    table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", rows)
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
+    assert check_dataset(params, "mine").annotations == ["clip 'y' is a.mp4, as is clip 'x'"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mov", "a.avi", "a.mkv", "a.webm", "a.flv", "a.mpg", "a.m1v", "a.ts", "a.mts", "a.wmv"]
+)
 def test_whole_videos_of_other_kinds_pass(tmp_path: Path, name: str) -> None:
-    codec = {"a.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8"), "a.flv": ("-c:v", "flv")}.get(name, ("-c:v", "mpeg4"))
+    codec = {
+        "a.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8"),
+        "a.flv": ("-c:v", "flv"),
+        "a.mpg": ("-r", "25", "-c:v", "mpeg1video"),
+        "a.m1v": ("-r", "25", "-c:v", "mpeg1video"),
+        "a.mts": ("-c:v", "libx264", "-f", "mpegts", "-mpegts_m2ts_mode", "1"),
+    }.get(name, ("-c:v", "mpeg4"))
     path = convert(video(tmp_path / "source.mp4", 4), tmp_path / name, *codec)
     assert video_fault(path, path.stat().st_size) is None
 
@@ -169,3 +186,10 @@ def test_published_counts_add_up(key: tuple[str, str]) -> None:
     assert not known.first_test or sum(known.first_test.values()) == known.folds[0][1]
     if len(known.folds) > 1:
         assert sum(test for _, test in known.folds) == known.clips
+
+
+@pytest.mark.parametrize(("calm", "clips", "neutral"), [("neutral", 1440, 288), ("drop", 1248, 96)])
+def test_what_is_published_of_ravdess_holds_for_every_way_with_calm(calm: str, clips: int, neutral: int) -> None:
+    known = published("ravdess", {"calm": calm})
+    assert known and known.clips == sum(known.classes.values()) == clips
+    assert known.classes["neutral"] == neutral and "calm" not in known.classes

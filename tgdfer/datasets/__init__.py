@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from tgdfer import paths, stages, storage
 from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
@@ -84,3 +85,10 @@ def _check(listing: Listing, section: DatasetParams, dataset: str, complaints: C
                 raise UserError(f"{dataset}: clip '{member.clip_id}' is {where} of fold {member.fold}")
             members[key] = member
     listing.clips, listing.folds = list(clips.values()), list(members.values())
+    with complaints.row():
+        if not any((Path(section.root) / source).exists() for source in (clip.source for clip in listing.clips)):
+            first = listing.clips[0].source if listing.clips else "none"
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.root: {section.root}: not one of the {len(listing.clips)} clips of "
+                f"the lists is there, the first is {first}"
+            )

@@ -19,7 +19,7 @@ from tgdfer.datasets.listing import (
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
-PARTS = {"train": ("train", "Train"), "test": ("validation", "Validation", "val", "Val")}
+PARTS = {"train": ("train",), "test": ("validation", "val")}
 
 
 def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:

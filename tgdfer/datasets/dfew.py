@@ -2,8 +2,8 @@
 
 Annotations: ``EmoLabel_DataSplit/{train,test}(single-labeled)/set_{1..5}.csv`` (the folder is also seen as
 ``train_single_labeled``), header ``video_name,label``, names without leading zeros, labels from 1. Clips: aligned faces
-in ``Clip/clip_224x224/<5 digits>/`` (some extractions nest ``clip_224x224/clip_224x224``), 16 interpolated faces in
-``Clip/clip_224x224_16f/``, or videos in ``Clip/original/<5 digits>.mp4``; option ``source`` chooses.
+in ``Clip/clip_224x224/<5 digits>/``, 16 interpolated faces in ``Clip/clip_224x224_16f/``, or videos in
+``Clip/original/<5 digits>.mp4``; option ``source`` chooses.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ import csv
 import re
 from pathlib import Path
 
-from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, first_folder, options_of, root_of
+from tgdfer.datasets.listing import (
+    Clip,
+    Complaints,
+    Listing,
+    Member,
+    annotations_of,
+    first_folder,
+    options_of,
+    root_of,
+    text_of,
+)
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
 CLASSES = {1: "happy", 2: "sad", 3: "neutral", 4: "angry", 5: "surprise", 6: "disgust", 7: "fear"}
 """DFEW's own numbering of the classes."""
 FOLDERS = {
-    "frames": ("Clip/clip_224x224/clip_224x224", "Clip/clip_224x224", "clip_224x224/clip_224x224", "clip_224x224"),
-    "16f": ("Clip/clip_224x224_16f/clip_224x224_16f", "Clip/clip_224x224_16f", "clip_224x224_16f"),
-    "original": ("Clip/original/original", "Clip/original", "original"),
+    "frames": ("Clip/clip_224x224", "clip_224x224"),
+    "16f": ("Clip/clip_224x224_16f", "clip_224x224_16f"),
+    "original": ("Clip/original", "original"),
 }
 FOLDS = 5
 
@@ -32,12 +42,18 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     Raises:
         UserError: a list is missing or broken, holds 0-based labels, or contradicts another list.
     """
-    option = options_of(dataset, name, {"source": ("frames", "16f", "original")})["source"]
+    option = options_of(dataset, name, {"source": tuple(FOLDERS)})["source"]
     root, annotations = root_of(dataset, name), annotations_of(dataset, name)
     folder = first_folder(root, FOLDERS[option])
     if folder is None:
+        there = [other for other in FOLDERS if first_folder(root, FOLDERS[other])]
         raise UserError(
-            f"{root}: no folder {FOLDERS[option][1]}; option source is '{option}', see docs/datasets/dfew.md"
+            f"{root}: no folder {FOLDERS[option][0]}; "
+            + (
+                f"set datasets.{name}.options.source to {' or '.join(there)}, which is there"
+                if there
+                else f"datasets.{name}.root is to be the folder that holds Clip, its archives unpacked"
+            )
         )
     on_disk = {entry.name for entry in folder.iterdir()}
     labels: dict[str, int] = {}
@@ -93,19 +109,19 @@ def _check_label(label: int, where: str) -> None:
 def _rows(path: Path, complaints: Complaints) -> list[tuple[int, int, int]]:
     """(line, clip number, label) of every row; a list that counts its classes from 0 is refused as a whole."""
     rows: list[tuple[int, int, int]] = []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        for line, row in enumerate(csv.reader(stream), start=1):
-            if not row:
-                continue
-            if line == 1:
-                if [field.strip() for field in row] != ["video_name", "label"]:
-                    raise UserError(f"{path}, line 1: header '{','.join(row)}', expected 'video_name,label'")
-                continue
-            with complaints.row():
-                fields = [field.strip().removesuffix(".mp4") for field in row]
-                if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
-                    raise UserError(f"{path}, line {line}: '{','.join(row)}', expected a clip number and a label 1..7")
-                rows.append((line, int(fields[0]), int(fields[1])))
+    # spreadsheets save with semicolons or tabs, and leave lines of separators alone
+    for line, row in enumerate(csv.reader(re.sub("[;\t]", ",", text_of(path)).splitlines()), start=1):
+        fields = [field.strip().removesuffix(".mp4") for field in row]
+        if not any(fields):
+            continue
+        if line == 1:
+            if fields != ["video_name", "label"]:
+                raise UserError(f"{path}, line 1: header '{','.join(row)}', expected 'video_name,label'")
+            continue
+        with complaints.row():
+            if len(fields) != 2 or not all(field.isascii() and field.isdigit() for field in fields):
+                raise UserError(f"{path}, line {line}: '{','.join(row)}', expected a clip number and a label 1..7")
+            rows.append((line, int(fields[0]), int(fields[1])))
     if not rows:
         raise UserError(f"{path}: lists no clips")
     for line, _, label in rows:

@@ -7,6 +7,7 @@ classes in two different orders, so labels are taken by name alone.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tgdfer.datasets.listing import (
@@ -20,12 +21,13 @@ from tgdfer.datasets.listing import (
     first_folder,
     options_of,
     root_of,
+    text_of,
 )
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
 LISTS = ("", "All_scenes", "4_setups/All_scenes")
-FOLDERS = ("2_ClipsforFaceCrop/2_ClipsforFaceCrop", "2_ClipsforFaceCrop", "2_ClipsForFaceCrop")
+FOLDERS = ("2_ClipsforFaceCrop",)
 
 
 def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
@@ -63,13 +65,13 @@ def _is_list(folder: Path, split: str) -> bool:
 
 
 def _rows(path: Path, complaints: Complaints) -> list[tuple[int, str, str]]:
-    """(line, clip, label) of every row; blank, tab and comma separate."""
+    """(line, clip, label) of every row; blank, tab, comma and semicolon separate."""
     rows = []
-    for line, text in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not text.strip():
+    for line, text in enumerate(text_of(path).splitlines(), start=1):
+        fields = re.sub("[,;]", " ", text).split()
+        if not fields:
             continue
         with complaints.row():
-            fields = text.replace(",", " ").split()
             if len(fields) != 2 or fields[0].count("/") != 2:
                 raise UserError(f"{path}, line {line}: '{text}', expected 'Scene/Emotion/0000 Emotion'")
             if fields[1].isdigit():

@@ -76,11 +76,17 @@ def _kind(path: Path, where: str, root: Path) -> str:
 def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
+            first = stream.readline()
+            stream.seek(0)
+            # spreadsheets of many countries save with semicolons
+            reader = csv.DictReader(stream, strict=True, delimiter=";" if ";" in first and "," not in first else ",")
             header = reader.fieldnames or []
             for column in COLUMNS:
                 if column not in header:
-                    raise UserError(f"{table}: no column '{column}'; expected {', '.join(COLUMNS)} and fold or split")
+                    raise UserError(
+                        f"{table}: no column '{column}' among {', '.join(header)[:200] or 'none'}; "
+                        f"expected {', '.join(COLUMNS)} and fold or split"
+                    )
             if ("fold" in header) == ("split" in header):
                 raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
             rows = []

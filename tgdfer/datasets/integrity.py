@@ -20,6 +20,9 @@ from tgdfer.media.images import UnusableError, jpeg_header, list_images, open_im
 OUTLIER = 16
 """A clip of so many times more, or fewer, frames than the median is named."""
 THREADS = 8
+OTHERS = (b"FLV", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"0&\xb2u", b"OggS")
+"""First bytes of videos that are no mp4: flv, avi, mkv and webm, mpeg of two kinds, wmv, ogg. Transport streams have a
+G every 188 bytes, those of cameras every 192."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def _folder(path: Path, clip: Clip, deep: bool) -> Found:
 def video_fault(path: Path, size: int) -> str | None:
     """What is wrong with the structure of a video file; None where nothing shows."""
     with path.open("rb") as stream:
-        head = stream.read(16)
-        if head[:3] == b"FLV" or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba", b"0&\xb2u"):
+        head = stream.read(200)
+        if head.startswith(OTHERS) or head[::188] == b"GG" or head[4::192] == b"GG":
             return None
         if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot"):
             return "is no video file that is known by its first bytes"

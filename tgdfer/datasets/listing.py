@@ -122,6 +122,21 @@ def annotations_of(dataset: DatasetParams, name: str) -> Path:
     return path
 
 
+def text_of(path: Path) -> str:
+    """The text of a list, whatever saved it: with a byte order mark or without, UTF-8 or Excel's UTF-16.
+
+    Raises:
+        UserError: it is neither.
+    """
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as that"
+        ) from None
+
+
 def options_of(dataset: DatasetParams, name: str, known: dict[str, tuple[str, ...]]) -> dict[str, str]:
     """The options of a layout with defaults filled in; the first of the ``known`` values is the default."""
     for key, value in dataset.options.items():
@@ -138,5 +153,22 @@ def options_of(dataset: DatasetParams, name: str, known: dict[str, tuple[str, ..
 
 
 def first_folder(root: Path, candidates: Iterable[str]) -> Path | None:
-    """The first of ``candidates`` that is a folder below ``root``."""
-    return next((root / name for name in candidates if (root / name).is_dir()), None)
+    """The first of ``candidates`` that is a folder below ``root``, in whatever case it is written there.
+
+    Where it holds a folder of its own name, as some archives are unpacked, that one is meant.
+    """
+    for name in candidates:
+        found: Path | None = root
+        for part in (*PurePosixPath(name).parts, ""):
+            if found:
+                found = _child(found, part) if part else _child(found, found.name) or found
+        if found and found != root:
+            return found
+    return None
+
+
+def _child(folder: Path, name: str) -> Path | None:
+    if (folder / name).is_dir():
+        return folder / name
+    alike = (path for path in folder.iterdir() if path.name.lower() == name.lower() and path.is_dir())
+    return min(alike, default=None)

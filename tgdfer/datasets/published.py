@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tgdfer.datasets.listing import Listing
 
@@ -33,7 +33,7 @@ PUBLISHED: dict[tuple[str, str], Published] = {
             "fear": 181,
         },
     ),
-    ("ferv39k", ""): Published(38935, folds=((31088, 7847),)),
+    ("ferv39k", ""): Published(38935, subjects=22, folds=((31088, 7847),)),
     ("mafw", "single"): Published(9172, folds=((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))),
     ("ravdess", "speech"): Published(
         1440,
@@ -43,7 +43,11 @@ PUBLISHED: dict[tuple[str, str], Published] = {
             **dict.fromkeys(("calm", "happy", "sad", "angry", "fear", "disgust", "surprise"), 192),
         },
     ),
-    ("crema_d", ""): Published(7442, subjects=91),
+    ("crema_d", ""): Published(
+        7442,
+        subjects=91,
+        classes={"neutral": 1087, **dict.fromkeys(("happy", "sad", "angry", "disgust", "fear"), 1271)},
+    ),
     ("afew", ""): Published(1154, folds=((773, 381),)),
 }
 """By layout and, where it matters, the option that says which part of the set is meant."""
@@ -53,9 +57,15 @@ DECIDING_OPTION = {"mafw": ("labels", "single"), "ravdess": ("channel", "speech"
 def published(layout: str, options: dict[str, str]) -> Published | None:
     """What is published of a layout read with ``options``; None where nothing is known."""
     key, default = DECIDING_OPTION.get(layout, ("", ""))
-    if layout == "ravdess" and options.get("calm", "class") != "class":
-        return None
-    return PUBLISHED.get((layout, options.get(key, default)))
+    known = PUBLISHED.get((layout, options.get(key, default)))
+    treated = options.get("calm", "class")
+    if known is None or layout != "ravdess" or treated == "class":
+        return known
+    classes = dict(known.classes)
+    calm = classes.pop("calm")
+    if treated == "drop":
+        return replace(known, clips=known.clips - calm, classes=classes)
+    return replace(known, classes={**classes, "neutral": classes["neutral"] + calm})
 
 
 @dataclass(frozen=True)

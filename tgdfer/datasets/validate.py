@@ -65,7 +65,7 @@ def check_dataset(params: Params, name: str, deep: bool = False) -> Verdict:
     section = params.dataset(name)
     complaints = Complaints(keep=True)
     listing = read_listing(params, name, complaints)
-    annotations = complaints.found + _fold_faults(listing)
+    annotations = complaints.found + _fold_faults(listing) + _same_sources(listing)
     found = look(Path(section.root), listing.clips, deep)
     files = [f"{one.clip.source}: {one.fault}" for one in found if one.fault] + outliers(found)
     checks = compare(listing, section.classes, published(section.layout, section.options))
@@ -88,6 +88,16 @@ def _fold_faults(listing: Listing) -> list[str]:
         for fold in sorted(folds - where):
             faults.append(f"clip '{clip_id}' is in no list of fold {fold}")
     return faults
+
+
+def _same_sources(listing: Listing) -> list[str]:
+    """Clips that are one and the same under two names, and so perhaps in training and test."""
+    first: dict[str, str] = {}
+    return [
+        f"clip '{clip.clip_id}' is {clip.source}, as is clip '{known}'"
+        for clip in listing.clips
+        if (known := first.setdefault(clip.source, clip.clip_id)) != clip.clip_id
+    ]
 
 
 def _plain(verdict: Verdict) -> dict[str, object]:
