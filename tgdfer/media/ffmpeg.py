@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -80,7 +81,8 @@ def run(command: list[str], feed: Iterable[Any] | None = None, timeout: float = 
     ``timeout`` seconds.
 
     Raises:
-        FFmpegError: it exited with an error, or was killed.
+        FFmpegError: it exited with an error, or did not end in time.
+        UserError: somebody else killed it.
     """
     process = subprocess.Popen(
         command,
@@ -180,6 +182,8 @@ def _run_fed(process: subprocess.Popen[bytes], feed: Iterable[Any], timeout: flo
 
 def _checked(status: int, err: bytes) -> str:
     text = err.decode("utf-8", "replace")
+    if status == -signal.SIGKILL:  # no fault of the file's
+        raise UserError("ffmpeg was killed, most likely for lack of memory; run the same command again to go on")
     if status:
         raise FFmpegError(reason(text) or f"ffmpeg exited with status {status}")
     return text

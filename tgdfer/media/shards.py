@@ -6,6 +6,7 @@ sources give the same bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterable
@@ -17,12 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgdfer import stages, storage
+from tgdfer.errors import UserError
 from tgdfer.media import ffmpeg, images, videos
 from tgdfer.media.sampling import Frame, UnusableError
 from tgdfer.params import FramesParams
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 << 20
+OF_THE_MACHINE = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
+"""Errors that say nothing of a clip."""
 WITHOUT_INFLUENCE = frozenset(("shards", "max_reject_fraction"))
 """Parameters of the section ``frames`` that change no frame of a clip."""
 
@@ -90,7 +94,10 @@ def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
     except UnusableError as error:
         reason = str(error)
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}"
+        if error.errno in OF_THE_MACHINE:
+            raise UserError(f"{clip.source}: {error.strerror}; finished shards are kept: run the same again") from None
+        # not the fingerprint of what can perhaps be read by now: a later call is to try again
+        return Taken(clip, reason=f"cannot be read: {error.strerror}", source=_unreadable(error))
     return Taken(clip, reason=" ".join(reason.split()), source=fingerprint(root, clip, params))
 
 
@@ -103,7 +110,11 @@ def fingerprint(root: Path, clip: Clip, params: FramesParams) -> str:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except (UnusableError, OSError) as error:
-        return f"unreadable: {type(error).__name__}"
+        return _unreadable(error)
+
+
+def _unreadable(error: Exception) -> str:
+    return f"unreadable: {type(error).__name__}"
 
 
 def write(shard: Shard, taken: Iterable[Taken], crop: bool) -> None:

@@ -18,7 +18,7 @@ QUALITY = 2
 LOST = 0.1
 """Share of a video's packets that may fail to decode before the clip is refused."""
 _SUMMARY = re.compile(r"(\d+) packets read \(\d+ bytes\); (\d+) frames decoded")
-_CUT_OFF = re.compile(r"partial file|[Tt]runcat")
+_CUT_OFF = re.compile(r"partial file|ended prematurely|[Tt]runcat|Packet corrupt")
 
 
 @dataclass(frozen=True)
@@ -184,10 +184,14 @@ def _decode(path: Path, params: FramesParams, wanted: list[int] | None) -> Pass:
 
 def complaint(err: str) -> str | None:
     """Why a video that ffmpeg came through is not to be trusted all the same; None where it is."""
-    if cut := _CUT_OFF.search(err):
-        return f"file is cut off ({cut[0]})"
+    # not what the file says of itself: its name and titles hold any words; and streams from the air lose packets
+    said = [line for line in err.splitlines() if ("[error]" in line or "[warning]" in line) and "mpegts" not in line]
+    for line in said:
+        if cut := _CUT_OFF.search(line):
+            return f"file is cut off ({cut[0]})"
     summary = _SUMMARY.search(err)
-    if summary:
+    # an edit that begins later, as a trimmed video has it, leaves frames out without a word
+    if summary and any("[error]" in line for line in said):
         packets, decoded = int(summary[1]), int(summary[2])
         if decoded < (1 - LOST) * packets:
             return f"only {decoded} of {packets} frames can be decoded: {ffmpeg.reason(err)}"
