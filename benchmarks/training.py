@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from tgdfer.bags import Bags
 from tgdfer.classes import SEVEN
 from tgdfer.features.cache import FeatureCache
-from tgdfer.model import build_model, uses_text
+from tgdfer.model import build_model
 from tgdfer.params import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.training import pick_device
 from tgdfer.training.determinism import deterministic
@@ -205,7 +205,7 @@ def main() -> None:
         )
         for name in names
     }
-    encoder = make_encoder(args.text, args.dim, device) if any(uses_text(run.model) for run in runs.values()) else None
+    encoder = make_encoder(args.text, args.dim, device) if any(run.model.uses_text for run in runs.values()) else None
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} threads"
     if args.quick:
         print(f"{args.clips} clips x {args.frames} frames x {args.dim}, text tower of {args.text}, {where}")

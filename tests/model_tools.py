@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from tgdfer.architectures import ARCHITECTURES
 from tgdfer.classes import SEVEN
 from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model
@@ -34,12 +35,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "log-sum-exp": {"aggregation": "log-sum-exp", "context_tokens": 0},
     "max": {"aggregation": "max", "context_tokens": 0},
     "mean": {"aggregation": "mean", "context_tokens": 0, "coarse_weight": 0.0},
-    "zero-shot": {"architecture": "zero-shot"},
-    "linear-probe": {"architecture": "linear-probe"},
-    "transformer-cls": {"architecture": "transformer-cls"},
+    **{name: {"architecture": name} for name in ARCHITECTURES if name != "tgdfer"},
     "transformer-cls-no-text": {"architecture": "transformer-cls", "text": "none"},
-    "bilstm-dmin": {"architecture": "bilstm-dmin"},
-    "attention-mil": {"architecture": "attention-mil"},
 }
 
 

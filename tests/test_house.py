@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "tgdfer"
 # a module may import from rooms before its own, never from later ones
 ORDER = [
     ["errors"],
-    ["classes"],
+    ["classes", "architectures"],
     ["sections", "params", "paths", "storage", "progress", "provenance", "gpus"],
     ["stages"],
     ["tracking", "media"],

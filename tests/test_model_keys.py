@@ -4,11 +4,11 @@ import pytest
 import torch
 from model_tools import VARIANTS, encoder, frames, mask_of, params
 
+from tgdfer.architectures import ARCHITECTURES
 from tgdfer.classes import SEVEN
-from tgdfer.model import ARCHITECTURES, build_model
+from tgdfer.model import build_model
 from tgdfer.model.losses import loss
 from tgdfer.params import ModelParams
-from tgdfer.sections import READ
 
 OTHER = {
     "temporal": "short",
@@ -30,7 +30,7 @@ OTHER = {
     "label_smoothing": 0.3,
     "imbalance": "logit-adjustment",
 }
-BASELINES = [name for name, changes in VARIANTS.items() if "architecture" in changes]
+BASELINES = [name for name in VARIANTS if ARCHITECTURES[params(name).architecture].reads is not None]
 
 
 def step(chosen: ModelParams) -> list[torch.Tensor]:
@@ -48,13 +48,14 @@ def step(chosen: ModelParams) -> list[torch.Tensor]:
 
 def test_every_key_is_tried() -> None:
     assert set(OTHER) == set(ModelParams.model_fields) - {"architecture"}
-    assert set(READ) == set(ARCHITECTURES) - {"tgdfer"} == {VARIANTS[name]["architecture"] for name in BASELINES}
+    for name, architecture in ARCHITECTURES.items():
+        assert set(architecture.reads or ()) < set(OTHER), name
 
 
 @pytest.mark.parametrize("variant", BASELINES)
 def test_keys_that_are_not_read_change_nothing(variant: str) -> None:
     chosen = params(variant)
-    unread = {key: value for key, value in OTHER.items() if key not in READ[chosen.architecture]}
+    unread = {key: value for key, value in OTHER.items() if key not in ARCHITECTURES[chosen.architecture].reads}
     changed = params(variant, **unread)
     assert changed != chosen
     assert changed.as_read() == chosen.as_read()

@@ -11,7 +11,7 @@ from model_tools import DIM, VARIANTS, clip, encoder, frames, mask_of, model, pa
 
 from tgdfer.classes import ELEVEN, SEVEN
 from tgdfer.errors import UserError
-from tgdfer.model import build_model, losses, parameter_groups, uses_text
+from tgdfer.model import build_model, losses, parameter_groups
 from tgdfer.model.text import DESCRIPTIONS, LabelText, Words, load_words, prompts
 
 
@@ -206,7 +206,8 @@ def test_what_cannot_be_built_is_refused(changes, message):
 
 
 def test_text_needs_the_encoder_of_the_features():
-    assert uses_text(params()) and not uses_text(params("no-text")) and not uses_text(params("linear-probe"))
+    assert params().uses_text and params("transformer-cls").uses_text
+    assert not any(params(name).uses_text for name in ("no-text", "linear-probe", "transformer-cls-no-text"))
     with pytest.raises(UserError, match=r"needs the encoder's text tower"):
         build_model(params(), SEVEN, DIM, None)
     with pytest.raises(UserError, match=r"encoder 'tiny': makes 16 dimensions, the features have 12"):

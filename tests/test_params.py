@@ -66,6 +66,7 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("frames", "max_frames"), 2.5, "frames.max_frames: .*integer"),
         (("training", "epochs"), True, "training.epochs: .*integer"),
         (("model", "temporal"), "all", "model.temporal: .*'none', 'short', 'long' or 'both'"),
+        (("model", "architecture"), "clip", "model.architecture: .*'tgdfer', 'zero-shot', .*or 'attention-mil'"),
         (("datasets", "demo", "encoder"), "vit", "datasets.demo.encoder: no encoder 'vit'; known: demo-clip"),
         (("report", "reference"), "ours", "report.reference: no variant 'ours' in the grid: tgdfer"),
         (("grid",), ["tgdfer", "ours"], "grid: no variant 'ours'; known: tgdfer"),

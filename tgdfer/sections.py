@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tgdfer.architectures import ARCHITECTURES
 from tgdfer.classes import SEVEN
 
 Positive = Annotated[int, Field(gt=0)]
@@ -98,24 +99,10 @@ class BagsParams(Section):
     instance_frames: Positive = 1
 
 
-TRAINED = ("architecture", "dropout", "label_smoothing", "imbalance")
-TEXT = ("text", "descriptions_per_class", "context_tokens", "context", "apart_weight")
-READ = {
-    "zero-shot": ("architecture", *TEXT),
-    "linear-probe": TRAINED,
-    "transformer-cls": (*TRAINED, *TEXT, "heads"),
-    "bilstm-dmin": (*TRAINED, "heads"),
-    "attention-mil": TRAINED,
-}
-"""The keys of ``model`` that an architecture reads, loss included; one that is not named here may read all."""
-
-
 class ModelParams(Section):
     """The model; see docs/model.md for the equations."""
 
-    architecture: Literal["tgdfer", "zero-shot", "linear-probe", "transformer-cls", "bilstm-dmin", "attention-mil"] = (
-        "tgdfer"
-    )
+    architecture: Literal[tuple(ARCHITECTURES)] = "tgdfer"  # type: ignore[valid-type]
     temporal: Literal["none", "short", "long", "both"] = "both"
     window: Positive = 4
     attention_width: Positive | None = None
@@ -137,8 +124,14 @@ class ModelParams(Section):
 
     def as_read(self) -> ModelParams:
         """With the defaults in place of what the architecture does not read: no run depends on those keys."""
-        read = READ.get(self.architecture)
-        return self if read is None else ModelParams(**self.model_dump(include=set(read)))
+        reads = ARCHITECTURES[self.architecture].reads
+        return self if reads is None else ModelParams(**self.model_dump(include={"architecture", *reads}))
+
+    @property
+    def uses_text(self) -> bool:
+        """Whether frames are compared with words, so that the encoder's text tower is needed."""
+        reads = ARCHITECTURES[self.architecture].reads
+        return self.text != "none" and (reads is None or "text" in reads)
 
 
 class TrainingParams(Section):

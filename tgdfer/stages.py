@@ -49,7 +49,7 @@ STAGES: dict[str, Stage] = {
     "features": Stage(("features", "datasets.{dataset}.encoder"), ("features", "encoders/precision.py", *ENCODER)),
     "train": Stage(
         ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-        ("features/cache.py", "bags.py", "model", "metrics.py", "training", *ENCODER),
+        ("features/cache.py", "bags.py", "architectures.py", "model", "metrics.py", "training", *ENCODER),
     ),
     "report": Stage(
         ("report", "datasets", "variants", "grid", "seeds"),

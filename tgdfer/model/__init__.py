@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from tgdfer.architectures import ARCHITECTURES
 from tgdfer.errors import UserError
 from tgdfer.model import losses
-from tgdfer.model.baselines import AttentionMIL, BiLSTMDMIN, LinearProbe, TransformerCls, ZeroShot
 from tgdfer.model.output import ModelOutput, relevance
-from tgdfer.model.tgdfer import TGDFER, attention_width
 
 if TYPE_CHECKING:
     from tgdfer.encoders import Encoder
     from tgdfer.params import ModelParams
 
-__all__ = ["ARCHITECTURES", "ModelOutput", "build_model", "losses", "parameter_groups", "relevance", "uses_text"]
-
-ARCHITECTURES: dict[str, Callable[[ModelParams, Sequence[str], int, Any], nn.Module]] = {
-    "tgdfer": TGDFER,
-    "zero-shot": ZeroShot,
-    "linear-probe": LinearProbe,
-    "transformer-cls": TransformerCls,
-    "bilstm-dmin": BiLSTMDMIN,
-    "attention-mil": AttentionMIL,
-}
-"""By their name in params.yaml. Each has ``trainable: bool``; False means that there is nothing to train."""
-
-TEXTUAL = ("tgdfer", "zero-shot", "transformer-cls")
-
-
-def uses_text(params: ModelParams) -> bool:
-    """Whether the model needs the encoder's text tower; where not, ``build_model`` takes ``encoder=None``."""
-    return params.architecture in TEXTUAL and params.text != "none"
+__all__ = ["ModelOutput", "build_model", "losses", "parameter_groups", "relevance"]
 
 
 def build_model(params: ModelParams, classes: Sequence[str], dim: int, encoder: Encoder | None) -> nn.Module:
@@ -44,32 +27,19 @@ def build_model(params: ModelParams, classes: Sequence[str], dim: int, encoder: 
         params: the section ``model``, a variant's overrides applied.
         classes: C names, in the order of the logits.
         dim: D of the features.
-        encoder: the encoder that made the features; needed if :func:`uses_text`.
+        encoder: the encoder that made the features; needed if ``params.uses_text``.
 
     Raises:
         UserError: a combination of parameters and encoder that cannot be built; the message names the key.
     """
-    if uses_text(params):
+    if params.uses_text:
         if encoder is None:
             raise UserError(f"model.text: '{params.text}' needs the encoder's text tower; expected an encoder")
         if encoder.dim != dim:
             raise UserError(f"encoder '{encoder.name}': makes {encoder.dim} dimensions, the features have {dim}")
-    attends = params.architecture in ("transformer-cls", "bilstm-dmin") or (
-        params.architecture == "tgdfer" and params.temporal != "none"
-    )
-    width = attention_width(params, dim) if params.architecture == "tgdfer" else dim
-    if attends and (width < params.heads or width % params.heads):
-        raise UserError(f"model.heads: {params.heads} heads do not divide {width} channels of attention")
-    if params.architecture == "bilstm-dmin" and dim % 2:
-        raise UserError(
-            f"model.architecture: 'bilstm-dmin' needs an even number of dimensions, the features have {dim}"
-        )
-    if params.architecture == "tgdfer" and params.temporal in ("long", "both") and params.heads % 2:
-        raise UserError(
-            f"model.heads: temporal '{params.temporal}' gives half of the heads to content and half to time; "
-            f"expected an even number, got {params.heads}"
-        )
-    return ARCHITECTURES[params.architecture](params, classes, dim, encoder)
+    module, name = ARCHITECTURES[params.architecture].made_by.split(".")
+    model: nn.Module = getattr(import_module(f"tgdfer.model.{module}"), name)(params, classes, dim, encoder)
+    return model
 
 
 def parameter_groups(

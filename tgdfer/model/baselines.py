@@ -15,7 +15,7 @@ from tgdfer.model.mil import DMIN, GatedAttention, masked_mean
 from tgdfer.model.output import ModelOutput
 from tgdfer.model.temporal import ChannelDropout, key_mask
 from tgdfer.model.text import LabelText
-from tgdfer.model.tgdfer import Alignment, label_features, start_scale
+from tgdfer.model.tgdfer import Alignment, check_heads, label_features, start_scale
 
 if TYPE_CHECKING:
     from tgdfer.params import ModelParams
@@ -68,6 +68,7 @@ class TransformerCls(nn.Module):
 
     def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
         super().__init__()
+        check_heads(params.heads, dim)
         self.heads = params.heads
         self.cls = nn.Parameter(torch.randn(dim) / math.sqrt(dim))
         self.position_scale = nn.Parameter(torch.tensor(0.1))
@@ -116,6 +117,11 @@ class BiLSTMDMIN(nn.Module):
 
     def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
         super().__init__()
+        check_heads(params.heads, dim)
+        if dim % 2:
+            raise UserError(
+                f"model.architecture: 'bilstm-dmin' needs an even number of dimensions, the features have {dim}"
+            )
         hidden = dim // 2
         self.heads = params.heads
         self.forwards = nn.LSTM(dim, hidden, batch_first=True)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tgdfer.errors import UserError
 from tgdfer.model.mil import InstanceConfidence, aggregate
 from tgdfer.model.output import ModelOutput
 from tgdfer.model.temporal import TemporalNetwork
@@ -51,9 +52,10 @@ class LearntLabels(nn.Module):
         return F.normalize(self.vectors, dim=-1)
 
 
-def attention_width(params: ModelParams, dim: int) -> int:
-    """Channels of each branch of the temporal network: the parameter, or half of the features' dimensions."""
-    return params.attention_width or dim // 2
+def check_heads(heads: int, width: int) -> None:
+    """That ``heads`` divide ``width`` channels of attention; a UserError otherwise."""
+    if width < heads or width % heads:
+        raise UserError(f"model.heads: {heads} heads do not divide {width} channels of attention")
 
 
 def label_features(params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> LabelText | LearntLabels:
@@ -66,6 +68,18 @@ def label_features(params: ModelParams, classes: Sequence[str], dim: int, encode
 def start_scale(params: ModelParams, encoder: Any) -> float:
     """The scale that the alignment starts with: the encoder's own, at most 100, where its text is used."""
     return min(encoder.logit_scale, MAX_SCALE) if params.text != "none" else DEFAULT_SCALE
+
+
+def temporal_network(params: ModelParams, dim: int) -> TemporalNetwork:
+    """The temporal network that ``params`` asks for; its branches have half of the features' width by default."""
+    width = params.attention_width or dim // 2
+    check_heads(params.heads, width)
+    if params.temporal != "short" and params.heads % 2:
+        raise UserError(
+            f"model.heads: temporal '{params.temporal}' gives half of the heads to content and half to time; "
+            f"expected an even number, got {params.heads}"
+        )
+    return TemporalNetwork(dim, width, params.heads, params.window, params.temporal, params.dropout)
 
 
 class TGDFER(nn.Module):
@@ -86,13 +100,7 @@ class TGDFER(nn.Module):
         super().__init__()
         self.params = params
         self.labels = label_features(params, classes, dim, encoder)
-        self.temporal = (
-            None
-            if params.temporal == "none"
-            else TemporalNetwork(
-                dim, attention_width(params, dim), params.heads, params.window, params.temporal, params.dropout
-            )
-        )
+        self.temporal = None if params.temporal == "none" else temporal_network(params, dim)
         # only what is used is built: a parameter without a gradient would stop distributed training
         confident = params.visual_prompt == "pooled" or params.aggregation == "attention" or params.coarse_weight > 0
         self.confidence = InstanceConfidence(dim, max(1, dim // 2)) if confident else None

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from tgdfer.params import Params
 
-WITHOUT_TEXT = ("linear-probe", "transformer-cls", "bilstm-dmin", "attention-mil")
-"""Architectures that see no text."""
-
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "baselines": [("architecture", "Architecture")],
     "components": [

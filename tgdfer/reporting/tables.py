@@ -75,7 +75,7 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
         result = results[params.report.selection][variant]
         cells = {name: percent(result.recall.get(name, Estimate())) for name in experiment.classes}
         cells |= {"uar": percent(result.uar), "war": percent(result.war), "modality": Cell(text="video+text")}
-        if params.run(variant).model.text == "none" or params.run(variant).model.architecture in parts.WITHOUT_TEXT:
+        if not params.run(variant).model.uses_text:
             cells["modality"] = Cell(text="video")
         row = measured_row(params, variant, result, cells)
         absent = [name for name in experiment.classes if result.measured and result.recall[name].mean is None]

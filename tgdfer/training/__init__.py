@@ -17,7 +17,7 @@ import torch
 
 from tgdfer import metrics, paths, storage, tracking
 from tgdfer.errors import UserError
-from tgdfer.model import build_model, uses_text
+from tgdfer.model import build_model
 from tgdfer.params import Params
 from tgdfer.progress import log, track
 from tgdfer.training import runs, told
@@ -79,7 +79,7 @@ def train_variant(
             log.info(
                 "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
             )
-        encoder = _load_encoder(encoder_name, device) if todo and uses_text(run.model) else None
+        encoder = _load_encoder(encoder_name, device) if todo and run.model.uses_text else None
         for key in track(todo, f"{dataset}/{variant}", unit="runs") if todo and group.first else todo:
             try:
                 _one_run(params, inputs, key, about[key], encoder, device, stopped, group)
@@ -96,7 +96,7 @@ def train_variant(
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one (under torchrun: the local rank's), else the CPU."""
+    """``auto`` is the GPU if there is one, else the CPU; under torchrun ``auto`` and ``cuda`` are the local rank's."""
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:

@@ -1,0 +1,32 @@
+"""The models that ``model.architecture`` can name: the class of each, and the keys of ``model`` that it reads.
+
+The parameters are validated against this table, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LOSS = ("label_smoothing", "imbalance")
+TRAINED = ("dropout", *LOSS)
+TEXT = ("text", "descriptions_per_class", "context_tokens", "context", "apart_weight")
+
+
+class Architecture(NamedTuple):
+    """A model."""
+
+    made_by: str
+    """Its class, by its module in tgdfer/model/."""
+    reads: tuple[str, ...] | None
+    """What a run of it depends on, loss included; with ``text`` it compares frames with words. None: all keys."""
+
+
+ARCHITECTURES = {
+    "tgdfer": Architecture("tgdfer.TGDFER", None),
+    "zero-shot": Architecture("baselines.ZeroShot", TEXT),
+    "linear-probe": Architecture("baselines.LinearProbe", TRAINED),
+    "transformer-cls": Architecture("baselines.TransformerCls", (*TRAINED, *TEXT, "heads")),
+    "bilstm-dmin": Architecture("baselines.BiLSTMDMIN", (*TRAINED, "heads")),
+    "attention-mil": Architecture("baselines.AttentionMIL", TRAINED),
+}
+"""By the name in params.yaml."""
