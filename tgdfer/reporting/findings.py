@@ -83,9 +83,32 @@ def findings(params: Params, part: Part) -> list[str]:
             f"Choosing the epoch on the test fold, the literature's custom, would change the UAR of {reference} by "
             f"{_signed(custom.uar.mean - last.uar.mean)} points without any better model."
         )
+    if found := _against_simple(params, part):
+        sentences.append(found)
     if compared:
         sentences.append(power_line(params, part.results))
     return sentences
+
+
+def _against_simple(params: Params, part: Part) -> str | None:
+    """The reference's relevance beside the best ranking of the frames for which nothing was trained."""
+    known = (part.relevance or {}).get(params.report.selection, {})
+    reference = known.get(params.report.reference)
+    simple = {
+        name: found for name, found in known.items() if name not in params.variants and found and found.comparison
+    }
+    if not simple or reference is None:
+        return None
+    name, best = max(simple.items(), key=lambda entry: entry[1].auroc.mean or 0)
+    assert best.comparison is not None
+    verdict = "worse than" if best.comparison.difference > 0 else "better than"
+    if best.comparison.p_holm >= LEVEL:
+        verdict = "not told apart from"
+    return (
+        f"The frame relevance of {params.variants[params.report.reference].label} (AUROC "
+        f"{100 * (reference.auroc.mean or 0):.1f} %) is {verdict} the best ranking without training, {name} "
+        f"({100 * (best.auroc.mean or 0):.1f} %)."
+    )
 
 
 def _signed(difference: float) -> str:

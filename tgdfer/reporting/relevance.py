@@ -102,7 +102,7 @@ def measures(score: np.ndarray, positive: np.ndarray, valid: np.ndarray) -> np.n
 def evaluate(
     experiment: Experiment, variants: list[str], truth: Truth, report: ReportParams, rankings: Mapping[str, Ranking]
 ) -> dict[str, dict[str, Relevance | None]]:
-    """Relevance against truth by selection, for every variant (None where it gives none) and every ranking.
+    """Relevance against truth by selection, for every ranking and every variant (None where it gives none).
 
     The bags of the reference variant stand for all when the rankings are computed.
     """
@@ -110,7 +110,7 @@ def evaluate(
     every = {name: measured(experiment, name, truth) for name in variants}
     base = next((v for v in (report.reference, *variants) if any(every[v].values())), None)
     if base is not None:
-        every |= {name: measured(experiment, base, truth, ranking) for name, ranking in rankings.items()}
+        every = {name: measured(experiment, base, truth, ranking) for name, ranking in rankings.items()} | every
     results: dict[str, dict[str, Relevance | None]] = {}
     for selection in SELECTIONS:
         bags = {name: runs[selection] for name, runs in every.items()}

@@ -9,6 +9,8 @@ from typing import Any
 from tgdfer.reporting.layout import Cell, Column, Row, Table
 
 DASH = "–"
+STACKED = 20
+"""Up to so many rows, intervals stand below their values in LaTeX, not beside them."""
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "Δ": r"$\Delta$", "✓": r"\checkmark{}",
@@ -123,7 +125,8 @@ def to_latex(table: Table) -> str:
     Every value is wrapped in ``\tgval``; ``\renewcommand{\tgval}[1]{\num{#1}}`` hands the values to siunitx.
     """
     notes, per_row = footnotes(table)
-    columns = table.stacked()
+    # a long table with two lines in a row would not fit the page
+    columns = table.stacked() if len(table.rows) <= STACKED else [(column, None) for column in table.columns]
     align = "".join("l" if column.kind == "text" else "r" for column, _ in columns)
     lines = [
         "% made by `tgdfer report`; needs booktabs and amssymb, and graphicx for wide tables",

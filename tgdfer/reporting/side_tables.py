@@ -25,7 +25,6 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
         Column("p", "p (Holm)", "p"),
         Column("right", "AUROC, right clips", "percent"),
         Column("wrong", "AUROC, wrong clips", "percent"),
-        Column("clips", "Clips", "count"),
     ]
     rows, records = [], []
     for name, found in relevance[params.report.selection].items():
@@ -39,7 +38,6 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
         cells |= compared_cells(found.comparison, name == params.report.reference)
         for key, value in (("right", found.auroc_right), ("wrong", found.auroc_wrong)):
             cells[key] = Cell(None if value is None else 100 * value)
-        cells["clips"] = Cell(found.clips)
         partial = any(params.report.selection not in run.outcomes for run in experiment.of(name))
         notes = ["incomplete: see the other tables"] if partial else []
         origin = "measured"
@@ -57,18 +55,19 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
                 record |= compared_record("auroc", found.comparison)
                 records.append(record | {"auroc_right": found.auroc_right, "auroc_wrong": found.auroc_wrong})
     reference = params.variants[params.report.reference].label
-    left_out = max((found.left_out for found in relevance[params.report.selection].values() if found), default=0)
+    shown = [found for found in relevance[params.report.selection].values() if found]
+    clips, left_out = (max((getattr(found, key) for found in shown), default=0) for key in ("clips", "left_out"))
+    counted = f"{clips} clips count; {left_out} without both kinds of frame in the bag are left out."
     return Table(
         "relevance",
         experiment.dataset,
         TITLES["relevance"],
         f"{TITLES['relevance']} on {experiment.dataset}, in percent; {selection_of(params.report)}. A frame is a "
-        f"positive from half the largest intensity of its clip; {left_out} clips without both kinds of frame in the "
-        "bag are left out. Mean ± standard deviation over folds of the mean over clips; in brackets: "
-        f"{level} bootstrap intervals over clips; Δ AUROC: minus {reference}, in points, with p as in the other "
-        "tables, corrected for all rows. The true intensity is never seen in training.",
+        f"positive from half the largest intensity of its clip; {counted} Mean ± standard deviation over folds of the "
+        f"mean over clips; in brackets: {level} bootstrap intervals over clips; Δ AUROC: minus {reference}, in points, "
+        "with p as in the other tables, corrected for all rows. The true intensity is never seen in training.",
         f"In percent; Δ AUROC is against {reference}, in points. A frame is a positive from half the largest intensity "
-        f"of its clip; {left_out} clips without both kinds of frame in the bag are left out.",
+        f"of its clip; {counted}",
         columns,
         rows,
         records,
