@@ -10,6 +10,19 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
+
+GUARD = '("$@"; kill -9 0) & read -r _; kill -9 0'
+
+
+def guarded(command: list[str], **options: Any) -> subprocess.Popen:
+    """Start a command that does not outlive this process, however that ends.
+
+    A shell kills its whole group when the command ends, or when its own input does, a pipe that only we hold open.
+    """
+    return subprocess.Popen(
+        ["sh", "-c", GUARD, "sh", *command], stdin=subprocess.PIPE, start_new_session=True, **options
+    )
 
 
 class Server:
@@ -32,7 +45,7 @@ class Server:
         with (self.folder / "log").open("a") as log:
             # without its eight processes for jobs of language models it is up in half the time
             environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+            self.process = guarded(command, stdout=log, stderr=log, env=environment)
         for _ in range(600):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=2):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,19 @@ def test_a_row_of_a_table_has_the_numbers_of_the_table() -> None:
         expected = f"UAR {(first + second) / 2:.2f} ± {abs(first - second) / 2**0.5:.2f}"
         assert re.search(rf"^  {selection} +{re.escape(expected)} ", text, re.MULTILINE), (expected, text)
     assert text.count("UAR") == 3 + 4, "every run with its own"
+
+
+@pytest.mark.usefixtures("here")
+def test_seeds_and_folds_that_no_table_reads_do_not_count() -> None:
+    text, _ = module.explain(parameters().model_copy(update={"seeds": [1]}), "tiny/mil")
+    assert "over 2 folds, 1 seed\n" in text
+    assert "seed0" not in text
+    left = Path("runs/tiny/mil/fold3")
+    shutil.copytree(RUN.parent, left)
+    try:
+        assert "over 2 folds, 2 seeds" in module.explain(parameters(), "tiny/mil")[0]
+    finally:
+        shutil.rmtree(left)
 
 
 @pytest.mark.usefixtures("here")

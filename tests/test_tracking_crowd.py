@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +28,32 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: Path) -> Iterator
     server = Server(folder).start()
     yield server
     server.kill()
+
+
+HOLD = """
+import sys, time
+from mlflow_server import guarded
+print(guarded(["sleep", "60"]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_server_does_not_outlive_the_tests_that_are_killed() -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent
+    )
+    assert holder.stdout is not None
+    group = int(holder.stdout.readline())
+    os.killpg(group, 0)
+    holder.kill()
+    holder.communicate()
+    for _ in range(100):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("it is still there")
 
 
 WRITERS, EPOCHS = 16, 5

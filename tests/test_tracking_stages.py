@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,52 @@ def test_a_full_disk_ends_no_stage(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(events, "FOLDER", Path("params.yaml") / "no" / "folder")
     with tracking.stage(params, MADE_BY, dataset="demo") as told:
         told.metrics({"clips": 1})
+
+
+def test_a_disk_that_is_full_for_a_while_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters()
+    written: list[int] = []
+
+    class Disk:
+        """Takes a few bytes of the third line, and then nothing until the sixth try."""
+
+        def __init__(self, file: io.FileIO) -> None:
+            self.file = file
+
+        def write(self, content: bytes) -> int:
+            written.append(len(content))
+            if len(written) == 3:
+                return self.file.write(content[:5])
+            if 3 < len(written) < 6:
+                raise OSError(28, "No space left on device")
+            return self.file.write(content)
+
+        def close(self) -> None:
+            self.file.close()
+
+    made = events.Journal.__init__
+
+    def on_it(self: events.Journal, path: Path) -> None:
+        made(self, path)
+        self._file = Disk(self._file)  # type: ignore[assignment]
+
+    monkeypatch.setattr(events.Journal, "__init__", on_it)
+    monkeypatch.setattr(tracker, "FLUSH_POINTS", 1)
+    train(params)
+    (run,) = runs(params)
+    assert history(params, run.info.run_id, "loss") == LOSSES
+    assert run.info.status == "FINISHED"
+    assert len(written) > 6
+    assert not events.pending()
+
+
+def test_an_artifact_that_is_not_there_costs_itself_alone() -> None:
+    params = parameters()
+    with tracking.stage(params, MADE_BY, dataset="demo") as told:
+        told.artifact(Path("absent.json"))
+        told.metrics({"clips": 7})
+    (run,) = stage_runs(params)
+    assert (run.data.metrics["clips"], run.info.status) == (7, "FINISHED")
 
 
 def test_names_that_mlflow_refuses_are_written_another_way() -> None:

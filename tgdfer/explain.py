@@ -64,11 +64,14 @@ def _find(params: Params, target: str) -> tuple[str, str, list[Run]]:
     params.run(variant)
     if fold:
         return dataset, variant, [_read(paths.run(dataset, variant, int(fold), int(seed)), int(fold), int(seed))]
-    records = sorted(paths.variant(dataset, variant).parent.glob("fold*/seed*/run.json"))
-    runs = [
-        _read(path.parent, int(path.parts[-3].removeprefix("fold")), int(path.parts[-2].removeprefix("seed")))
-        for path in records
-    ]
+    table = paths.folds(dataset)
+    folds = set(storage.read_table(table, "folds").column("fold").to_pylist()) if table.is_file() else None
+    runs = []
+    for path in paths.variant(dataset, variant).parent.glob("fold*/seed*/run.json"):
+        k, s = (int(part.lstrip("foldse")) for part in path.parts[-3:-1])
+        # as the tables: what is left of folds and seeds that are no longer asked for does not count
+        if s in params.seeds and (folds is None or k in folds):
+            runs.append(_read(path.parent, k, s))
     if not runs:
         raise UserError(f"explain {target}: no finished run below {paths.variant(dataset, variant).parent}")
     return dataset, variant, sorted(runs, key=lambda run: (run.fold, run.seed))

@@ -172,8 +172,10 @@ class TrackingParams(Section):
     """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``.
 
     ``mode: events`` writes to files alone, ``live`` always sends; ``auto`` sends, except from a SLURM job to SQLite.
+    Names of experiments and registered models begin with ``project``: who shares a server with others takes another.
     """
 
+    project: Name = "tgdfer"
     mode: Literal["auto", "live", "events"] = "auto"
     uri: str = "sqlite:///mlflow/mlflow.db"
     artifacts: str = "mlflow/artifacts"

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tgdfer import paths
+from tgdfer.errors import UserError
 from tgdfer.params import Params
 from tgdfer.progress import log
 from tgdfer.provenance import git_revision
 from tgdfer.storage import fingerprint, write_json
 from tgdfer.tracking import events
-from tgdfer.tracking.imports import import_events
-from tgdfer.tracking.store import STAGES, Store, experiment_of, sends
+from tgdfer.tracking.imports import import_events, line
+from tgdfer.tracking.store import Store, experiment_of, sends
 from tgdfer.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -34,11 +35,20 @@ def create_store(params: Params) -> None:
     """Make the database and the experiments, import what waits in ``mlflow/events/``, write experiments.json last.
 
     That file says the same whatever is tracked where: trainings wait for it, and none is to be repeated for it.
+
+    Raises:
+        UserError: MLflow is away.
     """
-    store = Store(params)
-    for name in (STAGES, *map(experiment_of, params.datasets)):
-        store.experiment(name)
-    imported = import_events(store)
+    try:
+        store = Store(params)
+        for dataset in (None, *params.datasets):
+            store.experiment(experiment_of(params, dataset))
+        imported = import_events(store)
+    except Exception as error:  # whatever MLflow raises
+        raise UserError(
+            f"MLflow does not answer as it should ({line(error)}); start it, or correct MLFLOW_TRACKING_URI or "
+            "tracking.uri; what waits is kept"
+        ) from error
     if imported:
         log.info("tracking: %d event files imported", imported)
     if not paths.EXPERIMENTS.exists():
@@ -51,8 +61,8 @@ def import_waiting(params: Params) -> None:
         return
     try:
         create_store(params)
-    except Exception as error:  # whatever MLflow raises
-        log.warning("tracking: %s; the events are kept in %s", type(error).__name__, events.FOLDER)
+    except Exception as error:  # a full disk too
+        log.warning("tracking: %s", line(error))
 
 
 @contextmanager
@@ -66,7 +76,7 @@ def run(
     parameters: Mapping[str, Any],
     tags: Mapping[str, Any],
 ) -> Iterator[Tracker]:
-    """Track a training: a child of its variant's run in the experiment ``tgdfer/<dataset>``.
+    """Track a training: a child of its variant's run in the experiment ``<project>/<dataset>``.
 
     A retry of the same run (same name, same ``tags["fingerprint"]``) continues it. The status is FINISHED when the
     block ends well, FAILED when it raises, KILLED when it is interrupted.
@@ -93,7 +103,7 @@ def run(
     }
     start = events.start(
         run=f"{name}/fold{fold}/seed{seed}",
-        experiment=experiment_of(dataset),
+        experiment=experiment_of(params, dataset),
         name=f"{variant} fold{fold} seed{seed}",
         parameters={"variant": variant, **parameters, "fold": fold, "seed": seed},
         tags={**own, **_circumstances(), **tags},
@@ -107,7 +117,7 @@ def run(
 def stage(
     params: Params, made_by: Mapping[str, Any], *, dataset: str | None = None, encoder: str | None = None
 ) -> Iterator[Tracker]:
-    """Track a stage that computes: a run in the experiment ``tgdfer-stages``, unless it tells no metrics.
+    """Track a stage that computes: a run in the experiment ``<project>-stages``, unless it tells no metrics.
 
     A repetition with the same parameters, inputs and code continues its run; one that finds nothing to do tells no
     metrics and leaves none.
@@ -130,7 +140,7 @@ def stage(
     }
     start = events.start(
         run="/".join(["stages", made_by["stage"], *subjects]),
-        experiment=STAGES,
+        experiment=experiment_of(params, None),
         name=" ".join([made_by["stage"], *subjects]),
         parameters=made_by["parameters"],
         tags={**own, **_circumstances()},

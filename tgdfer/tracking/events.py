@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from tgdfer import paths
 from tgdfer.storage import file_fingerprint, fingerprint
@@ -118,21 +118,26 @@ def file_of(run: str) -> Path:
 
 
 class Journal:
-    """The event file of one attempt, open for writing. Every line is on disk when ``write`` returns."""
+    """The event file of one attempt, open for writing. A line is with the system when ``write`` returns.
+
+    What a full disk did not take is written with the next line, and where it broke off.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream: TextIO = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._left = b""
 
     def write(self, event: Event) -> None:
         """Append one event."""
-        self._stream.write(json.dumps(event, allow_nan=False) + "\n")
-        self._stream.flush()
+        self._left += json.dumps(event, allow_nan=False).encode() + b"\n"
+        while self._left:
+            self._left = self._left[self._file.write(self._left) :]
 
     def close(self) -> None:
         """Close the file; it stays."""
-        self._stream.close()
+        self._file.close()
 
 
 def read(path: Path) -> Iterator[Event]:

@@ -33,8 +33,6 @@ OF_A_VERSION = tuple(f"tgdfer.{key}" for key in ("dataset", "variant", "fold", "
 """Tags of a run that a version of a registered model has as well."""
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Without it the UI opens an experiment with pages on language models."""
-STAGES = "tgdfer-stages"
-"""The experiment of the stages before and after training, apart from those of the data sets, which hold trainings."""
 
 
 def sends(params: Params) -> bool:
@@ -54,9 +52,9 @@ def uri_of(params: Params) -> str:
     return SQLITE + str(Path(uri.removeprefix(SQLITE)).resolve()) if uri.startswith(SQLITE) else uri
 
 
-def experiment_of(dataset: str) -> str:
-    """The name of a data set's experiment."""
-    return f"tgdfer/{dataset}"
+def experiment_of(params: Params, dataset: str | None) -> str:
+    """The name of a data set's experiment, or of that of the stages, which stand apart from trainings."""
+    return f"{params.tracking.project}/{dataset}" if dataset else f"{params.tracking.project}-stages"
 
 
 def batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
@@ -123,41 +121,62 @@ class Store:
                     raise
                 return made.experiment_id
 
-    def find(self, experiment: str, run: str, fingerprint: str | None = None) -> list[Any]:
-        """The runs with this name (and fingerprint), newest first."""
-        asked = [f"tags.\"tgdfer.run\" = '{run}'"]
-        if fingerprint is not None:
-            asked.append(f"tags.\"tgdfer.fingerprint\" = '{fingerprint}'")
-        return list(self.client.search_runs([experiment], " and ".join(asked), order_by=["attributes.start_time DESC"]))
-
     def parent(self, experiment: str, event: Event) -> str:
-        """The id of the run that stands for a variant: the current one with the children's parameters, made if none."""
-        run, kin = event["parent"], event["tags"].get("tgdfer.variant_fingerprint", "")
-        found = self.find(experiment, run, kin)
-        if found:
-            self.client.update_run(found[0].info.run_id, status="RUNNING")
-            return found[0].info.run_id
-        self.retire(self.find(experiment, run))
+        """The id of the run that stands for a variant: the one with the children's parameters, made if none."""
         tags = {key: value for key, value in event["tags"].items() if key in OF_A_VARIANT}
-        tags |= {"tgdfer.run": run, "tgdfer.fingerprint": kin, "tgdfer.kind": "variant", "tgdfer.current": "true"}
-        name = event["tags"].get("tgdfer.variant", run)
-        made = self.client.create_run(experiment, event["time"], tags, name).info.run_id
+        tags |= {
+            "tgdfer.run": event["parent"],
+            "tgdfer.fingerprint": event["tags"].get("tgdfer.variant_fingerprint", ""),
+        }
         common = {key: value for key, value in event["parameters"].items() if key not in ("fold", "seed")}
-        self.parameters(made, common)
-        return made
+        name = event["tags"].get("tgdfer.variant", event["parent"])
+        return self.attempt(experiment, name, event["time"], {**tags, "tgdfer.kind": "variant"}, common)[0]
 
-    def parameters(self, run_id: str, values: Mapping[str, str]) -> None:
-        """Log parameters that the run has not yet."""
+    def attempt(
+        self, experiment: str, name: str, time: int, tags: dict[str, str], parameters: Mapping[str, str]
+    ) -> tuple[str, Any]:
+        """The run with the name and the fingerprint that ``tags`` hold, made if there is none; also what it was before.
+
+        Of the runs with one name, that is current which was attempted last, also when parameters go back to what they
+        were; an old attempt whose events come late makes none current.
+        """
         from mlflow.entities import Param
 
-        for part in batches([Param(key, value[:LONGEST_PARAMETER]) for key, value in values.items()], BATCH_PARAMETERS):
+        namesakes = self.client.search_runs([experiment], f"tags.\"tgdfer.run\" = '{tags['tgdfer.run']}'")
+        same = [run for run in namesakes if run.data.tags.get("tgdfer.fingerprint") == tags["tgdfer.fingerprint"]]
+        others = [run for run in namesakes if run not in same]
+        current = all(_attempted(run) <= time for run in others)
+        tags = {**tags, "tgdfer.attempted": str(time), "tgdfer.current": str(current).lower()}
+        before = same[0] if same else None
+        if before is None:
+            run_id: str = self.client.create_run(experiment, time, tags, name).info.run_id
+        else:
+            run_id = before.info.run_id
+            if time >= _attempted(before):
+                self._tag(before, tags)
+        if (before is None) != current:
+            self.client.update_run(run_id, status="RUNNING" if current else "KILLED")
+        for run in others if current else []:
+            self._tag(run, {"tgdfer.current": "false"})
+            if run.info.status == "RUNNING":  # killed, and no retry came to an end
+                self.client.update_run(run.info.run_id, status="KILLED")
+        had = before.data.params if before else {}
+        new = [Param(key, value[:LONGEST_PARAMETER]) for key, value in parameters.items() if key not in had]
+        for part in batches(new, BATCH_PARAMETERS):
             self.client.log_batch(run_id, params=part)
+        return run_id, before
 
-    def retire(self, runs: Iterable[Any]) -> None:
-        """Mark runs whose parameters, data or code are no longer the current ones."""
-        for run in runs:
-            if run.data.tags.get("tgdfer.current") != "false":
-                self.client.set_tag(run.info.run_id, "tgdfer.current", "false")
+    def _tag(self, run: Any, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        new = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
+        if new:
+            self.client.log_batch(run.info.run_id, tags=new)
+
+
+def _attempted(run: Any) -> int:
+    """When the latest attempt at a run began, in milliseconds."""
+    return int(run.data.tags.get("tgdfer.attempted", run.info.start_time))
 
 
 class Sink:
@@ -170,22 +189,14 @@ class Sink:
         self.known: set[tuple[str, int]] = set()
         with lock("runs"):  # the run itself and an import of its events may be here at once
             self.parent = store.parent(self.experiment, event) if event["parent"] else None
-            tags = {**event["tags"], "tgdfer.current": "true"}
-            if self.parent:
-                tags["mlflow.parentRunId"] = self.parent
-            found = store.find(self.experiment, event["run"], event["tags"]["tgdfer.fingerprint"])
-            if not found:
-                store.retire(store.find(self.experiment, event["run"]))
-                self.run_id = self.client.create_run(self.experiment, event["time"], tags, event["name"]).info.run_id
-        had: dict[str, str] = {}
-        self.tags: dict[str, str] = tags
-        if found:
-            self.run_id, had, self.tags = found[0].info.run_id, found[0].data.params, found[0].data.tags
-            for key in found[0].data.metrics:
-                history = self.client.get_metric_history(self.run_id, key)
-                self.known |= {(point.key, point.step) for point in history}
-            self.client.update_run(self.run_id, status="RUNNING")
-        store.parameters(self.run_id, {key: text for key, text in event["parameters"].items() if key not in had})
+            tags = {**event["tags"], "mlflow.parentRunId": self.parent} if self.parent else event["tags"]
+            self.run_id, before = store.attempt(
+                self.experiment, event["name"], event["time"], tags, event["parameters"]
+            )
+        self.tags: dict[str, str] = {**(before.data.tags if before else {}), **tags}
+        for key in before.data.metrics if before else ():
+            history = self.client.get_metric_history(self.run_id, key)
+            self.known |= {(point.key, point.step) for point in history}
 
     @classmethod
     def replay(cls, store: Store, path: Path) -> Sink | None:
@@ -226,12 +237,15 @@ class Sink:
     def _data(self, event: Event) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        source = json.dumps({"uri": event["source"]})
-        about = Dataset(event["name"], event["digest"], "local", source, profile=event["profile"])
+        def said(name: str, profile: str | None) -> Dataset:
+            source = json.dumps({"uri": event["source"]})
+            return Dataset(name, event["digest"], "local", source, profile=profile)
+
+        context = InputTag("mlflow.data.context", event["context"])
         with lock("data"):  # two runs that name a data set first at once: the second would fail
-            self.client.log_inputs(
-                self.run_id, [DatasetInput(about, [InputTag("mlflow.data.context", event["context"])])]
-            )
+            self.client.log_inputs(self.run_id, [DatasetInput(said(event["name"], event["profile"]), [context])])
+            if self.parent:  # of a variant, which has all folds, the data set as a whole
+                self.client.log_inputs(self.parent, [DatasetInput(said(self.tags["tgdfer.dataset"], None), [])])
 
     def _model(self, event: Event) -> None:
         from mlflow.exceptions import MlflowException

@@ -12,7 +12,7 @@ from tgdfer.params import Params
 from tgdfer.progress import log
 from tgdfer.tracking import events
 from tgdfer.tracking.events import Event
-from tgdfer.tracking.imports import import_events
+from tgdfer.tracking.imports import import_events, line
 from tgdfer.tracking.load import Monitor
 from tgdfer.tracking.store import Sink, Store, sends
 
@@ -46,6 +46,7 @@ class Tracker:
         self._lock = threading.RLock()  # the monitor tells from a thread of its own
         self._monitor: Monitor | None = None
         self._earlier: list[Path] = []
+        self._warned = False
         try:
             self._earlier = events.pending(self.name)
             self._journal = events.Journal(events.file_of(self.name))
@@ -64,7 +65,7 @@ class Tracker:
         try:
             self._say(events.artifact(path, folder))
         except Exception as error:
-            self._lose(error)
+            log.warning("tracking: %s; %s goes on without %s", line(error), self.name, path)
 
     def data(self, name: str, made_from: Mapping[str, str], context: str, source: Path, clips: int) -> None:
         """Say which clips the run uses; see :func:`tgdfer.tracking.events.data`."""
@@ -136,8 +137,11 @@ class Tracker:
                 return
             try:
                 self._journal.write(event)
-            except Exception as error:
-                self._lose(error)
+            except Exception as error:  # a full disk: the journal tries again with the next event
+                self._sink = None  # the next one hears of all that is in the file by then
+                if not self._warned:
+                    self._warned = True
+                    log.warning("tracking: %s; what %s tells is lost unless that ends first", line(error), self.name)
                 return
             if not self._due():
                 return
@@ -163,15 +167,11 @@ class Tracker:
         _failed_at, self._sink = time.monotonic(), None
         log.warning(
             "tracking: %s; the events of %s are kept in %s, import them with `python -m tgdfer tracking`",
-            _line(error),
+            line(error),
             self.name,
             events.FOLDER,
         )
 
     def _lose(self, error: Exception) -> None:
         self._journal = None
-        log.warning("tracking: %s; what %s tells from here on is not kept", _line(error), self.name)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        log.warning("tracking: %s; what %s tells from here on is not kept", line(error), self.name)

@@ -45,7 +45,7 @@ def result(tracker: Tracker, params: Params, key: Key, metrics: Mapping[str, Any
             tracker.artifact(key.folder / file, "model")
         last = metrics["selections"]["last"]
         about = f"{key}: UAR {_percent(last['uar'])}, WAR {_percent(last['war'])} on the fold's test clips, last epoch"
-        tracker.model(f"tgdfer-{key.dataset}", f"fold{key.fold}-seed{key.seed}", about)
+        tracker.model(f"{params.tracking.project}-{key.dataset}", f"fold{key.fold}-seed{key.seed}", about)
 
 
 def _percent(value: float | None) -> str:
