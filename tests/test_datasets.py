@@ -164,6 +164,10 @@ def dfew(
 def test_dfew_in_every_known_shape(lists: str, clips: str, options: dict) -> None:
     params, numbers = dfew(lists, clips, **options)
     make_tables(params, "dfew")
+    section = params.datasets["dfew"].model_copy(update={"annotations": "DFEW"})
+    assert read_listing(params.model_copy(update={"datasets": {"dfew": section}}), "dfew") == read_listing(
+        params, "dfew"
+    )
     table = {row["clip_id"]: row for row in storage.read_table(paths.clips("dfew"), "clips").to_pylist()}
     assert sorted(table) == sorted(f"{number:05d}" for number in numbers)
     names = ["happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"]
@@ -208,6 +212,17 @@ def test_a_folder_s_table_saved_with_semicolons() -> None:
     expected = read_listing(folder(["x,a.mp4,happy,1", GOOD]), "mine")
     params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";")], header="clip_id;path;label;fold")
     assert read_listing(params, "mine") == expected
+
+
+def test_a_list_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, _ = dfew()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"set_1\.csv: Permission denied$"):
+        read_listing(params, "dfew")
 
 
 def test_dfew_says_what_to_set() -> None:

@@ -81,7 +81,10 @@ class Params(Section):
                 raise ValueError(f"datasets.{name}.classes: expected two or more different names")
             if dataset.encoder != DEMO_ENCODER and dataset.encoder not in self.encoders:
                 known = ", ".join([DEMO_ENCODER, *self.encoders])
-                raise ValueError(f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}")
+                raise ValueError(
+                    f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}; add it under encoders, "
+                    "as docs/paper-tables.md does with vit-b-32"
+                )
         told: dict[str, tuple[str, str]] = {}
         for pair in ((dataset, variant) for dataset in self.datasets for variant in self.variants):
             # DVC's name of a training

@@ -35,7 +35,10 @@ def read_listing(params: Params, dataset: str, complaints: Complaints | None = N
         known = ", ".join(sorted(LAYOUTS))
         raise UserError(f"params.yaml: datasets.{dataset}.layout: no layout '{section.layout}'; known: {known}")
     complaints = complaints or Complaints()
-    listing = LAYOUTS[section.layout](section, dataset, complaints)
+    try:
+        listing = LAYOUTS[section.layout](section, dataset, complaints)
+    except OSError as error:
+        raise UserError(f"{error.filename or section.root}: {error.strerror}") from None
     _check(listing, section, dataset, complaints)
     return listing
 

@@ -44,6 +44,7 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     """
     option = options_of(dataset, name, {"source": tuple(FOLDERS)})["source"]
     root, annotations = root_of(dataset, name), annotations_of(dataset, name)
+    annotations = first_folder(annotations, ("EmoLabel_DataSplit",)) or annotations
     folder = first_folder(root, FOLDERS[option])
     if folder is None:
         there = [other for other in FOLDERS if first_folder(root, FOLDERS[other])]
@@ -92,7 +93,7 @@ def _list_of(annotations: Path, split: str, fold: int) -> Path:
                 if path.is_file():
                     return path
     raise UserError(
-        f"{annotations}: no {split}(single-labeled)/set_{fold}.csv; expected DFEW's EmoLabel_DataSplit folder"
+        f"{annotations}: no {split}(single-labeled)/set_{fold}.csv; expected DFEW's folder EmoLabel_DataSplit"
     )
 
 

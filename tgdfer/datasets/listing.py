@@ -158,7 +158,7 @@ def first_folder(root: Path, candidates: Iterable[str]) -> Path | None:
     Where it holds a folder of its own name, as some archives are unpacked, that one is meant.
     """
     for name in candidates:
-        found: Path | None = root
+        found = root if root.is_dir() else None
         for part in (*PurePosixPath(name).parts, ""):
             if found:
                 found = _child(found, part) if part else _child(found, found.name) or found
