@@ -119,6 +119,8 @@ def test_pickles_beside_the_files_are_not_looked_at(root: Path) -> None:
         ({"command": "rm"}, "command"),
         ({"frames": None}, "frames"),
         ({"model": {"architecture": "../x"}}, "model.architecture"),
+        ({"model": {"attention_width": 10**9}}, r"model.attention_width: 1000000000; expected at most"),
+        ({"bags": {"frames": 10**12}}, "bags.frames: 1000000000000; expected at most"),
         ({"fingerprint": "0" * 64}, "another run"),
         ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "answers the question"),
         ({"answers": []}, "answers the question"),
@@ -166,6 +168,79 @@ def test_another_encoder_is_refused(root: Path) -> None:
     shutil.rmtree("models/demo-clip")
     project.make_encoder(seed=1)
     with pytest.raises(UserError, match="its features would mean nothing"):
+        load()
+
+
+def forge_encoder(**config) -> Path:
+    """Change the encoder's config, and every fingerprint with it."""
+    from tgdfer.encoders import _fingerprint
+
+    folder = Path("models/demo-clip")
+    path = folder / "open_clip_config.json"
+    about = storage.read_json(path)
+    for section, keys in config.items():
+        about["model_cfg"] = {**about["model_cfg"], section: {**about["model_cfg"][section], **keys}}
+    storage.write_json(path, about)
+    reforge(_fingerprint(folder))
+    return folder
+
+
+def reforge(fingerprint: str, **keys) -> None:
+    path = Path("models/demo-clip/encoder.json")
+    storage.write_json(path, {**storage.read_json(path), "fingerprint": fingerprint})
+    encoder = {**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": fingerprint, **keys}
+    change("model.json", encoder=encoder)
+    own_up()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"text_cfg": {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}},
+            "trust_remote_code",
+        ),
+        ({"text_cfg": {"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}}, "tokenizer_kwargs.bpe_path: not allowed"),
+        ({"text_cfg": {"hf_model_name": "somebody/else"}}, "asks for a model from elsewhere"),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:somebody/else"}}, "asks for a model from elsewhere"),
+        ({"vision_cfg": {"width": 1_000_000}}, "of another size"),
+        ({"text_cfg": {"layers": 10**9}}, "of another size"),
+        ({"vision_cfg": {"image_size": 10**6}}, "of another size"),
+        ({"vision_cfg": {"patch_size": 0}}, "not an encoder that can be loaded"),
+        ({"vision_cfg": {"nonsense": 3}}, "not an encoder that can be loaded"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_encoders_config_that_would_run_code_fetch_or_fill_the_memory(root: Path, config: dict, said: str) -> None:
+    forge_encoder(**config)
+    with pytest.raises(UserError, match=said) as error:
+        load()
+    assert "\n" not in str(error.value)
+
+
+def test_a_dimension_that_the_encoder_has_not(root: Path) -> None:
+    reforge(storage.read_json(Path("models/demo-clip/encoder.json"))["fingerprint"], dim=10**9)
+    with pytest.raises(UserError, match=r"encoder.dim: 1000000000, but the encoder makes 32"):
+        load()
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", "3" * 5000, "[" * 100_000, '{"a": 1', "\udcff", ""])
+@pytest.mark.parametrize("name", ["model.json", "run.json", "encoder.json", "open_clip_config.json"])
+def test_a_file_that_is_no_description(root: Path, name: str, content: str) -> None:
+    folder = RUN if name in ("model.json", "run.json") else Path("models/demo-clip")
+    (folder / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError) as error:
+        load()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("header", [2**63, 2**40, 100_000_000, 7, 0])
+def test_a_header_of_an_absurd_length(root: Path, header: int) -> None:
+    path = RUN / "model.safetensors"
+    path.write_bytes(header.to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}')
+    own_up()
+    with pytest.raises(UserError, match="not a safetensors file"):
         load()
 
 

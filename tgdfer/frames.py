@@ -55,7 +55,8 @@ def extract(params: Params, dataset: str) -> None:
         raise UserError(f"params.yaml: datasets.{dataset}.root: {root}: no such folder")
     table = storage.read_table(paths.clips(dataset), "clips")
     rows = zip(*(table.column(name).to_pylist() for name in ("clip_id", "source", "kind")), strict=True)
-    clips = sorted((Clip(*row) for row in rows), key=lambda clip: clip.clip_id)
+    confined = section.links == "inside"
+    clips = sorted((Clip(*row, confined=confined) for row in rows), key=lambda clip: clip.clip_id)
     folder = paths.frames(dataset).parent
     members: list[list[Clip]] = [[] for _ in range(params.frames.shards)]
     for clip in clips:

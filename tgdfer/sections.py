@@ -25,7 +25,11 @@ class Section(BaseModel):
 
 
 class DatasetParams(Section):
-    """Where a data set lies and how it is read."""
+    """Where a data set lies and how it is read.
+
+    ``links: anywhere`` follows links out of ``root`` too, as DVC and git-annex make them; else clips behind such links
+    are refused, for a data set of a stranger could lead to any picture of this machine.
+    """
 
     layout: str
     root: str
@@ -34,6 +38,7 @@ class DatasetParams(Section):
     classes: list[str] = list(SEVEN)
     truth: str | None = None
     options: dict[str, str] = {}
+    links: Literal["inside", "anywhere"] = "inside"
 
 
 class EncoderParams(Section):

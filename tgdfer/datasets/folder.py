@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, below_root, options_of, root_of
 from tgdfer.errors import UserError
+from tgdfer.media.images import LEADS_OUT, leads_out
 from tgdfer.params import DatasetParams
 
 COLUMNS = "clip_id", "path", "label"
@@ -31,7 +32,7 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     lines: dict[str, int] = {}
     for line, row in _rows(table, complaints):
         with complaints.row():
-            clip, place = _clip(row, f"{table}, line {line}", dataset.classes, root)
+            clip, place = _clip(row, f"{table}, line {line}", dataset, root)
             if clip.clip_id in lines:
                 raise UserError(
                     f"{table}, line {line}: clip_id '{clip.clip_id}' stands on line {lines[clip.clip_id]} already"
@@ -44,8 +45,9 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
     return Listing(clips, _folds(table, places), [table])
 
 
-def _clip(row: dict[str, str], where: str, classes: list[str], root: Path) -> tuple[Clip, str]:
+def _clip(row: dict[str, str], where: str, dataset: DatasetParams, root: Path) -> tuple[Clip, str]:
     """The clip of a row and its place: a fold's number, or train or test."""
+    classes = dataset.classes
     clip_id = row["clip_id"].strip()
     if not clip_id or not clip_id.isprintable():
         raise UserError(f"{where}: clip_id is empty or not printable")
@@ -54,12 +56,17 @@ def _clip(row: dict[str, str], where: str, classes: list[str], root: Path) -> tu
         raise UserError(f"{where}: label '{label}' is no class; the classes are {', '.join(classes)}")
     source = below_root(row["path"].strip(), where)
     kind = _kind(root / source, f"{where}: path '{source[:200]}'", root)
+    if dataset.links == "inside" and leads_out(root / source, root):
+        raise UserError(
+            f"{where}: path '{source}' is {LEADS_OUT} {root}; if you trust where it leads, add `links: anywhere` "
+            "to the data set's section"
+        )
     subject = (row.get("subject") or "").strip() or None
     return Clip(clip_id, source, kind, label, subject=subject), _place(row, where)
 
 
 def _kind(path: Path, where: str, root: Path) -> str:
-    """``frames`` for a folder, ``video`` for a file; links are followed, wherever they lead."""
+    """``frames`` for a folder, ``video`` for a file; links are followed."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):

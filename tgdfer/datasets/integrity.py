@@ -6,6 +6,7 @@ The size of every file is looked at, and the inside of three images of every fol
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from tgdfer.datasets.listing import Clip
-from tgdfer.media.images import UnusableError, jpeg_header, list_images, open_image
+from tgdfer.media.images import LEADS_OUT, UnusableError, jpeg_header, leads_out, list_images, open_image
 
 OUTLIER = 16
 """A clip of so many times more, or fewer, frames than the median is named."""
@@ -34,10 +35,14 @@ class Found:
     n_frames: int | None = None
 
 
-def look(root: Path, clips: Iterable[Clip], deep: bool = False) -> list[Found]:
-    """Look at the files of every clip; ``deep`` decodes every image and lists every packet of a video."""
+def look(root: Path, clips: Iterable[Clip], deep: bool = False, confined: bool = False) -> list[Found]:
+    """Look at the files of every clip; ``deep`` decodes every image and lists every packet of a video.
+
+    ``confined``: links that lead out of the root are a fault.
+    """
+    within = root if confined else None
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda clip: _look_at(root / clip.source, clip, deep), clips))
+        return list(pool.map(lambda clip: _look_at(root / clip.source, clip, deep, within), clips))
 
 
 def outliers(found: list[Found]) -> list[str]:
@@ -53,10 +58,12 @@ def outliers(found: list[Found]) -> list[str]:
     ]
 
 
-def _look_at(path: Path, clip: Clip, deep: bool) -> Found:
+def _look_at(path: Path, clip: Clip, deep: bool, within: Path | None) -> Found:
     try:
+        if within and leads_out(path, within):
+            return Found(clip, f"is {LEADS_OUT}")
         if clip.kind == "frames":
-            return _folder(path, clip, deep)
+            return _folder(path, clip, deep, within)
         size = path.stat().st_size
         fault = "file is empty (0 bytes)" if not size else video_fault(path, size)
         if deep and fault is None:
@@ -68,13 +75,18 @@ def _look_at(path: Path, clip: Clip, deep: bool) -> Found:
         return Found(clip, f"cannot be read: {error.strerror}")
 
 
-def _folder(path: Path, clip: Clip, deep: bool) -> Found:
+def _folder(path: Path, clip: Clip, deep: bool, within: Path | None) -> Found:
     try:
         names = list_images(path)
     except UnusableError as error:
         return Found(clip, str(error))
     for name in names:
-        if not os.stat(f"{path}/{name}").st_size:  # noqa: PTH116 (a Path for each of a million files is slow)
+        about = os.lstat(f"{path}/{name}")  # a Path for each of a million files is slow
+        if stat.S_ISLNK(about.st_mode):
+            if within and leads_out(f"{path}/{name}", within):
+                return Found(clip, f"image {name} is {LEADS_OUT}", len(names))
+            about = os.stat(f"{path}/{name}")  # noqa: PTH116
+        if not about.st_size:
             return Found(clip, f"image {name} is empty (0 bytes)", len(names))
     for name in names if deep else sorted({names[0], names[len(names) // 2], names[-1]}):
         with open(f"{path}/{name}", "rb") as stream:  # noqa: PTH123
@@ -117,9 +129,9 @@ def video_fault(path: Path, size: int) -> str | None:
 def _packets_fault(path: Path) -> str | None:
     from tgdfer.media import ffmpeg
 
-    command = ["-nostdin", "-loglevel", "level+error", "-i", f"file:{path}", "-map", "0:V:0", "-f", "null", "-"]
+    command = ffmpeg.source(path)["V:0"].output("-", f="null").compile(cmd=ffmpeg.executable())
     try:
-        _, err = ffmpeg.run([ffmpeg.executable(), *command])
+        _, err = ffmpeg.run([command[0], "-nostdin", "-loglevel", "level+error", *command[1:]])
     except ffmpeg.FFmpegError as error:
         return str(error)
     return ffmpeg.reason(err) or None

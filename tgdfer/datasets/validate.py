@@ -66,7 +66,7 @@ def check_dataset(params: Params, name: str, deep: bool = False) -> Verdict:
     complaints = Complaints(keep=True)
     listing = read_listing(params, name, complaints)
     annotations = complaints.found + _fold_faults(listing) + _same_sources(listing)
-    found = look(Path(section.root), listing.clips, deep)
+    found = look(Path(section.root), listing.clips, deep, section.links == "inside")
     files = [f"{one.clip.source}: {one.fault}" for one in found if one.fault] + outliers(found)
     checks = compare(listing, section.classes, published(section.layout, section.options))
     return Verdict(name, section.root, checks, annotations, files)

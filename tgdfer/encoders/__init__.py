@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -196,7 +199,7 @@ def load_encoder(name: str, device: str = "auto", folder: Path | None = None) ->
     folder = folder or paths.encoder(name).parent
     description_file = folder / DESCRIPTION
     description = storage.read_json(description_file)
-    if _fingerprint(folder) != description["fingerprint"]:
+    if not isinstance(description, dict) or _fingerprint(folder) != description.get("fingerprint"):
         raise UserError(
             f"{folder}: its weights or config differ from the ones that {description_file.name} was written for; "
             "remove the folder and make the encoder again"
@@ -204,11 +207,45 @@ def load_encoder(name: str, device: str = "auto", folder: Path | None = None) ->
     import open_clip
 
     local = f"local-dir:{folder}"
-    with quiet_open_clip():
-        model = open_clip.create_model(local, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(local)
-    preprocess = Preprocess.from_config(storage.read_json(folder / CONFIG)["preprocess_cfg"])
+    config = storage.read_json(folder / CONFIG)
+    try:
+        refuse_foreign(config["model_cfg"], str(folder / CONFIG))
+        with quiet_open_clip():
+            _check_sizes(folder, config["model_cfg"])
+            model = open_clip.create_model(local, require_pretrained=True)
+            tokenizer = open_clip.get_tokenizer(local)
+        preprocess = Preprocess.from_config(config["preprocess_cfg"])
+    except UserError:
+        raise
+    except Exception as error:  # whatever open_clip makes of a file that is not its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"{folder}: not an encoder that can be loaded ({reason}); make it again") from None
     return Encoder(name, model, tokenizer, preprocess, description["fingerprint"], chosen)
+
+
+def refuse_foreign(config: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError where ``model_cfg`` asks for a model from elsewhere, or for a tokenizer that may run code."""
+    text, vision = config["text_cfg"], config["vision_cfg"]
+    if text.get("hf_model_name") or ":" in str(vision.get("timm_model_name", "")):
+        raise UserError(f"{where}: asks for a model from elsewhere; expected one of open_clip's own")
+    odd = set(text.get("tokenizer_kwargs") or ()) - {"clean", "strip_sep_token", "language"}
+    if odd:  # such as trust_remote_code
+        raise UserError(f"{where}: text_cfg.tokenizer_kwargs.{min(odd)}: not allowed, for it may run code")
+
+
+def _check_sizes(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise a UserError where the config asks for another size than the weights have, before memory is asked for."""
+    import open_clip
+
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        names = list(file.keys())
+        stored = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    too_deep = any(np.sum(config[tower].get("layers") or 0) > len(names) for tower in ("vision_cfg", "text_cfg"))
+    if not too_deep:
+        with torch.device("meta"):
+            model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, device="meta")
+    if too_deep or sum(value.numel() for value in model.state_dict().values()) != stored:
+        raise UserError(f"{folder}: {CONFIG} describes a model of another size than {WEIGHTS} holds; make it again")
 
 
 @contextmanager

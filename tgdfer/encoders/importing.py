@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from tgdfer import paths, stages, storage, tracking
-from tgdfer.encoders import CONFIG, quiet_open_clip, write_encoder
+from tgdfer.encoders import CONFIG, quiet_open_clip, refuse_foreign, write_encoder
 from tgdfer.errors import UserError
 from tgdfer.params import DEMO_ENCODER, EncoderParams, Params
 from tgdfer.progress import log
@@ -145,6 +145,7 @@ def _check_kind(config: dict[str, Any], where: str) -> None:
             f"{where}.model: its text tower is a Hugging Face model, which takes no learnable prompts here; "
             "use a model with open_clip's own text transformer, such as ViT-B-32-quickgelu"
         )
+    refuse_foreign(config, where)
 
 
 def _tokenizer(source: Source, where: str) -> Any:

@@ -29,6 +29,16 @@ BESIDE = "tgdfer-second-pipe"
 """Stands for the second pipe in a command line."""
 MP4_ARGS = {"f": "mp4", "movflags": "+faststart", "map_metadata": "-1", "fflags": "+bitexact"}
 
+MOST_PIXELS = 1 << 26
+"""Of a picture: twice those of 8K. A file of a few bytes can ask for far more than any memory holds."""
+# playlists (concat, HLS, DASH), scripts and name patterns are formats too, which lead to other files: none is here
+_CONTAINERS = (
+    "mov,matroska,webm,avi,flv,live_flv,mpeg,mpegts,mpegvideo,m4v,asf,ogg,mxf,nut,wtv,dv,rm,gif,apng,ivf,h264,hevc,mjpeg,"
+    "yuv4mpegpipe,jpeg_pipe,png_pipe,bmp_pipe,webp_pipe,tiff_pipe"
+)
+GUARDED = {"protocol_whitelist": "file", "format_whitelist": _CONTAINERS, "max_pixels": MOST_PIXELS}
+"""For a stranger's file: it is one video of a sane size, and leads neither to the network nor to other files."""
+
 
 class FFmpegError(Exception):
     """ffmpeg failed on a file. The message is its reason in one line."""
@@ -55,6 +65,14 @@ def executable() -> str:
         return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (RuntimeError, ImportError):
         raise UserError(f"no ffmpeg: install it, or set {VARIABLE} to one, or reinstall imageio-ffmpeg") from None
+
+
+def source(path: Path, **options: Any) -> Any:
+    """ffmpeg's input of a video file."""
+    import ffmpeg as build
+
+    # file: makes any name a name
+    return build.input(f"file:{path}", **GUARDED, threads=1, **options)
 
 
 @lru_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from tgdfer.media.ffmpeg import MOST_PIXELS
 from tgdfer.media.sampling import Frame, UnusableError, choose
 from tgdfer.params import FramesParams
 
@@ -19,6 +21,11 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 FPS = 25.0
 """Files carry no times: image folders are taken to hold 25 frames a second."""
 QUALITY = 95
+TOO_LARGE = f"more than {MOST_PIXELS >> 20} million pixels in a picture"
+LEADS_OUT = "a link that leads out of the root folder"
+# a pipe among the images must not keep the reader waiting for ever
+_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+_UNLINKED = getattr(os, "O_NOFOLLOW", 0)
 _ONE_DIGIT = str.maketrans("123456789", "0" * 9)
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -132,6 +139,8 @@ def open_image(data: bytes) -> Image.Image:
     """Decode an image file whole, upright; any failure is a ValueError that says why."""
     try:
         image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(TOO_LARGE)
         image.load()
         return upright(image)
     except Exception as error:  # Pillow's decoders raise whatever they like
@@ -139,18 +148,23 @@ def open_image(data: bytes) -> Image.Image:
         raise ValueError(" ".join(why.split())[:120]) from None
 
 
-def read_images(folder: Path, params: FramesParams) -> tuple[list[Frame], str]:
+def leads_out(path: Path | str, root: Path) -> bool:
+    """Whether links lead from ``path`` to a place that is not below ``root``."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def read_images(folder: Path, params: FramesParams, root: Path | None = None) -> tuple[list[Frame], str]:
     """The chosen frames of an image folder, and the fingerprint of what they come from.
 
     Raises:
-        UnusableError: there is no frame, or a chosen one cannot be read.
+        UnusableError: there is no frame, or a chosen one cannot be read, or is a link that leads out of ``root``.
     """
     names = list_images(folder)
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     frames = []
     base = os.fspath(folder)
     for index in choose([number / FPS for number in range(len(names))], params):
-        data = _read(f"{base}/{names[index]}")
+        data = _read(f"{base}/{names[index]}", root)
         digest.update(data)
         try:
             jpeg, width, height = _as_jpeg(data, params)
@@ -161,18 +175,25 @@ def read_images(folder: Path, params: FramesParams) -> tuple[list[Frame], str]:
     return frames, digest.hexdigest()
 
 
-def fingerprint(folder: Path, params: FramesParams) -> str:
+def fingerprint(folder: Path, params: FramesParams, root: Path | None = None) -> str:
     """The fingerprint of a folder's chosen images, read but not decoded."""
     names = list_images(folder)
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape"))
     for index in choose([number / FPS for number in range(len(names))], params):
-        digest.update(_read(f"{folder}/{names[index]}"))
+        digest.update(_read(f"{folder}/{names[index]}", root))
     return digest.hexdigest()
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, root: Path | None) -> bytes:
     """All bytes of a file, with as few system calls as can be: this is called for every frame of a data set."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, _OPEN | _UNLINKED)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        if root is not None and leads_out(path, root):
+            raise UnusableError(f"image {os.path.basename(path)} is {LEADS_OUT}") from None  # noqa: PTH119
+        handle = os.open(path, _OPEN)
     try:
         size = os.fstat(handle).st_size
         data = os.read(handle, size)
@@ -188,7 +209,7 @@ def _as_jpeg(data: bytes, params: FramesParams) -> tuple[bytes, int, int]:
     # four components are CMYK, and Exif data may ask for a turn, which readers of the frames would not do
     if header and header.components in (1, 3) and not header.exif:
         small = params.resize is None or min(header.width, header.height) <= params.resize
-        if small:
+        if small and header.width * header.height <= MOST_PIXELS:
             return data, header.width, header.height
     image = shrink(open_image(data), params.resize)
     return encode(image), image.width, image.height

@@ -33,11 +33,12 @@ WITHOUT_INFLUENCE = frozenset(("shards", "max_reject_fraction"))
 
 @dataclass(frozen=True)
 class Clip:
-    """What the stage needs to know of a clip."""
+    """What the stage needs to know of a clip; ``confined``: its files must lie below the root, links followed."""
 
     clip_id: str
     source: str
     kind: str
+    confined: bool = True
 
 
 @dataclass
@@ -81,10 +82,12 @@ def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
     crop = params.crop == "face"
     whole = params.model_copy(update={"resize": None}) if crop else params  # a face is cut out before it is resized
     try:
+        if clip.confined and images.leads_out(path, root):
+            raise UnusableError(f"{images.LEADS_OUT}; `links: anywhere` in the data set's section allows it")
         if clip.kind == "video":
             frames, source = videos.read_video(path, whole), fingerprint(root, clip, params)
         else:
-            frames, source = images.read_images(path, whole)
+            frames, source = images.read_images(path, whole, root if clip.confined else None)
         if crop:
             from tgdfer.media import faces  # OpenCV is loaded where it is needed
 
@@ -105,8 +108,10 @@ def fingerprint(root: Path, clip: Clip, params: FramesParams) -> str:
     """SHA-256 of what a clip is made of on disk; a changed source remakes its shard."""
     path = root / clip.source
     try:
+        if clip.confined and images.leads_out(path, root):
+            raise UnusableError(images.LEADS_OUT)
         if clip.kind == "frames":
-            return images.fingerprint(path, params)
+            return images.fingerprint(path, params, root if clip.confined else None)
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except (UnusableError, OSError) as error:

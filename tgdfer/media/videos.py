@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tgdfer.media import ffmpeg
-from tgdfer.media.images import jpeg_header, split_jpegs
+from tgdfer.media.images import TOO_LARGE, jpeg_header, split_jpegs
 from tgdfer.media.sampling import Frame, UnusableError, choose
 from tgdfer.params import FramesParams
 
@@ -72,10 +72,14 @@ def in_plain_words(path: Path, reason: str) -> str:
     """What ffmpeg says of a file, as a person would."""
     if "matches no streams" in reason:
         return "no video stream"
+    if "max pixel count" in reason:
+        return TOO_LARGE
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.isascii() and b"\0" not in head:
-        return f"a text file, no video ({reason})"
+        return "a text file, no video"
+    if "not on whitelist" in reason:
+        return "none of the video formats that are read"
     return f"file is cut off or broken ({reason})" if "moov atom" in reason else reason
 
 
@@ -96,14 +100,6 @@ def _select(params: FramesParams, frames: list[int] | None) -> str | None:
     if frames == list(range(len(frames))):
         return f"lt(n,{max(1, len(frames))})"
     return "+".join(f"eq(n,{frame})" for frame in frames)
-
-
-def source(path: Path, **options: Any) -> Any:
-    """ffmpeg's input of a video file."""
-    import ffmpeg as build
-
-    # file: makes any name a name; nothing that a file says may lead to the network
-    return build.input(f"file:{path}", protocol_whitelist="file", threads=1, **options)
 
 
 def jpegs(stream: Any, resize: int | None) -> Any:
@@ -147,7 +143,7 @@ def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
 
 def packet_times(path: Path) -> list[float]:
     """The times of a video's packets in seconds, ascending; nothing is decoded."""
-    out, _, _ = _run(source(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
+    out, _, _ = _run(ffmpeg.source(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
     return sorted(_times(out))
 
 
@@ -166,7 +162,7 @@ def _times(framecrc: bytes) -> list[float]:
 def _decode(path: Path, params: FramesParams, wanted: list[int] | None) -> Pass:
     import ffmpeg as build
 
-    both = source(path)["V:0"].filter_multi_output("split")
+    both = ffmpeg.source(path)["V:0"].filter_multi_output("split")
     stream, select = both[0], _select(params, wanted)
     if select:
         stream = stream.filter("select", select)

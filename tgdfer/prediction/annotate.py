@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tgdfer.errors import UserError
-from tgdfer.media import ffmpeg, videos
+from tgdfer.media import ffmpeg
 from tgdfer.prediction.result import NOTICE, Prediction, entropy
 from tgdfer.reporting.figures import COLOURS
 from tgdfer.storage import atomic
@@ -36,7 +36,7 @@ def annotate(prediction: Prediction, path: Path) -> None:
         raise UserError(f"{source}: a folder of images; --annotate wants a video")
     first = next(_panels(prediction))
     size = f"{first.shape[1]}x{first.shape[0]}"
-    given = videos.source(source)
+    given = ffmpeg.source(source)
     panel = build.input("pipe:0", f="rawvideo", pix_fmt="rgb24", s=size, r=PER_SECOND)
     picture = given["V:0"].filter("scale", WIDTH, -2).filter("setsar", 1).filter("setpts", "PTS-STARTPTS")
     both = build.filter([picture, panel], "vstack", shortest=1)

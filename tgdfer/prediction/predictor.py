@@ -143,7 +143,7 @@ class Predictor:
         # a face is cut out before it is resized
         whole = self._frames if crop == "none" else self._frames.model_copy(update={"resize": None})
         if path.is_dir():
-            frames, duration = images.read_images(path, whole)[0], None
+            frames, duration = images.read_images(path, whole, path)[0], None
         else:
             if not path.is_file():
                 raise UnusableError("no such file")

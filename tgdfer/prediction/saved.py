@@ -19,6 +19,8 @@ from tgdfer.params import BagsParams, FeaturesParams, FramesParams, ModelParams,
 from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
 
+LARGEST = 4096
+"""What no size of a model comes near; more would ask for memory that no machine has."""
 ENCODER = "encoder"
 """The folder of the encoder in a folder that was made to be given away."""
 TOLERANCE = 2e-3
@@ -102,23 +104,25 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
     weights = folder / "model.safetensors"
     refuse_pickle(weights)
     about = _description(folder / "model.json")
-    run = storage.read_json(folder / "run.json")
+    run = _mapping(folder / "run.json", "dataset", "variant", "fold", "seed", "outputs")
     for name in ("model.json", weights.name):
-        if run.get("outputs", {}).get(name) != storage.file_fingerprint(folder / name):
+        if dict(run["outputs"]).get(name) != storage.file_fingerprint(folder / name):
             raise UserError(f"{folder / name}: not the file that run.json beside it describes; train or copy it again")
     state, fingerprint = _weights(weights)
     if fingerprint != about.fingerprint:
         raise UserError(f"{weights}: belongs to another run than model.json beside it; train or copy it again")
 
     place = folder / ENCODER if (folder / ENCODER).is_dir() else models / about.encoder.name
-    described = storage.read_json(place / paths.encoder("").name)
-    if described.get("fingerprint") != about.encoder.fingerprint:
+    described = _mapping(place / paths.encoder("").name, "fingerprint")
+    if described["fingerprint"] != about.encoder.fingerprint:
         raise UserError(
-            f"{place}: encoder {str(described.get('fingerprint'))[:12]}, but the model was trained with "
+            f"{place}: encoder {str(described['fingerprint'])[:12]}, but the model was trained with "
             f"{about.encoder.fingerprint[:12]}; its features would mean nothing to it. Use that encoder, or train again"
         )
     refuse_pickle(place / WEIGHTS)
     encoder = load_encoder(about.encoder.name, device, place)
+    if about.encoder.dim != encoder.dim:
+        raise UserError(f"{folder}/model.json: encoder.dim: {about.encoder.dim}, but the encoder makes {encoder.dim}")
     model = build_model(about.model, about.classes, about.encoder.dim, encoder).to(encoder.device).eval()
     try:
         load_own_state(model, state)
@@ -151,17 +155,31 @@ def refuse_pickle(path: Path) -> None:
     raise UserError(f"{path}: not a safetensors file; refused")
 
 
+def _mapping(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with ``keys``; a UserError otherwise."""
+    found = storage.read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: {type(found).__name__}, expected an object; train or copy it again")
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise UserError(f"{path}: no '{missing[0]}' in it; train or copy it again")
+    return found
+
+
 def _description(path: Path) -> Description:
-    raw = storage.read_json(path)
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if version != FORMAT:
-        made = raw.get("tgdfer", "?") if isinstance(raw, dict) else "?"
+    raw = _mapping(path)
+    if raw.get("format") != FORMAT:
         raise UserError(
-            f"{path}: format {version} (of tgdfer {made}), but this version reads format {FORMAT}; "
-            "use the tgdfer that made it, or train again"
+            f"{path}: format {raw.get('format')} (of tgdfer {raw.get('tgdfer', '?')}), but this version reads format "
+            f"{FORMAT}; use the tgdfer that made it, or train again"
         )
     try:
-        return Description.model_validate(raw)
+        found = Description.model_validate(raw)
+        for name, section in (("bags", found.bags), ("model", found.model)):
+            for key, value in section:
+                if isinstance(value, int) and value > LARGEST:
+                    raise UserError(f"{path}: {name}.{key}: {value}; expected at most {LARGEST}")
+        return found
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))

@@ -26,9 +26,9 @@ _ALL = f"{ffmpeg.BESIDE}-all"
 
 def duration(path: Path) -> float | None:
     """The seconds of a video, as its container says them or else its packets; None where this is no video."""
-    extra = ["-nostdin", "-hide_banner", "-protocol_whitelist", "file", "-i", f"file:{path}"]
+    command = ffmpeg.source(path)["V:0"].output("-", f="null", t=0).compile(cmd=ffmpeg.executable())
     try:
-        _, said = ffmpeg.run([ffmpeg.executable(), *extra, "-map", "0:V:0", "-t", "0", "-f", "null", "-"])
+        _, said = ffmpeg.run([command[0], "-nostdin", "-hide_banner", *command[1:]])
         found = _DURATION.search(said)
         if found:
             return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
@@ -90,7 +90,7 @@ def frames(path: Path, params: FramesParams) -> Iterator[Frame]:
 def _command(path: Path, params: FramesParams) -> list[str]:
     import ffmpeg as build
 
-    both = videos.source(path)["V:0"].filter_multi_output("split")
+    both = ffmpeg.source(path)["V:0"].filter_multi_output("split")
     stream = both[0]
     if params.sampling == "fps":
         # the first frame at or after every tick, as tgdfer.media.sampling.choose has it
