@@ -56,7 +56,9 @@ def extract(params: Params, dataset: str) -> None:
     table = storage.read_table(paths.clips(dataset), "clips")
     rows = zip(*(table.column(name).to_pylist() for name in ("clip_id", "source", "kind")), strict=True)
     confined = section.links == "inside"
-    clips = sorted((Clip(*row, confined=confined) for row in rows), key=lambda clip: clip.clip_id)
+    clips = sorted(
+        (Clip(clip_id, source, kind, confined) for clip_id, source, kind in rows), key=lambda clip: clip.clip_id
+    )
     folder = paths.frames(dataset).parent
     members: list[list[Clip]] = [[] for _ in range(params.frames.shards)]
     for clip in clips:
