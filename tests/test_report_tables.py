@@ -305,6 +305,7 @@ def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:
     values = next(n for n, line in enumerate(components) if line.startswith("TG-DFER"))
     assert rf"\tgci{{{interval}}}" in components[values + 1]
     assert components[values].count("&") == components[values + 1].count("&") == components[values - 2].count("&")
+    assert r"& \shortstack[l]{Temporal\\network} & Text &" in components[values - 2]
     assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
 
 

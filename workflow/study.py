@@ -25,7 +25,6 @@ from tgdfer.reporting.report import Part, build
 from tgdfer.reporting.wording import seeds_line
 from tgdfer.storage import write_text
 
-LEVEL = 0.05
 AXES = {
     "components": "Components",
     "temporal": "Temporal network",
@@ -53,7 +52,7 @@ def p_value(p: float) -> str:
 
 def verdict(found: Comparison) -> str:
     """What a comparison with the reference says, in words."""
-    if found.p_holm >= LEVEL:
+    if not found.significant:
         return f"no difference shown (80 % power from {points(found.detectable)} points)"
     words = "worse than the full model" if found.difference < 0 else "better than the full model"
     return words if found.signs_agree else f"{words}, but not with every seed"

@@ -14,6 +14,8 @@ from tgdfer.params import ReportParams
 from tgdfer.reporting.collect import Experiment, Run
 
 METRICS = ("uar", "war")
+LEVEL = 0.05
+"""Of significance, after the correction."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Comparison:
     clips: int
     by_seed: Mapping[int, float] = field(default_factory=dict)
     """The difference with each training seed that all folds have."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference stands after the correction."""
+        return self.p_holm < LEVEL
 
     @property
     def signs_agree(self) -> bool:

@@ -194,7 +194,7 @@ def ablation(params: Params, results: dict[str, Result], variants: list[str]) ->
     colours = [COLOURS[int(variant == params.report.reference)] for variant in shown]
     _bars(left, [(results[variant].uar, True) for variant in shown], colours)
     compared = [results[variant].comparisons.get("uar") for variant in shown]
-    differences = [(Estimate(c.difference, None, c.low, c.high), c.p_holm < 0.05) if c else None for c in compared]
+    differences = [(Estimate(c.difference, None, c.low, c.high), c.significant) if c else None for c in compared]
     _bars(right, differences, colours)
     for y, variant in enumerate(shown):
         if variant == params.report.reference:

@@ -9,8 +9,6 @@ from tgdfer.reporting.collect import Run, ordered
 from tgdfer.reporting.report import Part
 from tgdfer.reporting.wording import missing_notes, power_line
 
-LEVEL = 0.05
-
 
 def tiles(params: Params, part: Part) -> list[dict[str, str]]:
     """The reference variant's headline numbers."""
@@ -64,15 +62,15 @@ def findings(params: Params, part: Part) -> list[str]:
             f"(chance is {chance:.1f} %)."
         )
     compared = [(name, result.comparisons["uar"]) for name, result in measured.items() if "uar" in result.comparisons]
-    below = [(n, c) for n, c in compared if c.p_holm < LEVEL and c.difference < 0]
-    above = [(n, c) for n, c in compared if c.p_holm < LEVEL and c.difference > 0]
+    below = [(n, c) for n, c in compared if c.significant and c.difference < 0]
+    above = [(n, c) for n, c in compared if c.significant and c.difference > 0]
     for word, group in (("below", below), ("above", above)):
         if group:
             group.sort(key=lambda entry: -abs(entry[1].difference))
             listed = ", ".join(f"{params.variants[n].label} ({_signed(c.difference)})" for n, c in group[:6])
             more = f" and {len(group) - 6} more" if len(group) > 6 else ""
             sentences.append(f"Significantly {word} {reference} in UAR, in points: {listed}{more}.")
-    open_ = [name for name, comparison in compared if comparison.p_holm >= LEVEL]
+    open_ = [name for name, comparison in compared if not comparison.significant]
     if open_:
         listed = ", ".join(params.variants[name].label for name in open_[:6])
         more = f" and {len(open_) - 6} more" if len(open_) > 6 else ""
@@ -102,7 +100,7 @@ def _against_simple(params: Params, part: Part) -> str | None:
     name, best = max(simple.items(), key=lambda entry: entry[1].auroc.mean or 0)
     assert best.comparison is not None
     verdict = "worse than" if best.comparison.difference > 0 else "better than"
-    if best.comparison.p_holm >= LEVEL:
+    if not best.comparison.significant:
         verdict = "not told apart from"
     return (
         f"The frame relevance of {params.variants[params.report.reference].label} (AUROC "

@@ -11,6 +11,8 @@ from tgdfer.reporting.layout import Cell, Column, Row, Table
 DASH = "–"
 STACKED = 20
 """Up to so many rows, intervals stand below their values in LaTeX, not beside them."""
+DEEP = 6
+"""From more columns of percentages on, so do deviations."""
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "Δ": r"$\Delta$", "✓": r"\checkmark{}",
@@ -127,6 +129,8 @@ def to_latex(table: Table) -> str:
     notes, per_row = footnotes(table)
     # a long table with two lines in a row would not fit the page
     columns = table.stacked() if len(table.rows) <= STACKED else [(column, None) for column in table.columns]
+    # the deviations of many columns, too, stand below their values
+    deep = not any(bracket for _, bracket in columns) and sum(column.kind == "percent" for column, _ in columns) > DEEP
     align = "".join("l" if column.kind == "text" else "r" for column, _ in columns)
     lines = [
         "% made by `tgdfer report`; needs booktabs and amssymb, and graphicx for wide tables",
@@ -139,12 +143,13 @@ def to_latex(table: Table) -> str:
         r"\centering",
         rf"\caption{{{_latex(table.caption)}}}",
         rf"\label{{tab:{table.file}}}",
+        r"\par\smallskip",
         r"\small",
         r"\setlength{\tabcolsep}{4pt}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
-        " & ".join(_latex(column.head) for column, _ in columns) + r" \\",
+        " & ".join(_latex_head(column) for column, _ in columns) + r" \\",
         r"\midrule",
     ]
     origin = table.rows[0].origin
@@ -152,18 +157,22 @@ def to_latex(table: Table) -> str:
         if row.origin != origin:
             lines.append(r"\midrule")
             origin = row.origin
-        cells, intervals = [], []
+        cells, under = [], []
         for column, bracket in columns:
             if column.key == "label":
                 marks = rf"\textsuperscript{{{','.join(map(str, numbers))}}}" if numbers else ""
                 cells.append(_latex(row.label) + marks)
-            else:
-                cells.append(_latex_cell(row.cells.get(column.key, Cell()), column))
+                under.append("")
+                continue
+            cell = row.cells.get(column.key, Cell())
+            value, deviation = _latex_cell(cell, column), _latex_deviation(cell)
             text = number(row.cells.get(bracket.key, Cell()), bracket) if bracket else DASH
-            intervals.append("" if text == DASH else rf"\tgci{{{_latex(text)}}}")
+            interval = "" if text == DASH else rf"\tgci{{{_latex(text)}}}"
+            cells.append(value if deep else value + deviation)
+            under.append(deviation if deep else interval)
         lines.append(" & ".join(cells) + r" \\")
-        if any(intervals):
-            lines.append(" & ".join(intervals) + r" \\[2pt]")
+        if any(under):
+            lines.append(" & ".join(under) + r" \\[2pt]")
     lines += [r"\bottomrule", r"\end{tabular}}"]
     below = [rf"\textsuperscript{{{n}}}\,{_latex(note)}." for n, note in enumerate(notes, 1)]
     below += [_latex(remark) for remark in table.remarks]
@@ -172,14 +181,28 @@ def to_latex(table: Table) -> str:
     return "\n".join([*lines, r"\end{table}", ""])
 
 
+def _latex_head(column: Column) -> str:
+    """A long head in two lines, broken where they are most alike: values are narrow."""
+    text = column.head
+    breaks = [n for n, character in enumerate(text) if character == " "]
+    if column.key == "label" or len(text) <= 10 or not breaks:
+        return _latex(text)
+    at = min(breaks, key=lambda n: abs(2 * n + 1 - len(text)))
+    side = "l" if column.kind == "text" else "r"
+    return rf"\shortstack[{side}]{{{_latex(text[:at])}\\{_latex(text[at:])}}}"
+
+
 def _latex_cell(cell: Cell, column: Column) -> str:
     text = number(cell, column)
     if cell.text is not None or cell.value is None or column.kind in ("p", "share", "count", "points"):
         text = _latex(text)
     else:
         text = rf"\tgval{{{text}}}"
-    text = {"best": rf"\tgbest{{{text}}}", "second": rf"\tgsecond{{{text}}}"}.get(cell.mark, text)
-    return text + (rf"\tgsd{{{cell.sd:.2f}}}" if cell.sd is not None and cell.value is not None else "")
+    return {"best": rf"\tgbest{{{text}}}", "second": rf"\tgsecond{{{text}}}"}.get(cell.mark, text)
+
+
+def _latex_deviation(cell: Cell) -> str:
+    return rf"\tgsd{{{cell.sd:.2f}}}" if cell.sd is not None and cell.value is not None else ""
 
 
 def _latex(text: str) -> str:

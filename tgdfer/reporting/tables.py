@@ -96,7 +96,7 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
         "main",
         experiment.dataset,
         TITLES["main"],
-        caption_of(params, experiment, results, TITLES["main"], "Recall, UAR and WAR"),
+        caption_of(params, experiment, results, TITLES["main"], "Recall, UAR and WAR", "in the CSV"),
         "Recall of every class, UAR and WAR in percent.",
         columns,
         rows if measured else [],
@@ -139,7 +139,7 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
         name,
         experiment.dataset,
         TITLES[name],
-        caption_of(params, experiment, results, TITLES[name], "UAR and WAR")
+        caption_of(params, experiment, results, TITLES[name], "UAR and WAR", "in brackets")
         + (" SD over seeds: of the UAR's mean over folds." if len(params.seeds) > 1 else "")
         + f" Δ UAR: minus {params.variants[params.report.reference].label}, in points, on the same clips; p: paired "
         "sign-flip test over clips, corrected after Holm for all variants and both metrics; won: of the clips on "

@@ -80,8 +80,8 @@ def selection_of(report: ReportParams) -> str:
     return f"selection: {SELECTION_NAMES[report.selection]}"
 
 
-def caption_of(params: Params, experiment: Experiment, results: Results, title: str, what: str) -> str:
-    """The caption of a table of rates: encoder, selection, what the spread and the intervals are over."""
+def caption_of(params: Params, experiment: Experiment, results: Results, title: str, what: str, where: str) -> str:
+    """The caption of a table of rates: encoder, selection, what the spread and the intervals, ``where``, are over."""
     chosen = params.dataset(experiment.dataset)
     clips = max((result.clips for result in results[params.report.selection].values()), default=0)
     seeds = len(params.seeds)
@@ -91,7 +91,7 @@ def caption_of(params: Params, experiment: Experiment, results: Results, title: 
     return (
         f"{title} on {experiment.dataset}, measured here with {chosen.encoder} features; "
         f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
-        f"in brackets: {level} bootstrap intervals over {clips} test clips, stratified by fold."
+        f"{where}: {level} bootstrap intervals over {clips} test clips, stratified by fold."
     )
 
 
