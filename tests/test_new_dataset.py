@@ -86,9 +86,12 @@ def test_a_csv_of_any_columns_by_the_layout_and_by_a_module(
     assert "# Data sets to run." in Path("params.yaml").read_text(), "comments are kept"
 
 
-def test_a_csv_that_is_right_already_is_used_as_it_is() -> None:
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_csv_that_is_right_already_is_used_as_it_is(separator: str) -> None:
     videos("a.mp4", "b.mp4")
-    table = write_csv(Path("videos/my.csv"), "clip_id,path,label,fold", ["a,a.mp4,happy,1", "b,b.mp4,sad,2"])
+    lines = ["clip_id,path,label,fold", "a,a.mp4,happy,1", "b,b.mp4,sad,2"]
+    header, *lines = [line.replace(",", separator) for line in lines]
+    table = write_csv(Path("videos/my.csv"), header, lines)
     made = new_dataset(Path("params.yaml"), "mine", table)
     assert not Path("videos/clips.csv").exists()
     assert load_params().datasets["mine"].annotations == "videos/my.csv"
@@ -125,11 +128,15 @@ def test_a_folder_of_classes(above: str) -> None:
         (["mine", "--csv", "videos/twice.csv"], "clip 'a' is listed twice"),
         (["mine", "--csv", "videos/half.csv"], "all clips are train"),
         (["mine", "--csv", "videos/odd.csv"], "fold or split 'x'"),
+        (["mine", "--csv", "videos/three.csv"], "make val a part of train, or leave it out"),
+        (["mine", "--folder", "videos/three"], "make Validation a part of train, or leave it out"),
         (["mine", "--csv", "videos/list.csv", "--out", "params.yaml"], "params.yaml: exists, and is not written over"),
     ],
 )
 def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: str) -> None:
-    videos("a.mp4")
+    videos("a.mp4", *(f"three/{part}/happy/a.mp4" for part in ("train", "Validation", "test")))
+    if "three.csv" in arguments[-1]:
+        videos("b.mp4", "c.mp4")
     for name, header, lines in (
         ("list", "video,emotion", rows()),
         ("columns", "video,feeling", ["a.mp4,happy"]),
@@ -140,6 +147,7 @@ def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: s
         ("twice", "path,label", ["a.mp4,happy", "a.mp4,happy"]),
         ("half", "path,label,split", ["a.mp4,happy,train"]),
         ("odd", "path,label,fold", ["a.mp4,happy,x"]),
+        ("three", "path,label,split", ["a.mp4,happy,train", "b.mp4,happy,val", "c.mp4,happy,test"]),
     ):
         write_csv(Path(f"videos/{name}.csv"), header, lines)
     before = sorted(Path().rglob("*")), Path("params.yaml").read_text()

@@ -11,7 +11,17 @@ import csv
 import stat
 from pathlib import Path
 
-from tgdfer.datasets.listing import Clip, Complaints, Listing, Member, annotations_of, below_root, options_of, root_of
+from tgdfer.datasets.listing import (
+    Clip,
+    Complaints,
+    Listing,
+    Member,
+    annotations_of,
+    below_root,
+    options_of,
+    root_of,
+    rows_of,
+)
 from tgdfer.errors import UserError
 from tgdfer.media.images import LEADS_OUT, leads_out
 from tgdfer.params import DatasetParams
@@ -82,33 +92,27 @@ def _kind(path: Path, where: str, root: Path) -> str:
 
 def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]]]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            # spreadsheets of many countries save with semicolons
-            reader = csv.DictReader(stream, strict=True, delimiter=";" if ";" in first and "," not in first else ",")
-            header = reader.fieldnames or []
-            for column in COLUMNS:
-                if column not in header:
-                    raise UserError(
-                        f"{table}: no column '{column}' among {', '.join(header)[:200] or 'none'}; "
-                        f"expected {', '.join(COLUMNS)} and fold or split"
-                    )
-            if ("fold" in header) == ("split" in header):
-                raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
-            rows = []
-            for row in reader:
-                with complaints.row():
-                    if None in row or None in row.values():
-                        raise UserError(
-                            f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header"
-                        )
-                    rows.append((reader.line_num, row))
-            return rows
+        reader = rows_of(table)
+        header = reader.fieldnames or []
+        for column in COLUMNS:
+            if column not in header:
+                raise UserError(
+                    f"{table}: no column '{column}' among {', '.join(header)[:200] or 'none'}; "
+                    f"expected {', '.join(COLUMNS)} and fold or split"
+                )
+        if ("fold" in header) == ("split" in header):
+            raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
+        rows = []
+        for row in reader:
+            with complaints.row():
+                if None in row or None in row.values():
+                    raise UserError(f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header")
+                rows.append((reader.line_num, row))
+        return rows
     except IsADirectoryError:
         raise UserError(f"{table}: is a folder, expected a CSV file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    except csv.Error as error:
+        raise UserError(f"{table}: not a CSV ({error})") from None
 
 
 def _place(row: dict[str, str], where: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -135,6 +137,18 @@ def text_of(path: Path) -> str:
         raise UserError(
             f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as that"
         ) from None
+
+
+def rows_of(table: Path) -> csv.DictReader[str]:
+    """The rows of a CSV with a header; spreadsheets of many countries save with semicolons, some with tabs.
+
+    Raises:
+        UserError: it is no text; what the rows are read with raises csv.Error.
+    """
+    text = text_of(table)
+    header = text.partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
+    return csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
 
 
 def options_of(dataset: DatasetParams, name: str, known: dict[str, tuple[str, ...]]) -> dict[str, str]:

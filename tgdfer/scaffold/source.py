@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tgdfer.classes import SEVEN
-from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, Listing, Member, below_root, class_of
+from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, Listing, Member, below_root, class_of, rows_of
 from tgdfer.datasets.subjects import dealt_folds, subject_folds
 from tgdfer.errors import UserError
 
@@ -150,7 +150,7 @@ def from_folder(folder: Path) -> Source:
         parts = PurePosixPath(source).parts
         split = SPLITS.get(parts[0].lower())
         if split:
-            places[_id(source)] = split
+            places[_id(source)] = parts[0]
         labels[source] = parts[1 if split and len(parts) > 2 else 0]
     classes = _classes(sorted(set(labels.values())), str(folder))
     clips = [
@@ -164,14 +164,13 @@ def from_folder(folder: Path) -> Source:
 
 def _rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            rows = list(reader)
-            header = list(reader.fieldnames or [])
+        reader = rows_of(table)
+        rows = list(reader)
+        header = list(reader.fieldnames or [])
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{table}: no such CSV file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV in UTF-8 ({error})") from None
+    except csv.Error as error:
+        raise UserError(f"{table}: not a CSV ({error})") from None
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise UserError(f"{table}, line {number}: expected {len(header)} fields, as in the header")
@@ -221,6 +220,13 @@ def _folds(clips: list[Clip], places: dict[str, str], where: str) -> list[Member
     if not places:
         return _own_folds(clips, where)
     plain = {clip: SPLITS.get(place.lower(), place) for clip, place in places.items()}
+    tested = {place for place in places.values() if SPLITS.get(place.lower()) == "test"}
+    if len({place.lower() for place in tested}) > 1:
+        name = min(place for place in tested if place.lower() != "test")
+        raise UserError(
+            f"{where}: {' and '.join(sorted(tested))}: a part of train is held back for validation by itself; "
+            f"make {name} a part of train, or leave it out"
+        )
     if set(plain.values()) <= {"train", "test"}:
         if len(set(plain.values())) < 2:
             raise UserError(
