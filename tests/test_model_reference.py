@@ -13,6 +13,7 @@ from tgdfer.classes import SEVEN
 from tgdfer.model import build_model, relevance
 from tgdfer.model.mil import DMIN, aggregate, masked_softmax
 from tgdfer.model.temporal import TemporalNetwork
+from tgdfer.model.tgdfer import Alignment
 from tgdfer.model.visual_prompt import VisualPrompt
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
@@ -212,6 +213,16 @@ def test_cls_transformer_against_the_formula():
                 scores = min(100.0, net.align.log_scale.exp().item()) * (text @ state) / state.norm()
                 mine = result.logits[b] if t == 0 else result.alignment[b, t - 1]
                 torch.testing.assert_close(mine, scores, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", [18.0, 100.0, 150.0])
+def test_the_scale_is_at_most_100_and_can_always_be_learnt(start):
+    align, h, text = Alignment(start).double(), frames(2, 3), frames(1, 4, 1)[0]
+    scores = align(h, text)
+    torch.testing.assert_close(scores, min(start, 100.0) * h @ text.T, rtol=1e-6, atol=1e-6)
+    # d scores / d log s = scores: OpenAI's models come with s = 100
+    (scores[0, 0, 0]).backward()
+    torch.testing.assert_close(align.log_scale.grad, scores[0, 0, 0].detach(), rtol=1e-6, atol=1e-6)
 
 
 def test_bilstm_reads_backwards_from_the_last_valid_frame():

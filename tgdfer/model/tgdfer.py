@@ -34,7 +34,9 @@ class Alignment(nn.Module):
 
     def forward(self, h: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
         """[B, T, D] and [C, D] or [B, C, D] -> [B, T, C]."""
-        scale = self.log_scale.clamp(max=math.log(MAX_SCALE)).exp()
+        # at the limit, where OpenAI's weights start, a clamp would have no gradient and the scale would stay there
+        excess = (self.log_scale.detach() - math.log(MAX_SCALE)).clamp_min(0)
+        scale = (self.log_scale - excess).exp()
         # dividing the products by the norms of h is the same as normalising h, on a tensor D / C times smaller
         norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True).clamp_min(1e-12)
         return (h @ F.normalize(text, dim=-1).transpose(-1, -2)) * (scale / norm)
