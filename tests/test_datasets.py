@@ -150,7 +150,9 @@ def dfew(
     return parameters(Path(), {"dfew": {**section, "options": options}}), numbers
 
 
-@pytest.mark.parametrize("lists", ["{split}(single-labeled)", "{split}_single_labeled", "{split}(single_labeled)"])
+@pytest.mark.parametrize(
+    "lists", ["{split}(single-labeled)", "{split}_single_labeled", "{split}(single_labeled)", "{split}"]
+)
 @pytest.mark.parametrize(
     ("clips", "options"),
     [
@@ -158,6 +160,7 @@ def dfew(
         ("Clip/clip_224x224/clip_224x224", {}),
         ("clip/CLIP_224x224", {}),
         ("Clip/clip_224x224_16f", {"source": "16f"}),
+        ("Clip/clip_224x16f", {"source": "16f"}),
         ("Clip/original", {"source": "original"}),
     ],
 )

@@ -108,15 +108,15 @@ def mafw(base: str, captions: str, kind: str, labels: str = "single", extra: str
                 rows.append(extra.encode())
             (folder / f"{split}.txt").write_bytes(b"\n".join(rows))
     for clip, _, _ in MAFW:
-        if kind == "clips":
-            touch(f"M/data/clips/{clip}.mp4")
+        if "clips" in kind:
+            touch(f"M/data/{kind}/{clip}.mp4")
         else:
             images(Path("M/data") / kind / clip, 1, names="{}.png")
 
 
 @pytest.mark.parametrize("base", ["Train & Test Set", "Train_Test_Set", "split"])
 @pytest.mark.parametrize("captions", ["no_caption", "with_caption"])
-@pytest.mark.parametrize("kind", ["frames", "faces", "clips"])
+@pytest.mark.parametrize("kind", ["frames", "faces", "clips", "clips/unzip"])
 def test_mafw(base: str, captions: str, kind: str) -> None:
     mafw(base, captions, kind)
     for annotations in (f"M/{base}", "M"):
@@ -250,6 +250,17 @@ def test_afew(validation: str) -> None:
     assert {clip: split for (clip, _), split in folds.items()} == {
         clip: "train" if clip.startswith("train") else "test" for clip in clips
     }
+
+
+def test_afew_as_the_challenge_released_it() -> None:
+    touch("A/Train_AFEW/Happy/001.avi", "A/Train_AFEW/Happy/001.wav", "A/Val_AFEW/Val_AFEW/Angry/002.avi")
+    touch("A/Train_AFEW/AlignedFaces_LBPTOP_Points/Faces/001/1.jpg")
+    clips, folds = read("afew", "A")
+    assert {clip: row["source"] for clip, row in clips.items()} == {
+        "train/Happy/001": "Train_AFEW/Happy/001.avi",
+        "validation/Angry/002": "Val_AFEW/Val_AFEW/Angry/002.avi",
+    }
+    assert folds == {("train/Happy/001", 1): "train", ("validation/Angry/002", 1): "test"}
 
 
 @pytest.mark.parametrize(

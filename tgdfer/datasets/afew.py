@@ -1,6 +1,7 @@
 """AFEW: 773 clips for training and 381 for validation, which are the test part, for the test labels are not public.
 
-``AFEW_Face/{train,validation}/<Emotion>/<clip>/*`` (aligned faces), or a video in the place of the folder.
+``AFEW_Face/{train,validation}/<Emotion>/<clip>/*`` (aligned faces), or a video in the place of the folder, as in the
+challenge's release: ``{Train,Val}_AFEW/<Emotion>/<clip>.avi``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from tgdfer.datasets.listing import (
 from tgdfer.errors import UserError
 from tgdfer.params import DatasetParams
 
-PARTS = {"train": ("train",), "test": ("validation", "val")}
+PARTS = {"train": ("train", "Train_AFEW"), "test": ("validation", "val", "Val_AFEW")}
+BESIDE = "AlignedFaces"
+"""How the folders begin that the challenge's own release has beside those of the emotions."""
 
 
 def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
@@ -38,7 +41,9 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
         if part is None:
             raise UserError(f"{base}: no folder {names[0]}; expected AFEW_Face/{{train,validation}}/<Emotion>/<clip>")
         found = len(clips)
-        for emotion in sorted(path for path in part.iterdir() if path.is_dir() and path.name[0] != "."):
+        for emotion in sorted(path for path in part.iterdir() if path.is_dir()):
+            if emotion.name.startswith((".", BESIDE)):
+                continue
             label = ""
             with complaints.row():
                 label = class_of(emotion.name, dataset.classes, str(emotion))

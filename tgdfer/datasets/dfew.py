@@ -30,7 +30,7 @@ CLASSES = {1: "happy", 2: "sad", 3: "neutral", 4: "angry", 5: "surprise", 6: "di
 """DFEW's own numbering of the classes."""
 FOLDERS = {
     "frames": ("Clip/clip_224x224", "clip_224x224"),
-    "16f": ("Clip/clip_224x224_16f", "clip_224x224_16f"),
+    "16f": ("Clip/clip_224x224_16f", "clip_224x224_16f", "Clip/clip_224x16f", "clip_224x16f"),
     "original": ("Clip/original", "original"),
 }
 FOLDS = 5
@@ -87,8 +87,8 @@ def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
 def _list_of(annotations: Path, split: str, fold: int) -> Path:
     if annotations.is_dir():
         for folder in sorted(annotations.iterdir()):
-            # train(single-labeled), train_single_labeled, train(single_labeled), train (single-labeled)
-            if re.sub("[^a-z]", "", folder.name.lower()) in (split + "singlelabeled", split + "singlelabelled"):
+            # train(single-labeled), train_single_labeled, train(single_labeled), train (single-labeled), train
+            if re.fullmatch(f"{split}(singlelabell?ed)?", re.sub("[^a-z]", "", folder.name.lower())):
                 path = folder / f"set_{fold}.csv"
                 if path.is_file():
                     return path

@@ -31,7 +31,7 @@ LISTS = ("", "Train & Test Set", "Train_Test_Set", "split")
 FOLDERS = {
     "faces": ("data/faces", "faces"),
     "frames": ("data/frames", "frames"),
-    "videos": ("data/clips", "clips", "data/videos", "videos", "data"),
+    "videos": ("data/clips/unzip", "data/clips", "clips", "data/videos", "videos", "data"),
 }
 FOLDS = 5
 

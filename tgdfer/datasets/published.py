@@ -43,6 +43,18 @@ PUBLISHED: dict[tuple[str, str], Published] = {
             **dict.fromkeys(("calm", "happy", "sad", "angry", "fear", "disgust", "surprise"), 192),
         },
     ),
+    ("ravdess", "song"): Published(
+        1012, subjects=23, classes={"neutral": 92, **dict.fromkeys(("calm", "happy", "sad", "angry", "fear"), 184)}
+    ),
+    ("ravdess", "both"): Published(
+        2452,
+        subjects=24,
+        classes={
+            "neutral": 188,
+            **dict.fromkeys(("calm", "happy", "sad", "angry", "fear"), 376),
+            **dict.fromkeys(("disgust", "surprise"), 192),
+        },
+    ),
     ("crema_d", ""): Published(
         7442,
         subjects=91,
