@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -96,8 +97,10 @@ def test_a_checkpoint_is_used_and_removed(folder, monkeypatch, caplog):
     assert not CHECKPOINT.exists()
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "other"])
-def test_a_checkpoint_that_does_not_fit_is_not_used(folder, monkeypatch, damage):
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "on a GPU"])
+def test_a_checkpoint_that_does_not_fit_is_not_used(folder, monkeypatch, caplog, damage):
+    monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)
+    caplog.set_level(logging.INFO, "tgdfer")
     train()
     undisturbed = project.results()
     fresh()
@@ -106,10 +109,14 @@ def test_a_checkpoint_that_does_not_fit_is_not_used(folder, monkeypatch, damage)
         patch.setattr(engine.Engine, "_finish_epoch", lambda self: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train(learning_rate=0.5) if damage == "other" else train()
-    if damage != "other":
+    if damage == "on a GPU":  # the node of the retry has none
+        state = torch.load(CHECKPOINT)
+        torch.save({**state, "device": "cuda"}, CHECKPOINT)
+    elif damage != "other":
         content = CHECKPOINT.read_bytes()
         CHECKPOINT.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
     assert train() == 0
+    assert "the run starts over" in caplog.text
     assert project.results() == undisturbed
 
 

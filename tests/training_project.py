@@ -1,10 +1,12 @@
 """A small project for tests of training: clips, folds and a feature cache with a signal in a few frames of each clip.
 
 As a program it trains the variant of its first argument with the settings of its second, a JSON object, and exits as
-the command line does; it writes a checkpoint every few steps.
+the command line does; it writes a checkpoint every few steps. With a third argument it kills itself after the first.
 """
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -126,5 +128,13 @@ if __name__ == "__main__":
     from tgdfer.training import engine, train_variant
 
     setup_logging()
-    engine.SAVE_EVERY_S = 0.05
+    engine.SAVE_EVERY_S = 0.05 if len(sys.argv) < 4 else 0.0
+    save = engine.Engine._save
+
+    def save_and_die(self) -> None:
+        save(self)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if len(sys.argv) == 4:
+        engine.Engine._save = save_and_die
     sys.exit(train_variant(params(**json.loads(sys.argv[2])), "tiny", sys.argv[1]))

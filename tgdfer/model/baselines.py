@@ -141,7 +141,9 @@ class BiLSTMDMIN(nn.Module):
         place = torch.arange(mask.shape[1], device=mask.device)
         flip = torch.where(place < count, count - 1 - place, place)
         x = _take(x * math.sqrt(x.shape[2]), order)
-        lstm = torch.cat([self.forwards(x)[0], _take(self.backwards(_take(x, flip))[0], flip)], dim=-1)
+        # on GPUs autocast runs LSTMs in float16 whatever its type is, and small gradients vanish there
+        with torch.autocast(x.device.type, enabled=False):
+            lstm = torch.cat([self.forwards(x)[0], _take(self.backwards(_take(x, flip))[0], flip)], dim=-1)
         ordered = place < count
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)

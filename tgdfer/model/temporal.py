@@ -94,7 +94,9 @@ class TemporalNetwork(nn.Module):
         if self.content:
             scores.append(content[:, self.short :])  # eq. (3)
             rate = (-self.log_decay).exp().to(q.dtype)[:, None, None]
-            scores.append(keys - rate * frame_steps(mask, position, q.dtype)[:, None])  # eq. (4)
+            # in the precision of x: under autocast q has eight bits, which tell frames after the 256th no longer apart
+            steps = frame_steps(mask, position, x.dtype).to(q.dtype)
+            scores.append(keys - rate * steps[:, None])  # eq. (4)
         mixed = torch.cat(scores, dim=1).softmax(-1).to(v.dtype) @ v
         mixed = mixed.transpose(1, 2)  # [B, T, heads, head_dim]
         if self.gate is not None:

@@ -98,7 +98,9 @@ def train_variant(
 def pick_device(name: str) -> torch.device:
     """``auto`` is the GPU if there is one, else the CPU; under torchrun ``auto`` and ``cuda`` are the local rank's."""
     if name == "auto":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ def derive(*parts: object) -> int:
 
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
-    """Deterministic algorithms on ``threads`` threads; random state and settings are as before afterwards."""
+    """Deterministic algorithms on ``threads`` threads, float32 that is float32; all is as before afterwards."""
     fill: Any = torch.utils.deterministic
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS is not deterministic
@@ -26,9 +26,32 @@ def deterministic(threads: int) -> Iterator[None]:
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without importing torch's compiler
     fill.fill_uninitialized_memory = False  # a help for finding bugs that costs a twentieth of the time
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with (
+            torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+            # cuDNN computes LSTMs in TensorFloat32 otherwise: evaluation on a GPU would not be that on a CPU
+            torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+        ):
             yield
     finally:
         torch.set_num_threads(before[0])
         torch.set_deterministic_debug_mode(before[1])
         fill.fill_uninitialized_memory = before[2]
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of torch's own generators that a model on ``device`` draws from, by their device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def set_random_state(device: torch.device, state: Mapping[str, torch.Tensor]) -> None:
+    """Undo what was drawn since :func:`random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])

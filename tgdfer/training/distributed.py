@@ -56,6 +56,8 @@ def joined(device: torch.device) -> Iterator[Group]:
     if size == 1:
         yield Group()
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL takes what is no tensor; without it all would take GPU 0
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(distributed.get_rank(), size)

@@ -22,7 +22,7 @@ from tgdfer.metrics import rates
 from tgdfer.model.losses import loss as loss_of
 from tgdfer.params import RunParams
 from tgdfer.progress import log
-from tgdfer.training.determinism import derive
+from tgdfer.training.determinism import derive, random_state, set_random_state
 from tgdfer.training.distributed import Group
 from tgdfer.training.evaluation import Scores, batches, place, score
 from tgdfer.training.folds import Fold
@@ -86,7 +86,7 @@ class Engine:
         self.epochs = params.training.epochs if getattr(model, "trainable", True) else 0
         self.steps = -(-len(fold.train) // params.training.batch_size)
         self.epoch, self.step = 1, 0
-        self.stopping = False
+        self.stopping = self.saving = False
         self.saved = time.monotonic()
         self.rate = 0.0
         self.part_names: list[str] = []
@@ -96,7 +96,8 @@ class Engine:
         self.sampling = torch.Generator().manual_seed(derive(*self.random, "sampling"))
         self.test_parts = batches(fold.test, device)
         self.validation_parts = batches(fold.validation, device) if fold.validation is not None else []
-        self.counts = fold.train_counts.to(device)
+        # older GPUs compute in bfloat16 by detours that are slower than float32
+        self.mixed = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         torch.manual_seed(derive(*self.random, "dropout", self.group.rank))
         if self.epochs:
             self.optimiser = make_optimiser(model, params.training)
@@ -134,13 +135,18 @@ class Engine:
         order = torch.randperm(len(self.fold.train), generator=shuffle)
         size = self.params.training.batch_size
         while self.step < self.steps:
-            if self.stopping or (self.group.size == 1 and self.stop()):
+            if self.group.size == 1:
+                self.stopping, self.saving = self._asked()
+            if self.stopping or self.saving:
                 self._save()
+            if self.stopping:
                 raise Stopped
-            if self.group.size == 1 and time.monotonic() - self.saved > SAVE_EVERY_S:
-                self._save()
             self._train_step(order[self.step * size : (self.step + 1) * size])
             self.step += 1
+
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether this process is to stop, and whether a checkpoint is due, by the clock of the first process."""
+        return self.stop(), self.group.first and time.monotonic() - self.saved > SAVE_EVERY_S
 
     def _train_step(self, chosen: torch.Tensor) -> None:
         training = self.params.training
@@ -154,9 +160,9 @@ class Engine:
             parameter.grad = None
         weight = len(part.y) / len(chosen)
         if len(part.y):
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            with torch.autocast("cuda", torch.bfloat16, enabled=self.mixed):
                 output = self.model(part.x, part.mask, part.frame_index.to(part.x.dtype))
-                loss, parts = loss_of(output, part.y, self.params.model, self.counts)
+                loss, parts = loss_of(output, part.y, self.params.model, self.fold.train_counts)
             (loss * weight).backward()
             self.part_names = list(parts)
             right = (output.logits.detach().argmax(dim=-1) == part.y).sum()
@@ -164,11 +170,12 @@ class Engine:
             record = torch.cat([record, right.float()[None]])
         else:
             record = torch.zeros(len(self.part_names) + 2, device=self.device)
-        stopping = torch.full((1,), float(self.group.size > 1 and self.stop()), device=self.device)
-        record, stopping = self.group.sum(self.trainable, torch.cat([record, stopping])).split([len(record), 1])
+        if self.group.size > 1:
+            # what one process is asked for, all of them do before the same step
+            asked = torch.tensor(self._asked(), dtype=record.dtype, device=self.device)
+            record, asked = self.group.sum(self.trainable, torch.cat([record, asked])).split([len(record), 2])
+            self.stopping, self.saving = (asked > 0).tolist()
         self.records.append(record)
-        # a signal that reached one process stops all of them before the same step
-        self.stopping = self.group.size > 1 and bool(stopping > 0)
         nn.utils.clip_grad_norm_(self.trainable, training.clip_norm)
         self.optimiser.step(share)
         if self.average:
@@ -211,22 +218,20 @@ class Engine:
 
     def _save(self) -> None:
         """Write the checkpoint: everything that the rest of the run depends on."""
-        random = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
-        random_states = self.group.gather(random)
+        random = self.group.gather(random_state(self.device))
         self.saved = time.monotonic()
         if not self.group.first:
             return
         state = {
             "fingerprint": self.fingerprint,
             "processes": self.group.size,
+            "device": self.device.type,
             "epoch": self.epoch,
             "step": self.step,
             "model": own_state(self.model),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict() if self.average else None,
-            "random": random_states,
+            "random": random,
             "sampling": self.sampling.get_state(),
             "parts": self.part_names,
             "records": [record.cpu() for record in self.records],
@@ -249,17 +254,18 @@ class Engine:
                 "%s: not a readable checkpoint (%s); the run starts over", self.checkpoint, type(error).__name__
             )
             return
-        if state["fingerprint"] != self.fingerprint or state["processes"] != self.group.size:
-            log.info("%s: from other parameters, data or processes; the run starts over", self.checkpoint)
+        fits = {"fingerprint": self.fingerprint, "processes": self.group.size, "device": self.device.type}
+        if any(state.get(name) != value for name, value in fits.items()):
+            log.info(
+                "%s: from other parameters, data, code, processes or another device; the run starts over",
+                self.checkpoint,
+            )
             return
         load_own_state(self.model, state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:
             self.average.load_state_dict(state["average"])
-        random = state["random"][self.group.rank]
-        torch.set_rng_state(random["cpu"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(random["cuda"], self.device)
+        set_random_state(self.device, state["random"][self.group.rank])
         self.sampling.set_state(state["sampling"])
         self.epoch, self.step, self.part_names = state["epoch"], state["step"], state["parts"]
         self.records = [record.to(self.device) for record in state["records"]]

@@ -50,11 +50,12 @@ def score(model: nn.Module, parts: Sequence[Batch]) -> Scores:
     training = model.training
     model.eval()
     try:
-        outputs = [model(part.x, part.mask, part.frame_index.to(part.x.dtype)) for part in parts]
-        return Scores(
-            torch.cat([output.logits.float().softmax(dim=-1) for output in outputs]).cpu().numpy(),
-            torch.cat([relevance_of(output).float() for output in outputs]).cpu().numpy(),
-        )
+        probabilities, relevance = [], []
+        for part in parts:
+            output = model(part.x, part.mask, part.frame_index.to(part.x.dtype))
+            probabilities.append(output.logits.float().softmax(dim=-1))
+            relevance.append(relevance_of(output).float())
+        return Scores(torch.cat(probabilities).cpu().numpy(), torch.cat(relevance).cpu().numpy())
     finally:
         model.train(training)
 

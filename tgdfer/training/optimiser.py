@@ -70,8 +70,8 @@ class AdamW:
 
 
 def make_optimiser(model: nn.Module, params: TrainingParams) -> AdamW:
-    """AdamW over the groups of :func:`tgdfer.model.parameter_groups`: matrices decay, norms, biases, gates and prompt
-    tokens do not, and the tokens have a learning rate of their own.
+    """AdamW over the groups of :func:`tgdfer.model.parameter_groups`: what has two dimensions decays but for the prompt
+    tokens, which have a learning rate of their own.
     """
     return AdamW(parameter_groups(model, params.learning_rate, params.prompt_learning_rate, params.weight_decay))
 
