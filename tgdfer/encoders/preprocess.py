@@ -69,6 +69,7 @@ class Preprocess:
 
     def view(self, image: torch.Tensor, view: View) -> torch.Tensor:
         """One augmented view of an image: uint8 [3, H, W] -> uint8 [3, *size]."""
+        image = self._seen(image)
         height, width = image.shape[-2:]
         crop_height, crop_width = max(1, round(view.height * height)), max(1, round(view.width * width))
         top, left = round(view.top * (height - crop_height)), round(view.left * (width - crop_width))
@@ -76,6 +77,13 @@ class Preprocess:
         if view.flip:
             image = image.flip(-1)
         return _jitter(image, view)
+
+    def _seen(self, image: torch.Tensor) -> torch.Tensor:
+        """The part that the plain transform does not crop away: faces of oblong frames are not squashed in views."""
+        sides = list(image.shape[-2:])
+        resized = self.resized(*sides)
+        seen = [min(side, round(side * size / now)) for side, size, now in zip(sides, self.size, resized, strict=True)]
+        return _crop_or_pad(image, (seen[0], seen[1]), 0)
 
     def _resize(self, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         if tuple(image.shape[-2:]) == size:
