@@ -209,6 +209,26 @@ def test_only_what_changed_is_remade_and_the_bytes_are_the_same(
     assert len(calls) == 8
 
 
+def test_a_data_set_may_have_frames_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    for name in ("a", "b"):
+        images(raw / name, 6)
+    params = project(raw, ["a", "b"])
+    own = params.datasets["mine"].model_copy(update={"frames": {"sampling": "every", "every": 3}})
+    params = params.model_copy(update={"datasets": {"mine": params.datasets["mine"], "own": own}})
+    tables = []
+    for name in params.datasets:
+        make_tables(params, name)
+        frames.extract(params, name)
+        tables.append(paths.clips(name).read_bytes())
+    mine, own = (storage.read_json(paths.frames(name)) for name in params.datasets)
+    assert (mine["frames"], own["frames"]) == (12, 4)
+    assert own["made_by"]["parameters"]["frames"]["every"] == 3, "predict takes its frames as training did"
+    # the graphs see it by the clips table, which is made from the data set's whole section
+    assert tables[0] != tables[1]
+
+
 def test_the_metadata_of_a_shard_names_no_time_and_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = []

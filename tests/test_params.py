@@ -80,6 +80,8 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("seeds",), [-1], "seeds.0: .*greater than or equal to 0.*-1"),
         (("datasets",), {}, "datasets: .*at least 1"),
         (("datasets", "demo", "classes"), ["happy", "sad", "happy"], "datasets.demo.classes: .*different names"),
+        (("datasets", "demo", "frames"), {"crop": "head"}, "datasets.demo.frames.crop: .*'none' or 'face', got 'head'"),
+        (("datasets", "demo", "frames"), {"size": 3}, "datasets.demo.frames.size: unknown key"),
         (("encoders",), {"demo-clip": {"model": "RN50"}}, "encoders.demo-clip: .*choose another"),
     ],
 )

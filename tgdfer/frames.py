@@ -50,6 +50,7 @@ def extract(params: Params, dataset: str) -> None:
         UserError: no clips table, no data root, or more than ``frames.max_reject_fraction`` of the clips are unusable.
     """
     section = params.dataset(dataset)
+    params = params.model_copy(update={"frames": params.frames_of(dataset)})
     root = Path(section.root)
     if not root.is_dir():
         raise UserError(f"params.yaml: datasets.{dataset}.root: {root}: no such folder")

@@ -106,6 +106,8 @@ class Params(Section):
             )
         for name in self.variants:
             self.run(name)
+        for name in self.datasets:
+            self.frames_of(name)
         return self
 
     def dataset(self, name: str) -> DatasetParams:
@@ -113,6 +115,13 @@ class Params(Section):
         if name not in self.datasets:
             raise UserError(f"params.yaml: datasets: no data set '{name}'; known: {', '.join(self.datasets)}")
         return self.datasets[name]
+
+    def frames_of(self, dataset: str) -> FramesParams:
+        """How frames of ``dataset`` are extracted: the section ``frames`` with its overrides applied."""
+        try:
+            return FramesParams.model_validate({**self.frames.model_dump(), **self.dataset(dataset).frames})
+        except ValidationError as error:
+            raise ValueError(f"datasets.{dataset}.frames.{_one_line(error)}") from None
 
     def only(self, variants: Collection[str]) -> Params:
         """These parameters with ``variants`` alone, in the order of the file, as the grid."""

@@ -28,7 +28,8 @@ class DatasetParams(Section):
     """Where a data set lies and how it is read.
 
     ``links: anywhere`` follows links out of ``root`` too, as DVC and git-annex make them; else clips behind such links
-    are refused, for a data set of a stranger could lead to any picture of this machine.
+    are refused, for a data set of a stranger could lead to any picture of this machine. ``frames`` overrides keys of
+    the section of that name: not every data set needs its faces cut out.
     """
 
     layout: str
@@ -39,6 +40,7 @@ class DatasetParams(Section):
     truth: str | None = None
     options: dict[str, str] = {}
     links: Literal["inside", "anywhere"] = "inside"
+    frames: dict[str, Any] = {}
 
 
 class EncoderParams(Section):
