@@ -189,7 +189,7 @@ def _dot(axis: Axes, x: float, estimate: Estimate, k: int, label: str | None) ->
 def ablation(params: Params, results: dict[str, Result], variants: list[str]) -> Figure:
     """A dot plot of every variant: UAR and the difference to the reference, each with its interval."""
     shown = [name for name in variants if results[name].measured]
-    figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.0 + min(0.27 * len(shown), 8.0)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     colours = [COLOURS[int(variant == params.report.reference)] for variant in shown]
     _bars(left, [(results[variant].uar, True) for variant in shown], colours)
@@ -284,7 +284,7 @@ def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Fi
     shown = [(name, value) for name, value in found.items() if value is not None]
     if not shown:
         return None
-    figure = Figure(figsize=(7.2, 1.0 + 0.27 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.0 + min(0.27 * len(shown), 8.0)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
         colours = [GREY if n not in params.variants else COLOURS[int(n == params.report.reference)] for n, _ in shown]
