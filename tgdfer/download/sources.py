@@ -104,7 +104,10 @@ It shows the faces and voices of 24 actors: use it for what they agreed to, and 
             "both": r"Video_(Speech|Song)_Actor_\d\d\.zip",
         },
         unpack=True,
-        section="{{layout: ravdess, root: {root}, annotations: {root}, encoder: vit-b-32, options: {{calm: neutral}}}}",
+        section=(
+            "{{layout: ravdess, root: {root}, annotations: {root}, encoder: vit-b-32, options: {{calm: neutral}}, "
+            "frames: {{crop: face}}}}"
+        ),
     ),
     "crema_d": Source(
         name="crema_d",
@@ -125,7 +128,7 @@ It shows the faces and voices of 91 actors: use it for what they agreed to, and 
         unpack=False,
         section=(
             "{{layout: crema_d, root: {root}, annotations: {root}, encoder: vit-b-32, "
-            "classes: [happy, sad, neutral, angry, disgust, fear]}}"
+            "classes: [happy, sad, neutral, angry, disgust, fear], frames: {{crop: face}}}}"
         ),
         mirror="https://gitlab.com/cs-cooper-lab/crema-d-mirror/-/raw/main",
     ),
