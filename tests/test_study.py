@@ -55,6 +55,9 @@ def test_what_several_seeds_say_is_told() -> None:
     assert list(result.comparisons["uar"].by_seed.values()) == pytest.approx(uar)
     line = next(line for line in page.splitlines() if line.startswith("| mean-pool linear probe | linear-probe"))
     assert f"| {100 * (result.seed_sd['uar'] or 0):.1f} | {', '.join(f'{100 * x:+.1f}' for x in uar)} |" in line
+    for fold in (1, 2):
+        (Path(f"runs/demo/no-text/fold{fold}/seed4") / "metrics.json").unlink()
+    assert "* without text: fold 1, seed 4; fold 2, seed 4: not run" in STUDY["study"](params, "demo", "last")
     shutil.rmtree("runs")
     one = STUDY["study"](Project(variants=few, clips=60, folds=2, bootstrap=20).write(), "demo", "last")
     assert "seed 0: 6 of 6 runs" in one

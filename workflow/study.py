@@ -22,7 +22,7 @@ from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import Comparison, Result
 from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part, build
-from tgdfer.reporting.wording import seeds_line
+from tgdfer.reporting.wording import missing_notes, seeds_line
 from tgdfer.storage import write_text
 
 AXES = {
@@ -172,7 +172,7 @@ def study(params: Params, dataset: str, selection: str) -> str:
     page += frame_relevance(params, part, selection)
     problems = [
         *part.experiment.problems,
-        *(f"{r.variant}, {r.name}: {r.problem}" for r in part.experiment.runs if r.problem),
+        *(f"{params.variants[n].label}: {'; '.join(missing_notes(r))}" for n, r in results.items() if r.missing),
     ]
     if problems:
         page += ["## What is missing\n", "\n".join(f"* {problem}" for problem in problems) + "\n"]
