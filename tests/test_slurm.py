@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import yaml
 from graphs import NOTHING, ROOT, Project, environment, hold_dvc_against, outputs, tiny
+from pages import BLOCKS, repository
 from slurm.cluster import Cluster, why_not
 
 pytestmark = [
@@ -134,10 +135,24 @@ def training_jobs(cluster: Cluster, project: Project) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def real(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose real stages, as small as they go, all ran on SLURM."""
-    project = Project.make(tmp_path_factory.mktemp("real") / "project", tiny())
-    ends_well(project, started(project, cluster, "snakemake", *ALL), 600)
-    return project
+    """A clone whose real stages, as small as they go, all ran on SLURM, by the first commands of docs/cluster.md.
+
+    Of the profile's file, which the page says to edit, only the waits are changed.
+    """
+    folder = Project(tmp_path_factory.mktemp("real"))
+    source = repository(folder.root / "project", tiny()).root
+    (source / ".venv/bin/snakemake").unlink()
+    (source / ".venv/bin/snakemake").symlink_to(cluster.folder / "bin" / "snakemake")
+    editor = folder.root / "editor"
+    editor.write_text("#!/bin/sh\nsed -i -E 's/^(latency-wait|slurm-init-\\S+): [0-9]+/\\1: 4/' \"$1\"\n")
+    editor.chmod(0o755)
+    (block,) = [block for block in BLOCKS if block.needs == "slurm"]
+    assert block.page.name == "cluster.md"
+    shell = ("bash", "-euo", "pipefail", "-c", block.here)
+    running = started(folder, cluster, "env", f"PROJECT={source}", f"EDITOR={editor}", *shell)
+    ends_well(folder, running, 600)
+    shutil.copy(folder.root / "run.log", folder.root / "tgdfer")
+    return Project(folder.root / "tgdfer")
 
 
 def test_the_whole_graph(cluster: Cluster, real: Project) -> None:
