@@ -85,7 +85,9 @@ format: venv ## put the code into its format, and its modules into dvc.yaml
 ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
 	@[ -d mlflow ] || { echo "error: mlflow: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow/mlflow.db}" --host 127.0.0.1 --port $(UI_PORT)
+	@uri="$$(python -c 'from tgdfer.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
+	case "$$uri" in http*) echo "the runs are on a server, which has a UI of its own: $$uri";; \
+	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT);; esac
 
 lock: venv ## requirements.lock anew from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml

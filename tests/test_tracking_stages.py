@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tracking_project import LOSSES, MADE_BY, database, history, parameters, place, runs, stage_runs, train  # noqa: F401 (fixtures)
+from tracking_project import LOSSES, MADE_BY, ROOT, database, history, parameters, place, runs, stage_runs, train  # noqa: F401 (fixtures)
 
 from tgdfer import tracking
 from tgdfer.tracking import events, tracker
@@ -138,6 +139,19 @@ def test_an_artifact_that_is_not_there_costs_itself_alone() -> None:
         told.metrics({"clips": 7})
     (run,) = stage_runs(params)
     assert (run.data.metrics["clips"], run.info.status) == (7, "FINISHED")
+
+
+def test_the_ui_shows_the_store_of_the_parameters(tmp_path: Path) -> None:
+    parameters(uri="sqlite:///mlflow/other.db")
+    Path("mlflow/mlflow.db").rename("mlflow/other.db")
+    Path("Makefile").write_text((ROOT / "Makefile").read_text().replace("ui: venv", "ui:"))
+    mlflow = tmp_path / "bin" / "mlflow"
+    mlflow.parent.mkdir()
+    mlflow.write_text('#!/bin/sh\necho "$@" > asked\n')
+    mlflow.chmod(0o755)
+    there = f"{mlflow.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["make", "ui"], env={**os.environ, "PATH": there}, check=True, capture_output=True)
+    assert f"--backend-store-uri sqlite:///{tmp_path}/mlflow/other.db " in Path("asked").read_text()
 
 
 def test_names_that_mlflow_refuses_are_written_another_way() -> None:

@@ -97,6 +97,16 @@ def test_a_checkpoint_is_used_and_removed(folder, monkeypatch, caplog):
     assert not CHECKPOINT.exists()
 
 
+def test_a_run_that_is_killed_while_it_is_tracked_is_done(folder, monkeypatch):
+    monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(training.told, "result", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train()
+    assert Path("runs/tiny/tgdfer/fold1/seed0/run.json").is_file()
+    assert not CHECKPOINT.exists(), "who looks would take it for a run that is broken off"
+
+
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "on a GPU"])
 def test_a_checkpoint_that_does_not_fit_is_not_used(folder, monkeypatch, caplog, damage):
     monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)

@@ -166,8 +166,8 @@ def _one_run(
             describe(key.dataset, inputs.cache.encoder, about, model, inputs.cache.dim, run.bags.frames),
             record,
         )
-        told.result(tracker, params, key, result, record)
-    key.checkpoint.unlink(missing_ok=True)
+        key.checkpoint.unlink(missing_ok=True)
+        told.result(tracker, params, key, result, record)  # which may take long, and be killed
     last = result["selections"]["last"]
     log.info(
         "%s: %d epochs in %.1f s; last epoch UAR %.1f %%, WAR %.1f %%",
