@@ -80,6 +80,29 @@ def test_truth_follows_the_label_and_is_short() -> None:
     assert np.mean(parts) < 0.35
 
 
+def test_nothing_but_the_face_tells_the_class() -> None:
+    rows = script.plan(700, 5, 0)
+    scripts = [script.write_script(row, 0) for row in rows]
+    facts = {
+        "place in the list": [row.number for row in rows],
+        "frames": [len(one.units) for one in scripts],
+        "fps": [one.fps for one in scripts],
+        "compression": [one.crf for one in scripts],
+        "noise": [one.scene.noise for one in scripts],
+        "light": [one.scene.light for one in scripts],
+        "backdrop": [one.scene.backdrop.mean() for one in scripts],
+        "yaw": [one.poses[0].yaw for one in scripts],
+        "person": [one.person.skin.mean() for one in scripts],
+    }
+    labels = np.array([row.label for row in rows])
+    for what, values in facts.items():
+        ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        for label in SEVEN:
+            chosen = ranks[labels == label]
+            error = ranks.std() / np.sqrt(len(chosen))
+            assert abs(chosen.mean() - ranks.mean()) < 3.5 * error, (what, label)
+
+
 @given(
     frames=st.integers(1, 80),
     start=st.floats(-5, 80),
