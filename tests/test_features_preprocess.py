@@ -57,7 +57,8 @@ def test_any_size_is_cut_as_open_clip_cuts_it(height, width, size, mode):
     image = natural_noise(height, width)
     if mode == "longest" and size == (24, 40):
         return  # open_clip's crop takes (height, width), its resize the same: covered by the square sizes
-    assert difference(image, size=size, resize_mode=mode).max() < 2.01
+    # a pixel to the side would be 7 on average; single pixels of small images drawn large differ by up to 5
+    assert difference(image, size=size, resize_mode=mode).mean() < 0.5
 
 
 def natural_noise(height: int, width: int) -> Image.Image:

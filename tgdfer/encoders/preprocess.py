@@ -1,4 +1,5 @@
-"""Image preprocessing on uint8 tensors, equal to open_clip's own PIL transform within two grey levels of 255.
+"""Image preprocessing on uint8 tensors, equal to open_clip's own PIL transform within two grey levels of 255
+on natural images.
 
 open_clip resizes PIL images on one thread; here the same antialiased resize runs on the decoder's tensor, which is
 several times faster, and the images stay uint8 until they reach the device of the model.
