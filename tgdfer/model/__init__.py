@@ -45,7 +45,7 @@ def build_model(params: ModelParams, classes: Sequence[str], dim: int, encoder: 
 def parameter_groups(
     model: nn.Module, learning_rate: float, prompt_learning_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups for an optimiser, each with ``name``: weights (decayed), rest (norms, biases, scales), prompt (tokens).
+    """Groups for an optimiser, each with ``name``: weights (of two dimensions: they decay), rest, prompt (tokens).
 
     Empty groups are left out.
     """
