@@ -150,7 +150,7 @@ class TrainingParams(Section):
     prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Of the learnable text tokens."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Of matrices; norms, biases, gates and prompt tokens never decay."""
+    """Of all that has two dimensions but prompt tokens; norms, biases of layers and scales never decay."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 3
     """Linear, at most half of the training; a cosine to zero follows, per step."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
