@@ -66,6 +66,15 @@ def test_logit_adjustment():
     close(cross_entropy(LOGITS, TARGET, plain(imbalance="logit-adjustment"), COUNTS), expected.item())
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_smoothing_makes_no_class_more_likely_under_logit_adjustment(smoothing):
+    # of clips that tell nothing, labels come as often as their classes: no logit should be above another
+    logits = torch.zeros(10, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0] * 6 + [1] * 3 + [2])
+    cross_entropy(logits, target, params(imbalance="logit-adjustment", label_smoothing=smoothing), COUNTS).backward()
+    torch.testing.assert_close(logits.grad.sum(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-7)
+
+
 def test_apart():
     close(apart(torch.eye(3)), 0.0)
     close(apart(torch.ones(3, 4)), 1.0)

@@ -54,9 +54,14 @@ def cross_entropy(
         params: label_smoothing, imbalance.
         class_counts: int64 [C].
     """
+    smoothing = params.label_smoothing
     if params.imbalance == "logit-adjustment":
-        logits = logits + log_prior(class_counts).to(logits)
-    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=params.label_smoothing)
+        prior = log_prior(class_counts).to(logits)
+        logits = logits + prior
+        # towards the classes' frequencies: smoothing towards equal shares would lift the rare classes a second time
+        spread = (prior.exp() * logits.log_softmax(-1)).sum(-1)
+        return ((1 - smoothing) * F.cross_entropy(logits, target, reduction="none") - smoothing * spread).mean()
+    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
     if params.imbalance == "class-balanced":
         each = each * class_weights(class_counts).to(each)[target]
     return each.mean()
