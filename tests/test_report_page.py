@@ -1,6 +1,7 @@
 """The whole report: the page, its figures, the same bytes twice, and what a browser says."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -295,5 +296,17 @@ def test_it_prints_with_its_notes_and_without_its_controls(visit: Any) -> None:
     page.emulate_media(media="print", color_scheme="light")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("[...document.querySelectorAll('details.notes:not(.runs)')].every((d) => d.open)")
-    assert page.pdf(format="A4").startswith(b"%PDF")
     assert page.evaluate(CONTRAST)["low"] == []
+    heads = printed(page).count("Surprise")
+    more = "for (let i = 0; i < 80; i++) document.querySelector('tbody').insertRow().innerHTML = '<td>another</td>'"
+    page.evaluate(more)
+    assert printed(page).count("Surprise") > heads, "the head of a table is there again on its next page"
+
+
+def printed(page: Any) -> str:
+    """The text of the page on paper."""
+    pdf = page.pdf(format="A4")
+    assert pdf.startswith(b"%PDF")
+    if not shutil.which("pdftotext"):
+        pytest.skip("needs pdftotext: apt-get install poppler-utils")
+    return subprocess.run(["pdftotext", "-", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
