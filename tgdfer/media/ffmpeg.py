@@ -68,9 +68,11 @@ def executable() -> str:
 
 
 def source(path: Path, **options: Any) -> Any:
-    """ffmpeg's input of a video file."""
+    """ffmpeg's input of a video file; an FFmpegError where its name cannot be said."""
     import ffmpeg as build
 
+    if not os.fspath(path).isascii() and "\ufffd" in os.fsencode(path).decode("utf-8", "replace"):
+        raise FFmpegError("the file's name is not in UTF-8: rename it")
     # file: makes any name a name
     return build.input(f"file:{path}", **GUARDED, threads=1, **options)
 

@@ -55,21 +55,18 @@ def annotate(prediction: Prediction, path: Path) -> None:
 
 def _panels(prediction: Prediction) -> Iterator[np.ndarray]:
     """The panel of every moment, uint8 [height, width, 3], a second longer than the video."""
-    seen = [window for window in prediction.windows if window.probabilities]
-    single = len(prediction.windows) == 1
-    begin = prediction.windows[0].start_s
-    if single:
-        moments = [(one.time_s, one.probabilities) for window in seen for one in window.frames]
-    else:
-        # a window speaks for its middle, until the middle of the next
-        moments = [((window.start_s + window.end_s) / 2, window.probabilities) for window in prediction.windows]
-    times = [(a[0] + b[0]) / 2 for a, b in pairwise(moments)]
+    begin, seen = prediction.windows[0].start_s, prediction.seen
+    times = [time for time, _ in prediction.curve]
+    values = [{}, *(one for _, one in prediction.curve)]
+    changes = [(a + b) / 2 for a, b in pairwise(times)]
     font, small = ImageFont.load_default(14), ImageFont.load_default(9)
     latest: tuple[int, np.ndarray] | None = None
     for step in range(int((prediction.duration_s + 1) * PER_SECOND) + 1):
-        place = bisect_right(times, begin + step / PER_SECOND)
+        time = begin + step / PER_SECOND
+        with_face = any(first <= time <= last for first, last in seen)
+        place = 1 + bisect_right(changes, time) if with_face else 0
         if latest is None or latest[0] != place:
-            latest = place, _panel(prediction, moments[place][1] if moments else {}, font, small)
+            latest = place, _panel(prediction, values[place], font, small)
         yield latest[1]
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from tgdfer import storage
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
 from tgdfer.errors import UserError
-from tgdfer.media.images import SUFFIXES
+from tgdfer.media.images import LEADS_OUT, SUFFIXES, leads_out
 from tgdfer.prediction.looking import Crop
 from tgdfer.prediction.predictor import Predictor
-from tgdfer.prediction.result import NOTICE, Prediction
+from tgdfer.prediction.result import NOTICE, Prediction, shown
 from tgdfer.progress import log, track
+from tgdfer.reporting.render import plain
+
+LONGEST = 200
+"""Bytes of a video's name that its files are named by; file systems allow some more."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,29 @@ def options(
     return Options(cast(Crop, crop), window, stride, output, picture, annotate, print_as)
 
 
-def find_videos(given: Sequence[Path]) -> list[Path]:
+def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
     """The videos among ``given``: files as they are; of a folder its videos and, below it, the folders of images.
 
+    Returns:
+        Of each where links in it may lead to: the folder it was found in, or the root of the file system.
+
     Raises:
-        UserError: a path that is not there, or a folder without videos and images.
+        UserError: a folder that cannot be read or holds no videos and images.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for path in given:
         if not path.is_dir():
-            found.append(path)  # a file that is missing is a bad video among others
+            found[path] = Path("/")  # a file that is missing is a bad video among others
             continue
-        below = list(_below(path))
+        try:
+            below = list(_below(path))
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read: {error.strerror}") from None
         if not below:
             raise UserError(f"{path}: no video and no image in this folder")
-        found += below
-    return list(dict.fromkeys(found))
+        for one in below:
+            found.setdefault(one, path)
+    return found
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -95,41 +108,58 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
     paths = find_videos(given)
     if not paths:
         raise UserError("no video given; say: tgdfer predict VIDEO --run RUN")
+    if asked.output is not None:  # before the work begins
+        with _writing(asked.output):
+            asked.output.mkdir(parents=True, exist_ok=True)
     if asked.annotate is not None and len(paths) != 1:
         raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; it wants one")
     done: list[Prediction] = []
     failed: dict[str, str] = {}
     names = dict(zip(paths, _names(paths), strict=True))
-    for path in track(paths, "predict", unit="videos") if len(paths) > 1 else paths:
+    for path in track(list(paths), "predict", unit="videos") if len(paths) > 1 else paths:
         try:
+            if leads_out(path, paths[path]):
+                raise UserError(f"{path}: {LEADS_OUT} {paths[path]}; it is predicted if you name the file itself")
             prediction = model.predict(
                 path, crop=asked.crop, window=asked.window, stride=asked.stride, progress=len(paths) == 1
             )
         except UserError as error:
-            failed[str(path)] = str(error).removeprefix(f"{path}: ")
-            log.error("%s", error)
+            failed[shown(path)] = shown(str(error).removeprefix(f"{path}: "))
+            log.error("%s", shown(error))
             continue
         if asked.output is not None:
-            _write(prediction, asked.output / names[path], asked.picture)
+            with _writing(asked.output):
+                _write(prediction, asked.output / names[path], asked.picture)
         if asked.annotate is not None:
             from tgdfer.prediction.annotate import annotate
 
-            annotate(prediction, asked.annotate)
+            with _writing(asked.annotate):
+                annotate(prediction, asked.annotate)
         done.append(replace(prediction, thumbnails=[]))
     if asked.output is not None:
-        storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
-        storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a table has no room for it
+        with _writing(asked.output):
+            storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
+            storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a table has no room for it
     return _text(model, done, failed, asked.print_as), 1 if failed else 0
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A file name for each, from its own; a number tells apart those that have the same."""
-    names: dict[str, None] = {}
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
+
+
+def _names(paths: Iterable[Path]) -> list[str]:
+    """A file name for each, from its own; a number tells apart those that have the same, on every file system."""
+    names: dict[str, str] = {}
     for path in paths:
-        stem = path.resolve().stem
-        numbered = (f"{stem}-{number}" for number in count(2))
-        names[stem if stem not in names else next(name for name in numbered if name not in names)] = None
-    return list(names)
+        stem = os.fsencode(path.resolve().stem)[:LONGEST].decode("utf-8", "ignore") or "video"
+        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in candidates if name.casefold() not in names)
+        names[name.casefold()] = name
+    return list(names.values())
 
 
 def _write(prediction: Prediction, base: Path, picture: bool) -> None:
@@ -146,9 +176,9 @@ def _table(model: Predictor, done: Sequence[Prediction], failed: dict[str, str])
     out = io.StringIO()
     writer = csv.DictWriter(out, [*columns, *(f"p_{name}" for name in model.classes)], lineterminator="\n")
     writer.writeheader()
-    for prediction in done:
-        writer.writerows(prediction.rows())
-    writer.writerows({"source": source, "reason": reason} for source, reason in failed.items())
+    rows = chain.from_iterable(prediction.rows() for prediction in done)
+    for row in chain(rows, ({"source": source, "reason": reason} for source, reason in failed.items())):
+        writer.writerow({key: plain(value) for key, value in row.items()})
     return out.getvalue()
 
 

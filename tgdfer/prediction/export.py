@@ -10,6 +10,7 @@ from tgdfer import paths, storage
 from tgdfer.encoders import CONFIG, WEIGHTS
 from tgdfer.errors import UserError
 from tgdfer.prediction.saved import ENCODER, SavedModel
+from tgdfer.reporting.render import markdown
 
 NEEDED = ("model.safetensors", "model.json", "run.json")
 HARMLESS = (".json", ".txt", ".model")
@@ -52,15 +53,15 @@ def card(saved: SavedModel) -> str:
         else "No measurement lies beside this model; measure it before you use it."
     )
     return Template(CARD.read_text(encoding="utf-8")).substitute(
-        name=saved.name,
+        name=markdown(saved.name),
         dataset=about.dataset,
-        classes=", ".join(about.classes),
+        classes=markdown(", ".join(about.classes)),
         measured=measured,
         encoder=about.encoder.name,
         architecture=about.model.architecture,
         crop="the face cut out" if about.frames.settings.crop == "face" else "the pictures as the data set has them",
         fingerprint=about.fingerprint,
-        version=about.tgdfer,
+        version=markdown(about.tgdfer),
     )
 
 

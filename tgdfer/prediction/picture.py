@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy
+from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy, shown
 from tgdfer.reporting.figures import COLOURS, GREY, style
 from tgdfer.storage import atomic
 
@@ -19,6 +19,8 @@ WIDTH = 9.0
 """Inches."""
 ROOM = 14
 """Thumbnails that fit side by side."""
+LONGEST = 50
+"""Characters of a video's name in the headline."""
 MARK = "#D55E00"
 """Around the frames that decided."""
 
@@ -47,7 +49,7 @@ def draw(prediction: Prediction) -> Figure:
     _doubt(doubt, prediction)
     for axis in (curves, relevance, doubt):
         axis.set_xlim(limits)
-        _blank(axis, prediction)
+        _blank(axis, prediction, limits)
     for axis in (curves, relevance):
         axis.tick_params(labelbottom=False)
     doubt.set_xlabel("seconds")
@@ -58,8 +60,14 @@ def draw(prediction: Prediction) -> Figure:
 def _headline(prediction: Prediction) -> str:
     first = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
     text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-    text = f"{Path(prediction.source).name}: {text}; uncertainty {prediction.entropy:.2f} of 1"
+    text = f"{_name(prediction)}: {text}; uncertainty {prediction.entropy:.2f} of 1"
     return "\n".join([text, *prediction.notes])
+
+
+def _name(prediction: Prediction) -> str:
+    """The video's name, if need be cut in its middle."""
+    name = shown(Path(prediction.source).name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}…{name[-11:]}"
 
 
 def _foot(prediction: Prediction) -> str:
@@ -68,8 +76,8 @@ def _foot(prediction: Prediction) -> str:
 
 def _statement(prediction: Prediction) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.6))
-    figure.text(0.02, 0.62, f"{Path(prediction.source).name}: {prediction.reason}", fontsize=12, parse_math=False)
-    figure.text(0.02, 0.4, "Without a face there is nothing to classify, so there is no number.", fontsize=9)
+    figure.text(0.02, 0.72, f"{_name(prediction)}: {prediction.reason}", fontsize=12, parse_math=False)
+    figure.text(0.02, 0.48, "Without a face there is nothing to classify, so there is no number.", fontsize=9)
     figure.text(0.02, 0.08, _foot(prediction), fontsize=7.5, color=GREY, parse_math=False)
     return figure
 
@@ -88,7 +96,8 @@ def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float])
         tall = min(1.0, 0.94 * high / wide)
         axis.imshow(image, extent=(x - half, x + half, 1 - tall, 1), aspect="auto")
         colour, width = (MARK, 1.4) if one.decided else (GREY, 0.5)
-        axis.plot([x, at], [1 - tall, -0.4], color=colour, linewidth=width, alpha=0.8, clip_on=False)
+        (line,) = axis.plot([x, at], [1 - tall, -0.6], color=colour, linewidth=width, alpha=0.8, clip_on=False)
+        line.set_in_layout(False)  # it reaches down to the curves
         if one.decided:
             axis.add_patch(Rectangle((x - half, 1 - tall), 2 * half, tall, fill=False, color=MARK, linewidth=2.2))
 
@@ -115,16 +124,8 @@ def _side_by_side(wanted: list[float]) -> list[float]:
     return places
 
 
-def _points(prediction: Prediction) -> tuple[list[float], list[dict[str, float]]]:
-    """Where probabilities are known along time: of the windows, or in a single one of each frame alone."""
-    seen = [window for window in prediction.windows if window.probabilities]
-    if len(prediction.windows) > 1:
-        return [(window.start_s + window.end_s) / 2 for window in seen], [window.probabilities for window in seen]
-    return [frame.time_s for frame in seen[0].frames], [frame.probabilities for frame in seen[0].frames]
-
-
 def _curves(axis: Axes, prediction: Prediction) -> None:
-    times, values = _points(prediction)
+    times, values = zip(*prediction.curve, strict=True)
     order = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])
     names = list(prediction.probabilities)
     for name in order:
@@ -136,13 +137,14 @@ def _curves(axis: Axes, prediction: Prediction) -> None:
             linestyle="-" if number < len(COLOURS) else "--",
             linewidth=2.0 if name == order[0] else 1.0,
             marker="." if len(times) < 40 else None,
-            label=f"{name} {100 * prediction.probabilities[name]:.0f} %",
+            label=f"{100 * prediction.probabilities[name]:.0f} %  {shown(name)}",
             zorder=3 if name == order[0] else 2,
         )
     axis.set_ylim(0, 1)
-    of = "windows" if len(prediction.windows) > 1 else "frames alone"
+    of = "frames alone" if prediction.windows[0].frames and prediction.windows[0].frames[0].probabilities else "windows"
     axis.set_ylabel(f"probability\n({of})")
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+    for text in axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8).get_texts():
+        text.set_parse_math(False)
     axis.grid(axis="y")
 
 
@@ -150,8 +152,9 @@ def _relevance(axis: Axes, prediction: Prediction) -> None:
     points = prediction.relevance
     times, values = [time for time, _ in points], [value for _, value in points]
     if len(points) <= 200:
-        width = 0.8 * (prediction.windows[-1].end_s - prediction.windows[0].start_s) / max(len(points), 1)
-        axis.bar(times, values, width=width, color=COLOURS[5])
+        length = prediction.windows[-1].end_s - prediction.windows[0].start_s
+        width = float(np.median(np.diff(times))) if len(times) > 1 else length
+        axis.bar(times, values, width=0.8 * width, color=COLOURS[5])
     else:
         axis.fill_between(times, values, color=COLOURS[5], linewidth=0)
     sizes = [len(window.frames) for window in prediction.windows if window.frames]
@@ -161,7 +164,7 @@ def _relevance(axis: Axes, prediction: Prediction) -> None:
 
 
 def _doubt(axis: Axes, prediction: Prediction) -> None:
-    times, values = _points(prediction)
+    times, values = zip(*prediction.curve, strict=True)
     axis.plot(times, [entropy(one) or 0.0 for one in values], color="black", linewidth=1.2)
     axis.axhline(prediction.entropy or 0.0, color=GREY, linewidth=0.8, linestyle="--")
     axis.set_ylim(0, 1)
@@ -169,11 +172,8 @@ def _doubt(axis: Axes, prediction: Prediction) -> None:
     axis.grid(axis="y")
 
 
-def _blank(axis: Axes, prediction: Prediction) -> None:
-    """Grey where no face was found."""
-    for window in prediction.windows:
-        if window.reason:
-            axis.axvspan(window.start_s, window.end_s, color="#e5e7eb", linewidth=0, zorder=0)
-    for window in prediction.windows:
-        if window.frames:
-            axis.axvspan(window.frames[0].time_s, window.frames[-1].time_s, color="white", linewidth=0, zorder=0.1)
+def _blank(axis: Axes, prediction: Prediction, limits: tuple[float, float]) -> None:
+    """Grey where no face was found, so that no frame took part."""
+    axis.axvspan(*limits, color="#e5e7eb", linewidth=0, zorder=0)
+    for begin, end in prediction.seen:
+        axis.axvspan(begin, end, color="white", linewidth=0, zorder=0.1)

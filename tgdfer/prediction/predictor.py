@@ -185,7 +185,7 @@ class Predictor:
         mean = {name: float(np.mean([w.probabilities[name] for w in seen])) for name in self.classes} if seen else {}
         return Prediction(
             source=str(path),
-            duration_s=duration if len(windows) == 1 else windows[-1].end_s - windows[0].start_s,
+            duration_s=duration if whole else windows[-1].end_s - windows[0].start_s,
             probabilities=mean,
             windows=windows,
             crop="face" if cropped or not seen else "none",
@@ -203,6 +203,8 @@ def _span(frames: list[Frame]) -> float:
 
 
 def _reason(windows: list[Window]) -> str:
+    if len(windows) > 1:  # which overlap: a sum of their frames would count most of them twice
+        return f"{NO_FACE} in any of {len(windows)} windows"
     looked = sum(window.faces.frames for window in windows if window.faces)
     return f"{NO_FACE} in {looked} frames"
 

@@ -12,6 +12,13 @@ NOTICE = (
     "for a decision about anyone."
 )
 NO_FACE = "no face found"
+EDGE = 0.15
+"""Of a window: so much at each end, or one frame's share, may hold none of its few frames and still count as seen."""
+
+
+def shown(text: object) -> str:
+    """``text`` for a file or a terminal: what cannot be printed stands as an escape, be it a line break in a name."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
 
 
 def entropy(probabilities: Mapping[str, float]) -> float | None:
@@ -128,10 +135,34 @@ class Prediction(Judged):
                 found.setdefault(frame.time_s, []).append(frame.relevance)
         return [(time, sum(values) / len(values)) for time, values in sorted(found.items())]
 
+    @property
+    def seen(self) -> list[tuple[float, float]]:
+        """The stretches of time, from and to in seconds, with a face: of a window, where its frames lie."""
+        stretches: list[tuple[float, float]] = []
+        for window in (window for window in self.windows if window.frames):
+            edge = max(EDGE, 1 / len(window.frames)) * (window.end_s - window.start_s)
+            first, last = window.frames[0].time_s, window.frames[-1].time_s
+            begin = window.start_s if first - window.start_s <= edge else first
+            end = window.end_s if window.end_s - last <= edge else last
+            if stretches and begin <= stretches[-1][1]:
+                begin, end = stretches[-1][0], max(end, stretches.pop()[1])
+            stretches.append((begin, end))
+        return stretches
+
+    @property
+    def curve(self) -> list[tuple[float, dict[str, float]]]:
+        """(time in seconds, probabilities) along the video: of the windows, or in a single one of each frame alone."""
+        frames = [window.frames for window in self.windows if window.frames]
+        if len(frames) == 1 and frames[0][0].probabilities:
+            return [(frame.time_s, frame.probabilities) for one in frames for frame in one]
+        # in the middle of what was seen: the face may be there for a part of the window alone
+        middles = [(one[0].time_s + one[-1].time_s) / 2 for one in frames]
+        return list(zip(middles, (window.probabilities for window in self.windows if window.frames), strict=True))
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds, at most six digits after the point."""
         return {
-            "source": self.source,
+            "source": shown(self.source),
             "duration_s": round(self.duration_s, 3),
             "prediction": self.prediction,
             "probabilities": _rounded(self.probabilities),
@@ -170,7 +201,7 @@ class Prediction(Judged):
         classes = self.model["classes"]
         for window in self.windows or [Window(0.0, self.duration_s, {}, [], reason=self.reason)]:
             yield {
-                "source": self.source,
+                "source": shown(self.source),
                 "start_s": round(window.start_s, 3),
                 "end_s": round(window.end_s, 3),
                 "prediction": window.prediction or "",
@@ -181,10 +212,10 @@ class Prediction(Judged):
 
     def __str__(self) -> str:
         if not self.probabilities:
-            return f"{self.source}: {self.reason}"
+            return f"{shown(self.source)}: {self.reason}"
         first = sorted(self.probabilities.items(), key=lambda item: -item[1])[:3]
         text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-        whole = f"{self.source}: {text}; uncertainty {self.entropy:.2f} of 1"
+        whole = f"{shown(self.source)}: {text}; uncertainty {self.entropy:.2f} of 1"
         if len(self.windows) > 1:
             whole += f"; mean over {sum(bool(w.probabilities) for w in self.windows)} of {len(self.windows)} windows"
         return "; ".join([whole, *self.notes])

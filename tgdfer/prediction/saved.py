@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -16,6 +16,7 @@ from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
 from tgdfer.errors import UserError
 from tgdfer.model import build_model
 from tgdfer.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
+from tgdfer.sections import Name
 from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
 
@@ -30,7 +31,7 @@ TOLERANCE = 2e-3
 class EncoderIdentity(Section):
     """Which encoder made the features."""
 
-    name: str
+    name: Name
     fingerprint: str
     dim: int
 
@@ -47,15 +48,15 @@ class Description(Section):
 
     format: int
     tgdfer: str
-    dataset: str
-    classes: list[str]
+    dataset: Name
+    classes: Annotated[list[str], Field(min_length=2, max_length=LARGEST)]
     bags: BagsParams
     model: ModelParams
     encoder: EncoderIdentity
     frames: FramesIdentity
     features: FeaturesParams
     answers: list[list[float]]
-    fingerprint: str
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)

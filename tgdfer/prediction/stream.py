@@ -26,8 +26,8 @@ _ALL = f"{ffmpeg.BESIDE}-all"
 
 def duration(path: Path) -> float | None:
     """The seconds of a video, as its container says them or else its packets; None where this is no video."""
-    command = ffmpeg.source(path)["V:0"].output("-", f="null", t=0).compile(cmd=ffmpeg.executable())
     try:
+        command = ffmpeg.source(path)["V:0"].output("-", f="null", t=0).compile(cmd=ffmpeg.executable())
         _, said = ffmpeg.run([command[0], "-nostdin", "-hide_banner", *command[1:]])
         found = _DURATION.search(said)
         if found:

@@ -46,6 +46,8 @@ def slide(frames: Iterable[Frame], length: float, stride: float) -> Iterator[Spa
             number += 1
             while held and held[0].time_s < start:
                 held.popleft()
+            if not held:  # the first window that holds this frame: there may be days in between
+                number = max(number, int((frame.time_s - length - first) / stride) + 1)
             start = first + number * stride
         held.append(frame)
     if held and (not last_end or held[-1].time_s > last_end):

@@ -75,29 +75,30 @@ def to_csv(table: Table) -> str:
     writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
     writer.writeheader()
     for record in table.records:
-        writer.writerow({key: _plain(value) for key, value in record.items()})
+        writer.writerow({key: plain(value) for key, value in record.items()})
     return stream.getvalue()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value for a cell of a CSV: numbers in full, text as nothing but text."""
     if isinstance(value, float):
         return repr(float(value))
     # a spreadsheet would run these as formulas
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return f"'{value}"
     return value
 
 
-def to_markdown(table: Table) -> str:
+def tomarkdown(table: Table) -> str:
     """A table for GitHub: best in bold, second underlined, notes below."""
     notes, per_row = footnotes(table)
-    lines = [f"**{_markdown(table.title)}.** {_markdown(table.caption)}", ""]
-    lines.append("| " + " | ".join(_markdown(column.head) for column in table.columns) + " |")
+    lines = [f"**{markdown(table.title)}.** {markdown(table.caption)}", ""]
+    lines.append("| " + " | ".join(markdown(column.head) for column in table.columns) + " |")
     lines.append("|" + "|".join(":---" if column.kind == "text" else "---:" for column in table.columns) + "|")
     for row, numbers in zip(table.rows, per_row, strict=True):
         cells = []
         for column in table.columns:
-            text = _markdown(cell_text(row, column))
+            text = markdown(cell_text(row, column))
             mark = row.cells[column.key].mark if column.key in row.cells else ""
             text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>"}.get(mark, text)
             if column.key == "label":
@@ -106,8 +107,8 @@ def to_markdown(table: Table) -> str:
             cells.append(text)
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
-    lines += [f"{n}. {_markdown(note)}" for n, note in enumerate(notes, 1)]
-    lines += ["", *(_markdown(remark) + "\n" for remark in table.remarks)]
+    lines += [f"{n}. {markdown(note)}" for n, note in enumerate(notes, 1)]
+    lines += ["", *(markdown(remark) + "\n" for remark in table.remarks)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -115,7 +116,8 @@ def _mixed(table: Table) -> bool:
     return len({row.origin for row in table.rows} & {"measured", "published"}) == 2
 
 
-def _markdown(text: str) -> str:
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
     for character in "\\`*_|[]":
         text = text.replace(character, "\\" + character)
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
