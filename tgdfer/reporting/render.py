@@ -89,7 +89,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def tomarkdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     """A table for GitHub: best in bold, second underlined, notes below."""
     notes, per_row = footnotes(table)
     lines = [f"**{markdown(table.title)}.** {markdown(table.caption)}", ""]
