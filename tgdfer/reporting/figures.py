@@ -162,11 +162,10 @@ def recall(params: Params, experiment: Experiment, results: dict[str, Result], v
         offset = (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / max(len(shown), 1))
         for c, name in enumerate(experiment.classes):
             _dot(axis, c + offset, results[variant].recall[name], k, params.variants[variant].label if c == 0 else None)
-    clips = np.zeros(len(experiment.classes), dtype=int)
-    first = next((run for run in experiment.runs if run.problem is None), None)
-    for run in experiment.finished(first.variant) if first else []:
-        if run.seed == first.seed:  # type: ignore[union-attr]
-            clips += np.bincount(next(iter(run.outcomes.values())).label, minlength=len(clips))
+    # any run of a fold has all its clips
+    one = {run.fold: next(iter(run.outcomes.values())) for run in experiment.runs if run.problem is None}
+    every = np.concatenate([outcome.label for outcome in one.values()])
+    clips = np.bincount(every, minlength=len(experiment.classes))
     axis.set_xticks(
         range(len(experiment.classes)), [f"{n}\n{k:,} clips" for n, k in zip(experiment.classes, clips, strict=True)]
     )
