@@ -184,6 +184,85 @@ def test_a_half_done_project(half) -> None:
     assert json.loads(status.as_json([found]))[0]["variants"]["probe"][0]["state"] == "done"
 
 
+DAMAGED = {
+    "run": lambda: paths.run("tiny", "probe", 1, 0) / "run.json",
+    "summary": lambda: paths.variant("tiny", "probe"),
+    "clips": lambda: paths.clips("tiny"),
+    "folds": lambda: paths.folds("tiny"),
+    "rejects": lambda: paths.frames("tiny").with_name("rejects.parquet"),
+    "frames": lambda: paths.frames("tiny"),
+    "features": lambda: paths.features("tiny", "demo-clip"),
+}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b'{"runs": [{', b"\xff\xfe", b"[" * 100_000, b"PAR1" + bytes(99)]
+)
+@pytest.mark.parametrize("which", DAMAGED)
+def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, content: bytes) -> None:
+    DAMAGED[which]().parent.mkdir(parents=True, exist_ok=True)
+    DAMAGED[which]().write_bytes(content)
+    found = status.look(half)
+    text = status.as_text(found, folds=True)
+    json.loads(status.as_json(found))
+    if which == "run":
+        assert "fold 1 seed 0 missing: its run.json cannot be read" in text
+    if which in ("clips", "folds"):
+        assert not next(stage for stage in found[0].prepared if stage.stage == "clips").done
+
+
+def test_a_doctor_that_stumbles_says_so_and_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble() -> None:
+        raise RuntimeError("a machine as nobody foresaw it\nat all")
+
+    monkeypatch.setattr(doctor, "_disk", stumble)
+    (fresh / "requirements.lock").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:no/")
+    found = doctor.examine(Path("params.yaml"))
+    text = doctor.as_text(found)
+    assert said(found)["disk"].found == "cannot be looked at: RuntimeError: a machine as nobody foresaw it at all"
+    assert said(found)["packages"].verdict == doctor.BAD
+    assert {"ffmpeg", "parameters", "MLflow"} <= set(said(found))
+    assert "secret" not in text
+    assert len(text.splitlines()) < 40
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_data_root_that_may_not_be_read(fresh: Path) -> None:
+    _closed_root(fresh)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_data_root_that_another_user_may_not_read(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.chmod(0o755)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    _closed_root(fresh)
+
+
+def _closed_root(fresh: Path) -> None:
+    (fresh / "closed").mkdir(mode=0o000)
+    section = "datasets:\n  x: {layout: dfew, root: closed, annotations: closed, encoder: demo-clip}\n"
+    text = (fresh / "params.yaml").read_text()
+    (fresh / "params.yaml").write_text(text.replace("datasets:\n", section, 1))
+    finding = said(doctor.examine(Path("params.yaml")))["data x"]
+    assert finding.verdict == doctor.BAD
+    assert finding.found == "closed: may not be read"
+    assert finding.mend.startswith("chmod")
+
+
+def test_a_disk_that_does_not_let_us_is_a_line(fresh: Path) -> None:
+    script = (
+        "import errno, sys; from tgdfer import cli, status; sys.argv = ['tgdfer', 'status']\n"
+        "def full(*_): raise OSError({0}, 'No space left on device', 'runs/x')\n"
+        "status.look = full; cli.main()"
+    )
+    run = [
+        subprocess.run([sys.executable, "-c", script.format(code)], capture_output=True, text=True) for code in (28, 5)
+    ]
+    assert (run[0].returncode, run[0].stderr) == (2, "error: runs/x: No space left on device\n")
+    assert "Traceback" in run[1].stderr, "an error of the disk itself"
+
+
 def test_a_whole_run_is_done_and_changed_code_or_features_make_it_outdated(
     half, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ app = typer.Typer(
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters file.")]
 Dataset = Annotated[str, typer.Option("--dataset", help="A data set named under `datasets` in the parameters.")]
 DEFAULT = Path("params.yaml")
+OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""A full or read-only disk, a folder of somebody else: nothing that a traceback would explain."""
 
 
 @app.callback(epilog="Documentation: make docs, then site/index.html. Is this machine ready: tgdfer doctor.")
@@ -287,7 +290,7 @@ def download(
 
 
 def main() -> None:
-    """Entry point. A UserError becomes one line on standard error and exit code 2."""
+    """Entry point. A UserError, or a disk that does not let us, becomes one line on standard error and exit code 2."""
     # waiting threads shall soon sleep: spinning, they take a busy machine's cores from each other, and the demo encoder
     # trains half as fast; on a free machine this costs 2 %. GNU's OpenMP reads it when torch is loaded
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -295,6 +298,10 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(_complain(error))
+    except OSError as error:
+        if error.errno not in OF_THE_PLACE:
+            raise
+        sys.exit(_complain(UserError(f"{error.filename or Path.cwd()}: {error.strerror}")))
 
 
 def _complain(error: UserError) -> int:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,15 +37,29 @@ class Finding:
 
 def examine(params_file: Path) -> list[Finding]:
     """Look at everything; nothing is written, nothing asks the network but a tracking server that is configured."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_python, _packages, _torch, _ffmpeg, _slurm, _disk]
-    findings = [finding for check in checks for finding in check()]
+    checks = {
+        **{"Python": _python, "packages": _packages, "torch": _torch},
+        **{"ffmpeg": _ffmpeg, "SLURM": _slurm, "disk": _disk},
+    }
+    findings = [finding for what, check in checks.items() for finding in _whatever_happens(what, check)]
     try:
         params = load_params(params_file)
     except UserError as error:
         return [*findings, Finding("parameters", BAD, str(error), f"correct {params_file}")]
     findings.append(Finding("parameters", GOOD, f"{params_file}: {len(params.datasets)} data sets, {_grid(params)}"))
-    for look in (_encoders, _data, _tracking):
-        findings += look(params)
+    for what, look in (("encoders", _encoders), ("data", _data), ("MLflow", _tracking)):
+        findings += _whatever_happens(what, partial(look, params))
+    return findings
+
+
+def _whatever_happens(what: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """The findings of a check; where it fails itself, on a machine as nobody foresaw it, that is one."""
+    findings: list[Finding] = []
+    try:
+        findings.extend(check())
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        findings.append(Finding(what, BAD, f"cannot be looked at: {said}"))
     return findings
 
 
@@ -180,13 +195,25 @@ def _data(params: Params) -> Iterator[Finding]:
     for name, dataset in params.datasets.items():
         what = f"data {name}"
         root, annotations = Path(dataset.root), Path(dataset.annotations)
-        if root.is_dir() and annotations.exists():
+        closed = next((path for path in (root, annotations) if _is_closed(path)), None)
+        if closed:
+            yield Finding(what, BAD, f"{closed}: may not be read", f"chmod -R u+rX {closed}, or ask its owner")
+        elif root.is_dir() and annotations.exists():
             yield Finding(what, GOOD, f"{root} (what is in it: tgdfer validate --dataset {name})")
         elif root == paths.DEMO_ROOT:
             yield Finding(what, NOTE, "not rendered yet: the graph does it", "tgdfer render-demo")
         else:
             key, path = ("root", root) if not root.is_dir() else ("annotations", annotations)
             yield Finding(what, BAD, f"{path}: not there", f"correct datasets.{name}.{key} in params.yaml")
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether ``path``, or the folder that it is in, is there and may not be read by this user."""
+    try:
+        there = path.exists()
+    except PermissionError:
+        return True
+    return there and not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))
 
 
 def _tracking(params: Params) -> Iterator[Finding]:
@@ -207,14 +234,18 @@ def _tracking(params: Params) -> Iterator[Finding]:
 
 
 def _server(uri: str) -> Finding:
-    import urllib.error
+    import http.client
     import urllib.request
+    from urllib.parse import urlsplit
 
+    parts = urlsplit(uri)
+    if parts.hostname and "@" in parts.netloc:  # a password is shown to nobody
+        uri = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if not uri.startswith(("http://", "https://")):
         return Finding("MLflow", NOTE, f"{uri}: not looked at")
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
             return Finding("MLflow", GOOD, f"{uri}: answers {answer.status}")
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         found = f"{uri} does not answer ({error}); runs keep their events in mlflow/events"
         return Finding("MLflow", NOTE, found, "tgdfer tracking, once it answers: imports them")

@@ -58,7 +58,7 @@ def look(params: Params) -> list[Status]:
 
 def _dataset(params: Params, name: str, code: str) -> Status:
     folds = _folds(name)
-    features = _json(paths.features(name, params.datasets[name].encoder)) or {}
+    features = _json(paths.features(name, params.datasets[name].encoder))
     variants = {}
     for variant in params.variants:
         if variant in params.grid or (paths.RUNS / name / variant).is_dir():
@@ -74,16 +74,16 @@ def _dataset(params: Params, name: str, code: str) -> Status:
 def _prepared(params: Params, name: str, folds: list[int]) -> list[Prepared]:
     encoder = params.datasets[name].encoder
     frames, features = _json(paths.frames(name)), _json(paths.features(name, encoder))
-    clips = _rows(paths.clips(name))
+    clips = len(_column(paths.clips(name), "clips", "clip_id"))
     return [
-        Prepared("encoder", paths.encoder(encoder).is_file(), encoder),
-        Prepared("clips", clips is not None and bool(folds), f"{clips} clips, {len(folds)} folds" if folds else ""),
-        Prepared("frames", frames is not None, _shards(paths.frames(name), frames)),
-        Prepared("features", features is not None, _shards(paths.features(name, encoder), features)),
+        Prepared("encoder", bool(_json(paths.encoder(encoder))), encoder),
+        Prepared("clips", bool(clips and folds), f"{clips} clips, {len(folds)} folds" if folds else ""),
+        Prepared("frames", bool(frames), _shards(paths.frames(name), frames)),
+        Prepared("features", bool(features), _shards(paths.features(name, encoder), features)),
     ]
 
 
-def _shards(manifest: Path, found: Any) -> str:
+def _shards(manifest: Path, found: dict[str, Any]) -> str:
     """What a manifest says, or how many shards there are of a stage that is not at its end."""
     if found:
         return f"{sum(shard.get('rows', 0) for shard in found.get('shards', []))} frames"
@@ -111,48 +111,47 @@ def _run(
     if (fold, seed) in failures:
         return Run(fold, seed, "failed", failures[fold, seed])
     if not record:
-        return Run(fold, seed, "missing")
+        there = (paths.run(dataset, variant, fold, seed) / "run.json").exists()
+        return Run(fold, seed, "missing", "its run.json cannot be read" if there else "")
     if record.get("parameters") != stages.run_settings(params, dataset, variant, fold, seed):
         return Run(fold, seed, "outdated", "made with other parameters")
     if record.get("code") != code:
         return Run(fold, seed, "outdated", "made by other code")
     if features and features not in (record.get("inputs") or {}).values():
         return Run(fold, seed, "outdated", "made from other features")
-    return Run(fold, seed, "done", f"{record.get('seconds', 0):.0f} s")
+    return Run(fold, seed, "done", f"{record.get('seconds') or 0:.0f} s")
 
 
 def _failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:
-    summary = _json(paths.variant(dataset, variant)) or {}
+    summary = _json(paths.variant(dataset, variant))
     return {(row["fold"], row["seed"]): row["failed"] for row in summary.get("runs", []) if row.get("failed")}
 
 
 def _folds(dataset: str) -> list[int]:
-    path = paths.folds(dataset)
-    if not path.is_file():
-        return []
-    return sorted(set(storage.read_table(path, "folds").column("fold").to_pylist()))
+    return sorted(set(_column(paths.folds(dataset), "folds", "fold")))
 
 
 def _rejects(dataset: str) -> dict[str, int]:
     """How many clips cannot be used, by reason; numbers in reasons aside, the most frequent first."""
-    path = paths.frames(dataset).with_name("rejects.parquet")
-    if not path.is_file():
-        return {}
-    reasons = storage.read_table(path, "rejects").column("reason").to_pylist()
+    reasons = _column(paths.frames(dataset).with_name("rejects.parquet"), "rejects", "reason")
     return dict(Counter(reason.split(":")[-1].strip() for reason in reasons).most_common())
 
 
-def _rows(path: Path) -> int | None:
-    import pyarrow.parquet as pq
-
-    return int(pq.read_metadata(path).num_rows) if path.is_file() else None
-
-
-def _json(path: Path) -> Any:
+def _column(path: Path, kind: str, name: str) -> list[Any]:
+    """A column of a table; empty where that is not there or cannot be read, for then its stage is not done."""
     try:
-        return storage.read_json(path)
+        return storage.read_table(path, kind).column(name).to_pylist()
     except UserError:
-        return None
+        return []
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where that is not there or cannot be read."""
+    try:
+        found = storage.read_json(path)
+    except UserError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _ago(seconds: float) -> str:
