@@ -7,15 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from tracking_project import LOSSES, database, history, parameters, place, runs, train  # noqa: F401 (fixtures)
+from tracking_project import KILLED, LOSSES, database, history, parameters, place, runs, train  # noqa: F401 (fixtures)
 
 from tgdfer import paths, storage, tracking
 from tgdfer.errors import UserError
-from tgdfer.params import Params
 from tgdfer.tracking import events, load, tracker
-from tgdfer.tracking.store import Sink, Store
-
-KILLED = {"fingerprint": "f1", "kind": "run", "variant": "tgdfer"}
+from tgdfer.tracking.store import Store
 
 
 def test_the_store_is_made_once() -> None:
@@ -84,45 +81,6 @@ def test_other_parameters_are_another_run_and_the_old_one_is_marked() -> None:
     assert current == {"f1": "false", "new": "true"}
 
 
-def current(params: Params) -> dict[str, tuple[str, str]]:
-    return {
-        run.data.tags["tgdfer.fingerprint"]: (run.data.tags["tgdfer.current"], run.info.status) for run in runs(params)
-    }
-
-
-def test_parameters_that_come_back_make_their_run_the_current_one_again() -> None:
-    params = parameters()
-    for change in ("first", "second", "first"):
-        train(params, fingerprint=change)
-    assert current(params) == {"first": ("true", "FINISHED"), "second": ("false", "FINISHED")}
-
-
-def test_an_old_attempt_that_is_sent_late_does_not_become_current() -> None:
-    params = parameters()
-    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {**KILLED, "fingerprint": "old"})
-    journal = events.Journal(events.file_of(start["run"]))
-    journal.write(start)
-    train(params)  # with other parameters; at its end it sends what the killed attempt left
-    assert not events.pending()
-    assert current(params) == {"old": ("false", "KILLED"), "f1": ("true", "FINISHED")}
-
-
-def test_a_killed_run_that_others_follow_is_not_shown_as_running() -> None:
-    params = parameters()
-    start = events.start("demo/tgdfer/fold1/seed0", "tgdfer/demo", "n", {}, {**KILLED, "fingerprint": "old"})
-    Sink(Store(params), start)
-    assert current(params) == {"old": ("true", "RUNNING")}
-    train(params)
-    assert current(params) == {"old": ("false", "KILLED"), "f1": ("true", "FINISHED")}
-
-
-def test_a_retry_has_the_tags_of_its_own_job() -> None:
-    params = parameters()
-    for job in ("7", "8"):
-        train(params, slurm_job=job)
-    assert [run.data.tags["tgdfer.slurm_job"] for run in runs(params)] == ["8"]
-
-
 def test_a_damaged_file_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
     params = parameters(mode="events")
     train(params)
@@ -135,6 +93,15 @@ def test_a_damaged_file_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
     assert len(runs(params)) == 1
 
 
+def test_a_file_that_its_own_process_has_sent_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = parameters(mode="events")
+    train(params)
+    listed = [events.FOLDER / "demo" / "a" / "1.jsonl", *events.pending()]
+    monkeypatch.setattr(events, "pending", lambda run=None: listed)
+    tracking.create_store(params)
+    assert len(runs(params)) == 1
+
+
 def test_mlflow_that_is_away_is_an_error_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     params = parameters()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
@@ -143,15 +110,6 @@ def test_mlflow_that_is_away_is_an_error_in_a_line(monkeypatch: pytest.MonkeyPat
         tracking.create_store(params)
     assert "secret" not in str(failure.value)
     assert not paths.EXPERIMENTS.exists()
-
-
-def test_projects_that_share_a_store_have_runs_of_their_own() -> None:
-    mine, theirs = parameters(), parameters(project="theirs")
-    train(mine)
-    train(theirs, fingerprint="other")
-    names = {experiment.name for experiment in Store(mine).client.search_experiments()}
-    assert {"tgdfer/demo", "theirs/demo"} <= names
-    assert current(mine) == {"f1": ("true", "FINISHED")}
 
 
 def test_the_variant_has_mean_and_deviation_over_its_runs() -> None:

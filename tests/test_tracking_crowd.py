@@ -113,6 +113,7 @@ def test_a_server_killed_in_mid_run_costs_nothing(server: Server, monkeypatch: p
         told.metrics({"loss": 0.5}, 1)
         Path("metrics.json").write_text("{}")
         told.artifact(Path("metrics.json"))
+        told.artifact(Path("metrics.json"), "model")
         told.data("demo fold1 train", {"clips": "abc"}, "train", Path("data"), 40)
         told.model("tgdfer-demo", "fold1-seed0", "about")
         told.metrics({"loss": 1 / 3}, 2)
@@ -129,7 +130,7 @@ def test_a_server_killed_in_mid_run_costs_nothing(server: Server, monkeypatch: p
     assert (first.info.run_id, first.info.status, second.info.status) == (run.info.run_id, "FINISHED", "FINISHED")
     assert history(params, first.info.run_id, "loss") == LOSSES
     client = Store(params).client
-    assert [file.path for file in client.list_artifacts(first.info.run_id)] == ["metrics.json"]
+    assert [file.path for file in client.list_artifacts(first.info.run_id)] == ["metrics.json", "model"]
     assert client.get_model_version_by_alias("tgdfer-demo", "fold1-seed0").run_id == first.info.run_id
     assert [used.dataset.name for used in first.inputs.dataset_inputs] == ["demo fold1 train"]
     (parent,) = runs(params, "variant", "killed")

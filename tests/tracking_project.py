@@ -86,3 +86,4 @@ def stage_runs(params: Params) -> list:
 
 
 MADE_BY = {"stage": "frames", "parameters": {"frames": {"shards": 8}}, "inputs": {"clips": "abc"}, "code": "def"}
+KILLED = {"fingerprint": "f1", "kind": "run", "variant": "tgdfer"}

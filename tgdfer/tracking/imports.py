@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tgdfer.progress import log
 from tgdfer.tracking import events
-from tgdfer.tracking.store import Sink, Store, lock
+from tgdfer.tracking.sink import Sink
+from tgdfer.tracking.store import Store, lock
 
 
 def import_events(store: Store, run: str | None = None) -> int:
@@ -24,6 +25,8 @@ def import_events(store: Store, run: str | None = None) -> int:
                 sent = []
             try:
                 sink = Sink.replay(store, path)
+            except FileNotFoundError:  # its own process has sent it meanwhile
+                continue
             except Exception as error:
                 if not _is_the_file_s(error):
                     raise

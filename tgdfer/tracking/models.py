@@ -8,7 +8,8 @@ from tgdfer import paths
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 from tgdfer.storage import read_json
-from tgdfer.tracking.store import MODEL, Store
+from tgdfer.tracking.sink import MODEL
+from tgdfer.tracking.store import Store
 
 SCHEMES = ("runs:/", "models:/")
 

@@ -14,7 +14,8 @@ from tgdfer.tracking import events
 from tgdfer.tracking.events import Event
 from tgdfer.tracking.imports import import_events, line
 from tgdfer.tracking.load import Monitor
-from tgdfer.tracking.store import Sink, Store, sends
+from tgdfer.tracking.sink import Sink
+from tgdfer.tracking.store import Store, sends
 
 FLUSH_S = 5.0
 FLUSH_POINTS = 500
