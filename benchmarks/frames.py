@@ -32,6 +32,7 @@ from tgdfer import frames, paths, storage
 from tgdfer.datasets import make_tables
 from tgdfer.media import ffmpeg
 from tgdfer.params import Params, load_params
+from tgdfer.provenance import cores
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -103,7 +104,7 @@ def bare(path: Path) -> int:
 
 def plain_read(sources: list[Path]) -> None:
     """All files by as many `cat` as cores."""
-    command = ["xargs", "-0", f"-P{frames.workers()}", "-n256", "cat"]
+    command = ["xargs", "-0", f"-P{cores()}", "-n256", "cat"]
     subprocess.run(command, input=b"\0".join(map(os.fsencode, sources)), stdout=subprocess.DEVNULL, check=True)
 
 
@@ -129,7 +130,7 @@ def side_by_side(kind: str, clips: int, rounds: int) -> None:
             settle(sources, cold)
             started = time.perf_counter()
             if kind == "videos":
-                with ThreadPoolExecutor(frames.workers()) as pool:
+                with ThreadPoolExecutor(cores()) as pool:
                     list(pool.map(bare, sources))
             else:
                 plain_read(sources)
@@ -142,7 +143,7 @@ def side_by_side(kind: str, clips: int, rounds: int) -> None:
             f"{kind}, {'cold' if cold else 'warm'}: {count} frames; stage {count / np.median(ours):.0f} frames/s, "
             f"{'bare ffmpeg' if kind == 'videos' else 'plain read'} {count / np.median(theirs):.0f} frames/s, "
             f"ratio {np.median(ratios):.2f} (median of {rounds}, {min(ratios):.2f} to {max(ratios):.2f}, "
-            f"{frames.workers()} cores)",
+            f"{cores()} cores)",
             flush=True,
         )
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from media import images, parameters, write_csv
 
-from tgdfer import frames, paths, storage
+from tgdfer import frames, paths, provenance, storage
 from tgdfer.datasets import make_tables
 from tgdfer.errors import UserError
 from tgdfer.media import workforce
@@ -22,9 +22,19 @@ SCRIPT = """
 from tgdfer import frames
 from tgdfer.params import load_params
 frames.MANY = 1
-frames.workers = lambda: 2
+frames.cores = lambda: 2
 frames.extract(load_params(), "mine")
 """
+
+
+def test_cores_are_those_that_a_job_was_granted_and_macos_has_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert provenance.cores() == 7
+    for granted, expected in (("3", 3), ("64", 7), ("0", 1), ("", 7)):
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
+        assert provenance.cores() == expected
 
 
 def project(tmp_path: Path, clips: int = 24, size: int = 16) -> Params:
@@ -59,7 +69,7 @@ def test_processes_write_the_bytes_that_threads_write(
 
     used = []
     monkeypatch.setattr(frames, "MANY", 24)
-    monkeypatch.setattr(frames, "workers", lambda: 2)
+    monkeypatch.setattr(frames, "cores", lambda: 2)
     monkeypatch.setattr(frames, "Processes", lambda count: used.append(count) or workforce.Processes(count))
     monkeypatch.setattr("tgdfer.progress.log.propagate", True)
     with caplog.at_level("INFO", "tgdfer"):

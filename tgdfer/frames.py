@@ -8,7 +8,6 @@ if that is still so. The same input gives the same bytes, killed in between or n
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from tgdfer.media.shards import Clip, Shard
 from tgdfer.media.workforce import Processes, Threads, Workforce
 from tgdfer.params import Params
 from tgdfer.progress import Meter, log
+from tgdfer.provenance import cores
 
 MANY = 1000
 """With so many image folders it pays to start processes."""
@@ -34,13 +34,6 @@ MANY = 1000
 def shard_of(clip_id: str, shards: int) -> int:
     """The shard that a clip belongs to, by a hash of its id."""
     return int(hashlib.sha256(clip_id.encode()).hexdigest()[:8], 16) % shards
-
-
-def workers() -> int:
-    """How many clips are worked on at once: the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return max(1, min(cores, int(granted)) if granted.isdigit() else cores)
 
 
 def extract(params: Params, dataset: str) -> None:
@@ -106,10 +99,10 @@ def _make(params: Params, dataset: str, root: Path, clips: list[Clip], plan: lis
 def _workforce(clips: list[Clip], at_most: int) -> Workforce:
     """Processes for many image folders, threads for all else."""
     # more than there are cores: while some wait for the disk, others work
-    count = min(2 * workers(), at_most)
+    count = min(2 * cores(), at_most)
     if count > 1 and len(clips) >= MANY and all(clip.kind == "frames" for clip in clips):
         return Processes(count)
-    return Threads(workers())
+    return Threads(cores())
 
 
 def _tidy(folder: Path, files: list[Path]) -> None:
@@ -127,7 +120,7 @@ def _finish(params: Params, dataset: str, files: list[Path], total: int, about: 
     rejects: list[tuple[str, str]] = []
     seconds: list[float] = []
     faces: dict[str, list[int]] = {}
-    with ThreadPoolExecutor(workers()) as pool:  # hashing leaves Python to other threads
+    with ThreadPoolExecutor(cores()) as pool:  # hashing leaves Python to other threads
         digests = list(pool.map(storage.file_fingerprint, files))
     for path, digest in zip(files, digests, strict=True):
         made_by = storage.made_by(path)

@@ -13,6 +13,14 @@ from typing import Any
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas", "pyarrow", "scikit-learn", "mlflow")
 
 
+def cores() -> int:
+    """The cores that this process may use, of a SLURM job's no more than were granted."""
+    # macOS has no affinity
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return max(1, min(found, int(granted)) if granted.isdigit() else found)
+
+
 def git_revision() -> dict[str, Any]:
     """The commit of the working directory and whether tracked files differ from it; nulls outside a repository."""
     try:

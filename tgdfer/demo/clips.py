@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -25,6 +24,7 @@ from tgdfer.demo.script import ClipPlan, Script, plan, write_script
 from tgdfer.media import ffmpeg
 from tgdfer.params import Params
 from tgdfer.progress import log, track
+from tgdfer.provenance import cores
 
 VIDEOS = paths.DEMO_ROOT / "videos"
 JOURNAL = paths.DEMO_ROOT / "rendered.jsonl"
@@ -101,7 +101,7 @@ def render(params: Params, workers: int | None = None) -> None:
     jobs: list[Job] = [(clip, demo.seed, demo.size) for clip in clips if clip.clip_id not in done]
     made_by = stages.made_by("render-demo", stages.settings(params, "render-demo"), {})
     with tracking.stage(params, made_by) as told, JOURNAL.open("a", encoding="utf-8") as journal:
-        rendered = _rendered(jobs, workers or len(os.sched_getaffinity(0)))
+        rendered = _rendered(jobs, workers or cores())
         for clip_id, sha256 in track(rendered, "render-demo", len(jobs), "clips"):
             done[clip_id] = sha256
             journal.write(json.dumps([clip_id, made_from[clip_id], sha256]) + "\n")

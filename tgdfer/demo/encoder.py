@@ -7,7 +7,6 @@ same to the bit for the same parameters on the same machine: ``demo.encoder_thre
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from tgdfer.demo.units import INDEX, UNITS, Floats, sample_expression
 from tgdfer.encoders import quiet_open_clip, write_encoder
 from tgdfer.params import DEMO_ENCODER, Params
 from tgdfer.progress import log, track
+from tgdfer.provenance import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,7 +253,7 @@ def train(params: Params) -> None:
 def _train(params: Params, made_by: dict[str, Any], told: tracking.Tracker) -> None:
     demo = params.demo
     folder = paths.encoder(DEMO_ENCODER).parent
-    workers = len(os.sched_getaffinity(0))
+    workers = cores()
     started = time.monotonic()
     faces = render_faces(demo.seed, demo.encoder_faces, False, workers)
     held = render_faces(demo.seed, HELD_OUT, True, workers)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from tgdfer.errors import UserError
-from tgdfer.frames import workers
 from tgdfer.media import images, videos
 from tgdfer.media.sampling import Frame, UnusableError
 from tgdfer.params import load_params
@@ -24,6 +23,7 @@ from tgdfer.prediction.saved import SavedModel, load_saved
 from tgdfer.prediction.scoring import Scorer
 from tgdfer.prediction.windows import Span, sampling, slide
 from tgdfer.progress import track
+from tgdfer.provenance import cores
 
 TOGETHER = 4
 """Windows that go through the model at once."""
@@ -54,7 +54,7 @@ class Predictor:
         """The default length of a window: the median duration of the clips that the model was trained on."""
         # what has no face gets no number, whatever the training made of such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
-        self._pool = ThreadPoolExecutor(workers())
+        self._pool = ThreadPoolExecutor(cores())
         self._score = Scorer(saved, self._frames, self._pool)
 
     @classmethod

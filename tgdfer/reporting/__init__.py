@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from tgdfer import paths, stages, storage, tracking
 from tgdfer.params import Params
 from tgdfer.progress import log
+from tgdfer.provenance import cores
 
 if TYPE_CHECKING:
     from tgdfer.reporting.report import Part
@@ -80,7 +80,7 @@ def _with_others(params: Params) -> Params:
 
 def _parts(params: Params) -> Iterator[tuple[Part, set[Path]]]:
     """Every data set's part, in order; several data sets share the processors."""
-    workers = min(len(params.datasets), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    workers = min(len(params.datasets), cores())
     if workers == 1:
         for dataset in params.datasets:
             yield make_part(params, dataset)
