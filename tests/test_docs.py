@@ -21,7 +21,7 @@ from graphs import BIN, ROOT
 from pages import BLOCKS, INSTEAD, KINDS, MARK, NEEDS, PAGES, Block, merged
 
 from tgdfer.cli import app
-from tgdfer.params import Params, load_params
+from tgdfer.params import ModelParams, Params, load_params
 
 COMMANDS = [block for block in BLOCKS if block.kind == "sh"]
 PROGRAMS = {"tgdfer", "make", "snakemake", "dvc", "mlflow", "python", "git", "pip", "conda", "cd", "source", "."}
@@ -148,8 +148,9 @@ def test_the_example_of_a_baseline_does_what_it_says() -> None:
     from tgdfer.model import baselines
 
     text = next(block.text for block in BLOCKS if block.file == "tgdfer/model/baselines.py")
-    names = dict(vars(baselines))
-    exec("from __future__ import annotations\n" + text, names)
+    # without postponed annotations, so that their names must be there as well
+    names = {**vars(baselines), "ModelParams": ModelParams}
+    exec(compile(text, "howto-baseline.md", "exec", dont_inherit=True), names)
     torch.manual_seed(0)
     model = names["MaxPool"](None, ["a", "b"], 8)
     x, mask = torch.randn(3, 5, 8), torch.arange(5) < torch.tensor([[5], [3], [1]])
