@@ -41,7 +41,10 @@ def test_prompts_of_each_kind():
     assert made(text="template", context_tokens=0) == [["a grief face"], ["a joy face"]]
     assert made(context_tokens=0, descriptions_per_class=1) == [["with c"], ["with a"]]
     # learnt tokens stand in the place of the prefix
-    assert made(context_tokens=4, descriptions_per_class=9) == [["c", "d"], ["a", "b"]]
+    assert made(context_tokens=4, descriptions_per_class=2) == [["c", "d"], ["a", "b"]]
+    with pytest.raises(UserError, match=r"descriptions_per_class: 3, but descriptions\.yaml has 2 of the class 'sad'"):
+        made(descriptions_per_class=3)
+    assert made(text="class-name", descriptions_per_class=3) == [["grief"], ["joy"]]
 
 
 def by_open_clip(net, texts, embed=None):

@@ -78,11 +78,17 @@ def prompts(params: ModelParams, classes: Sequence[str], words: Words) -> list[l
     Learnt context tokens stand in the place of the descriptions' fixed prefix, from which they start.
 
     Raises:
-        UserError: a class without words.
+        UserError: a class without words, or with fewer descriptions than are asked for.
     """
     for label in classes:
         if label not in words.names:
             raise UserError(f"{DESCRIPTIONS.name}: no words for the class '{label}'; known: {', '.join(words.names)}")
+        found = len(words.descriptions[label])
+        if params.text == "descriptions" and found < params.descriptions_per_class:
+            raise UserError(
+                f"model.descriptions_per_class: {params.descriptions_per_class}, but {DESCRIPTIONS.name} has {found} "
+                f"of the class '{label}'; write more there, or ask for fewer"
+            )
     if params.text == "class-name":
         return [[words.names[label]] for label in classes]
     if params.text == "template":
@@ -120,7 +126,6 @@ class LabelText(nn.Module):
         tower = encoder.text_tower()
         tokens = tower.tokenize([text for group in texts for text in group])
         eot = tower.eot(tokens)
-        tokens = tokens[:, : int(eot.max()) + 1]
         count = params.context_tokens
         if tokens.shape[1] + count > tower.context_length:
             raise UserError(
