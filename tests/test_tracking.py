@@ -12,6 +12,7 @@ from tracking_project import KILLED, LOSSES, database, history, parameters, plac
 from tgdfer import paths, storage, tracking
 from tgdfer.errors import UserError
 from tgdfer.tracking import events, load, tracker
+from tgdfer.tracking.models import folder_of
 from tgdfer.tracking.store import Store
 
 
@@ -109,6 +110,8 @@ def test_mlflow_that_is_away_is_an_error_in_a_line(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="MLflow does not answer") as failure:
         tracking.create_store(params)
     assert "secret" not in str(failure.value)
+    with pytest.raises(UserError, match="MLflow has no such model"):
+        folder_of(params, "models:/tgdfer-demo@fold1-seed0")
     assert not paths.EXPERIMENTS.exists()
 
 

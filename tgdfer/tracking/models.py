@@ -8,6 +8,7 @@ from tgdfer import paths
 from tgdfer.errors import UserError
 from tgdfer.params import Params
 from tgdfer.storage import read_json
+from tgdfer.tracking.imports import line
 from tgdfer.tracking.sink import MODEL
 from tgdfer.tracking.store import Store
 
@@ -24,8 +25,8 @@ def folder_of(params: Params, uri: str) -> Path:
 
     scheme, _, rest = uri.partition(":/")
     rest = rest.strip("/")
-    client = Store(params).client
     try:
+        client = Store(params).client
         if scheme == "models":
             name, at, alias = rest.partition("@")
             if at:
@@ -40,8 +41,7 @@ def folder_of(params: Params, uri: str) -> Path:
         if any(item.path == MODEL for item in client.list_artifacts(run_id)):
             return Path(client.download_artifacts(run_id, MODEL))
     except (MlflowException, OSError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{uri}: MLflow has no such model ({reason}); give a run's folder instead") from None
+        raise UserError(f"{uri}: MLflow has no such model ({line(error)}); give a run's folder instead") from None
     own = paths.RUNS.joinpath(*_steps(run.data.tags.get("tgdfer.run", "")))
     if (own / "run.json").is_file() and read_json(own / "run.json").get("fingerprint") == run.data.tags.get(
         "tgdfer.fingerprint"
