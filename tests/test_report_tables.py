@@ -278,11 +278,16 @@ def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
     best = next(row for row in main.rows if row.label == "UniLearn")
     assert best.cells["war"].mark == "best"
     assert "optimistic" in main.caption
+    assert "on mine, published and measured here with" in main.caption
+    below = render.to_latex(main).splitlines()
+    assert below[below.index(r"\multicolumn{11}{l}{\emph{measured here}} \\") + 1].startswith("TG-DFER (full)")
     assert any("not the numbers of any paper" in remark for remark in main.remarks)
     assert "UniLearn" in render.to_csv(main)
     assert [c.text for c in (row(part, "main", "mean-pool linear probe").cells["modality"],)] == ["video"]
     demo = build(project().write(), "demo")
     assert {row.origin for row in table(demo, "main").rows} == {"measured"}
+    assert "on demo, measured here with" in table(demo, "main").caption
+    assert "emph{measured here}" not in render.to_latex(table(demo, "main"))
 
 
 def test_mafw_has_its_classes_and_says_that_nothing_published_is_at_hand() -> None:

@@ -159,6 +159,8 @@ def to_latex(table: Table) -> str:
         if row.origin != origin:
             lines.append(r"\midrule")
             origin = row.origin
+            if _mixed(table) and origin == "measured":
+                lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{measured here}}}} \\")
         cells, under = [], []
         for column, bracket in columns:
             if column.key == "label":

@@ -84,19 +84,20 @@ def _main(params: Params, experiment: Experiment, results: Results) -> Table:
         rows.append(row)
     records += records_of(params, experiment, results, measured)
     remarks = []
+    mixed = any(row.origin == "published" for row in rows)
     if benchmark:
         remarks.append(
             "Published rows are quoted from the sources in their notes; their epoch is usually the best on the test "
             f"fold, and none carries a spread. Rows measured here use {chosen.encoder} features and are not the "
             "numbers of any paper."
         )
-        if not any(row.origin == "published" for row in rows):
+        if not mixed:
             remarks.append(f"No published results for {benchmark} are at hand.")
     return Table(
         "main",
         experiment.dataset,
         TITLES["main"],
-        caption_of(params, experiment, results, TITLES["main"], "Recall, UAR and WAR", "in the CSV"),
+        caption_of(params, experiment, results, TITLES["main"], "Recall, UAR and WAR", "in the CSV", mixed),
         "Recall of every class, UAR and WAR in percent.",
         columns,
         rows if measured else [],

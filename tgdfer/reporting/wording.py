@@ -80,7 +80,9 @@ def selection_of(report: ReportParams) -> str:
     return f"selection: {SELECTION_NAMES[report.selection]}"
 
 
-def caption_of(params: Params, experiment: Experiment, results: Results, title: str, what: str, where: str) -> str:
+def caption_of(
+    params: Params, experiment: Experiment, results: Results, title: str, what: str, where: str, published: bool = False
+) -> str:
     """The caption of a table of rates: encoder, selection, what the spread and the intervals, ``where``, are over."""
     chosen = params.dataset(experiment.dataset)
     clips = max((result.clips for result in results[params.report.selection].values()), default=0)
@@ -89,8 +91,8 @@ def caption_of(params: Params, experiment: Experiment, results: Results, title: 
     seed_text = f", each the mean of {seeds} seeds" if seeds > 1 else ", one seed"
     level = f"{100 * params.report.confidence:g} %"
     return (
-        f"{title} on {experiment.dataset}, measured here with {chosen.encoder} features; "
-        f"{selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
+        f"{title} on {experiment.dataset}, {'published and ' if published else ''}measured here with "
+        f"{chosen.encoder} features; {selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
         f"{where}: {level} bootstrap intervals over {clips} test clips, stratified by fold."
     )
 
