@@ -213,7 +213,7 @@ def test_a_list_that_is_no_text_is_named() -> None:
 
 def test_a_folder_s_table_saved_with_semicolons() -> None:
     expected = read_listing(folder(["x,a.mp4,happy,1", GOOD]), "mine")
-    params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";")], header="clip_id;path;label;fold")
+    params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";"), ";;;"], header="clip_id;path;label;fold")
     assert read_listing(params, "mine") == expected
 
 

@@ -89,7 +89,7 @@ def test_a_csv_of_any_columns_by_the_layout_and_by_a_module(
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_a_csv_that_is_right_already_is_used_as_it_is(separator: str) -> None:
     videos("a.mp4", "b.mp4")
-    lines = ["clip_id,path,label,fold", "a,a.mp4,happy,1", "b,b.mp4,sad,2"]
+    lines = ["clip_id,path,label,fold", "a,a.mp4,happy,1", "b,b.mp4,sad,2", ",,,"]
     header, *lines = [line.replace(",", separator) for line in lines]
     table = write_csv(Path("videos/my.csv"), header, lines)
     made = new_dataset(Path("params.yaml"), "mine", table)

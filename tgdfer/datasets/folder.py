@@ -104,6 +104,8 @@ def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]
             raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
         rows = []
         for row in reader:
+            if not any(row.values()):  # separators alone, as spreadsheets leave them at the end
+                continue
             with complaints.row():
                 if None in row or None in row.values():
                     raise UserError(f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header")

@@ -165,7 +165,7 @@ def from_folder(folder: Path) -> Source:
 def _rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         reader = rows_of(table)
-        rows = list(reader)
+        rows = [row for row in reader if any(row.values())]
         header = list(reader.fieldnames or [])
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"{table}: no such CSV file") from None
