@@ -92,8 +92,8 @@ def caption_of(
     level = f"{100 * params.report.confidence:g} %"
     return (
         f"{title} on {experiment.dataset}, {'published and ' if published else ''}measured here with "
-        f"{chosen.encoder} features; {selection_of(params.report)}. {what} in percent: mean ± standard deviation over {over}{seed_text}; "
-        f"{where}: {level} bootstrap intervals over {clips} test clips, stratified by fold."
+        f"{chosen.encoder} features; {selection_of(params.report)}. {what} in percent: mean ± standard deviation over "
+        f"{over}{seed_text}; {where}: {level} bootstrap intervals over {clips} test clips, stratified by fold."
     )
 
 
