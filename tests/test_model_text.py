@@ -3,6 +3,7 @@
 import copy
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from model_tools import DIM, VARIANTS, clip, encoder, frames, mask_of, model, params
 
 from tgdfer.classes import ELEVEN, SEVEN
+from tgdfer.encoders.text_tower import TextTower
 from tgdfer.errors import UserError
 from tgdfer.model import build_model, losses, parameter_groups
 from tgdfer.model.text import DESCRIPTIONS, LabelText, Words, load_words, prompts
@@ -102,13 +104,22 @@ def test_the_tower_s_own_way_has_the_gradient_of_open_clip_s():
     assert not found[0][1][0, 5:].any() and found[0][1][0, :5].abs().sum(-1).all()
 
 
-def test_as_many_tokens_as_the_prefix_has_start_from_the_fixed_prompt():
-    words = load_words()
-    count = encoder().text_tower().tokenize([words.prefix]).shape[1] - 2
+def without_start(texts, context_length):
+    """As mT5's tokenizer: the first token is the first word's."""
+    return F.pad(clip()[1](texts, context_length=context_length)[:, 1:], (0, 1))
+
+
+@pytest.mark.parametrize("start", [1, 0])
+def test_as_many_tokens_as_the_prefix_has_start_from_the_fixed_prompt(start):
+    def made(tokens):
+        tower = TextTower(clip()[0], clip()[1] if start else without_start, "tiny")
+        return LabelText(params(context_tokens=tokens), SEVEN, SimpleNamespace(name="tiny", text_tower=lambda: tower))
+
+    count = encoder().text_tower().tokenize([load_words().prefix]).shape[1] - 2
     with torch.no_grad():
-        learnt = LabelText(params(context_tokens=count), SEVEN, encoder())()
-        fixed = LabelText(params(context_tokens=0), SEVEN, encoder())()
-    torch.testing.assert_close(learnt, fixed, rtol=1e-4, atol=1e-5)
+        learnt = made(count)
+        torch.testing.assert_close(learnt(), made(0)(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(learnt.embeddings()[:, start : start + count], learnt.context.expand(14, -1, -1))
 
 
 def test_what_is_kept_in_evaluation_follows_every_way_to_change_the_tokens():

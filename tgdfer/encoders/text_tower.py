@@ -97,6 +97,11 @@ class TextTower(nn.Module):
                     )
         return tokens[:, : int(self.eot(tokens).max()) + 1]
 
+    def start_tokens(self) -> int:
+        """How many tokens stand before every text: 1, or 0 where the tokenizer has no start-of-text, as mT5's."""
+        one, other = self.tokenize(["a", "two"])
+        return int(one[0] == other[0])
+
     def eot(self, tokens: torch.Tensor) -> torch.Tensor:
         """Position of the end-of-text token in each row: int64 [n, L] -> int64 [n]."""
         if self._pool == "argmax":  # the end-of-text token has the highest number of the vocabulary

@@ -142,10 +142,11 @@ class LabelText(nn.Module):
                 fixed = F.normalize(mean @ tower(tower.embed(tokens), eot).float(), dim=-1)
                 self.register_buffer("features", fixed, persistent=False)
                 return
-            start = _initial_context(tower, words.prefix, count, device)
+            self._start = tower.start_tokens()
+            first = _initial_context(tower, words.prefix, count, device)
         self._tower = _Hidden(tower)
         self.per_class = params.context == "per-class"
-        self.context = nn.Parameter(start.expand(len(texts), -1, -1).clone() if self.per_class else start.clone())
+        self.context = nn.Parameter(first.expand(len(texts), -1, -1).clone() if self.per_class else first.clone())
         with torch.no_grad():
             self.register_buffer("embedded", tower.embed(tokens), persistent=False)
         self.register_buffer("eot", eot + count, persistent=False)
@@ -168,7 +169,7 @@ class LabelText(nn.Module):
     def embeddings(self) -> torch.Tensor:
         """Token embeddings of all prompts, [SOS] [context] text [EOT]: [N, L, width]; eq. (6)."""
         context = self.context[self.owner] if self.per_class else self.context.expand(len(self.embedded), -1, -1)
-        return torch.cat([self.embedded[:, :1], context, self.embedded[:, 1:]], dim=1)
+        return torch.cat([self.embedded[:, : self._start], context, self.embedded[:, self._start :]], dim=1)
 
     def forward(self) -> torch.Tensor:
         """Label features [C, D], L2-normalised; eq. (7)."""
@@ -198,7 +199,7 @@ class _Hidden:
 def _initial_context(tower: Any, prefix: str, count: int, device: torch.device) -> torch.Tensor:
     """Embeddings of the prefix's tokens, [1, count, width]: its last ones, or repeated from the front if too few."""
     tokens = tower.tokenize([prefix])
-    row = tokens[0, 1 : int(tower.eot(tokens)[0])]
+    row = tokens[0, tower.start_tokens() : int(tower.eot(tokens)[0])]
     if len(row) == 0:
         raise UserError(f"{DESCRIPTIONS.name}: prefix: learnt context tokens start from it, so it must not be empty")
     repeated = row.repeat(-(-count // len(row)))[-count:]
