@@ -1,6 +1,8 @@
 """The model's layers against slow re-implementations of their formulas in float64, hand-computed values, gradients."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +19,17 @@ from tgdfer.model.tgdfer import Alignment
 from tgdfer.model.visual_prompt import VisualPrompt
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def test_every_equation_of_the_page_is_named_in_the_code():
+    root = Path(__file__).parents[1]
+    told = [int(number) for number in re.findall(r"\\tag\{(\d+)\}", (root / "docs/model.md").read_text())]
+    assert told == list(range(1, len(told) + 1))
+    code = "".join(path.read_text() for path in [root / "tgdfer/bags.py", *(root / "tgdfer/model").glob("*.py")])
+    named = set()
+    for first, glue, last in re.findall(r"eqs?\. \((\d+)\)(?:(-|, )\((\d+)\))?", code):
+        named |= {int(first), *(range(int(first), int(last) + 1) if glue == "-" else [int(last or first)])}
+    assert named == set(told)
 
 
 def shake(module, seed=0):

@@ -18,7 +18,7 @@ from tgdfer.features.cache import FeatureCache
 
 
 class Batch(NamedTuple):
-    """B bags of T instances."""
+    """B bags of T instances, eq. (1)."""
 
     x: torch.Tensor
     """float32 [B, T, D]."""
