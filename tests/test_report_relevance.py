@@ -110,3 +110,17 @@ def test_frames_are_ranked_by_the_features_of_the_runs_alone(tmp_path: Path, mon
         assert [words in problem and "not ranked" in problem for problem in part.experiment.problems] == [True]
         assert part.relevance is not None
         assert list(part.relevance["last"])[:2] == [rankings.CHANCE, "middle of the clip"]
+
+
+def test_what_rests_on_fewer_runs_is_not_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = Project(clips=40, folds=2, bootstrap=20).write()
+    (paths.run("demo", "tgdfer", 2, 0) / "metrics.json").unlink()
+    for run in (1, 2):
+        (paths.run("demo", "no-text", run, 0) / "metrics.json").unlink()
+    table = next(table for table in build(params, "demo").tables if table.name == "relevance")
+    rows = {row.label: row for row in table.rows}
+    assert not any(row.ranked for label, row in rows.items() if label in ("TG-DFER (full)", "middle of the clip"))
+    assert "incomplete: see the other tables" in rows["middle of the clip"].notes
+    assert rows["without text"].notes == ["not run"]
+    assert rows["mean-pool linear probe"].ranked

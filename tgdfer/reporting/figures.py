@@ -19,6 +19,7 @@ from tgdfer.reporting.analysis import Estimate, Result
 from tgdfer.reporting.collect import Experiment
 from tgdfer.reporting.rankings import CHANCE
 from tgdfer.reporting.relevance import Relevance
+from tgdfer.reporting.wording import label_of
 from tgdfer.storage import atomic
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -294,8 +295,6 @@ def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Fi
         axis.set_title(title, loc="left")
         axis.grid()
         axis.tick_params(axis="y", length=0)
-    axes[0].set_yticks(
-        range(len(shown)), [params.variants[name].label if name in params.variants else name for name, _ in shown]
-    )
+    axes[0].set_yticks(range(len(shown)), [label_of(params, name) for name, _ in shown])
     axes[0].set_ylim(len(shown) - 0.4, -0.6)
     return figure

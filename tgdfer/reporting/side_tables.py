@@ -8,7 +8,7 @@ from tgdfer.params import Params
 from tgdfer.reporting.collect import Experiment
 from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, compared_record, percent, spread
 from tgdfer.reporting.relevance import MEASURES, Relevance
-from tgdfer.reporting.wording import TITLES, missing_notes, selection_of
+from tgdfer.reporting.wording import TITLES, label_of, missing_notes, selection_of
 
 
 def relevance_table(params: Params, experiment: Experiment, relevance: dict[str, dict[str, Relevance | None]]) -> Table:
@@ -28,27 +28,27 @@ def relevance_table(params: Params, experiment: Experiment, relevance: dict[str,
     ]
     rows, records = [], []
     for name, found in relevance[params.report.selection].items():
-        label = params.variants[name].label if name in params.variants else name
+        trained = name in params.variants
+        runs = experiment.of(name if trained else params.report.reference)
+        done = [run for run in runs if params.report.selection in run.outcomes]
+        origin = "measured" if trained else "ranking"
+        notes = [] if trained else ["no training: a ranking to compare with"]
         if found is None:
-            done = any(params.report.selection in run.outcomes for run in experiment.finished(name))
-            rows.append(Row(label, "measured", {}, ["gives no relevance" if done else "not run"], False))
+            notes.append("gives no relevance" if done else "not run")
+            rows.append(Row(label_of(params, name), origin, {}, notes, False))
             continue
         cells = {measure: percent(getattr(found, measure)) for measure in MEASURES}
         cells["auroc_ci"] = Cell(None, None, cells["auroc"].low, cells["auroc"].high)
         cells |= compared_cells(found.comparison, name == params.report.reference)
         for key, value in (("right", found.auroc_right), ("wrong", found.auroc_wrong)):
             cells[key] = Cell(None if value is None else 100 * value)
-        partial = any(params.report.selection not in run.outcomes for run in experiment.of(name))
-        notes = ["incomplete: see the other tables"] if partial else []
-        origin = "measured"
-        if name not in params.variants:
-            origin, notes = "ranking", ["no training: a ranking to compare with"]
-        rows.append(Row(label, origin, cells, notes, not partial, name == params.report.reference))
+        whole = len(done) == len(runs)
+        notes += [] if whole else ["incomplete: see the other tables"]
+        rows.append(Row(label_of(params, name), origin, cells, notes, whole, name == params.report.reference))
     for selection, by_name in relevance.items():
         for name, found in by_name.items():
             if found is not None:
-                label = params.variants[name].label if name in params.variants else name
-                record: dict[str, Any] = {"dataset": experiment.dataset, "row": label, "variant": name}
+                record: dict[str, Any] = {"dataset": experiment.dataset, "row": label_of(params, name), "variant": name}
                 record |= {"selection": selection, "clips": found.clips, "clips_left_out": found.left_out}
                 for measure in MEASURES:
                     record |= spread(measure, getattr(found, measure))

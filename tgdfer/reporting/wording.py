@@ -29,6 +29,11 @@ def variants_of(params: Params, name: str) -> list[str]:
     return [variant for variant, chosen in params.variants.items() if name in chosen.tables]
 
 
+def label_of(params: Params, name: str) -> str:
+    """A variant's label; a ranking without training has none but its name."""
+    return params.variants[name].label if name in params.variants else name
+
+
 def missing_notes(result: Result) -> list[str]:
     """What was expected and is not there, in words; runs with the same reason together."""
     by_reason: dict[str, list[str]] = {}
