@@ -147,7 +147,7 @@ class Store:
             run_id = before.info.run_id
             if time >= _attempted(before):
                 self._tag(before, tags)
-        if (before is None) != current:
+        if (before is None) != current:  # one that goes on, or that others have followed before it was heard of
             self.client.update_run(run_id, status="RUNNING" if current else "KILLED")
         for run in others if current else []:
             self._tag(run, {"tgdfer.current": "false"})
