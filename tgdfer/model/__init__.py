@@ -37,7 +37,7 @@ def build_model(params: ModelParams, classes: Sequence[str], dim: int, encoder: 
             raise UserError(f"model.text: '{params.text}' needs the encoder's text tower; expected an encoder")
         if encoder.dim != dim:
             raise UserError(f"encoder '{encoder.name}': makes {encoder.dim} dimensions, the features have {dim}")
-    module, name = ARCHITECTURES[params.architecture].made_by.split(".")
+    module, _, name = ARCHITECTURES[params.architecture].made_by.rpartition(".")
     model: nn.Module = getattr(import_module(f"tgdfer.model.{module}"), name)(params, classes, dim, encoder)
     return model
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tgdfer.model.mil import masked_softmax
 from tgdfer.model.temporal import ChannelDropout
 
 
@@ -41,9 +42,7 @@ class VisualPrompt(nn.Module):
             pooled = torch.einsum("bt,btd->bd", attention, h)[:, None]
         else:
             scores = F.normalize(h, dim=-1) @ text.T / self.temperature
-            floor = torch.finfo(scores.dtype).min / 2
-            weight = scores.masked_fill(~mask[..., None], floor).softmax(1)
-            pooled = torch.einsum("btc,btd->bcd", weight, h)
+            pooled = torch.einsum("btc,btd->bcd", masked_softmax(scores, mask[..., None]), h)
         return F.normalize(pooled, dim=-1)
 
     def forward(
