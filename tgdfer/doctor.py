@@ -46,7 +46,8 @@ def examine(params_file: Path) -> list[Finding]:
         params = load_params(params_file)
     except UserError as error:
         return [*findings, Finding("parameters", BAD, str(error), f"correct {params_file}")]
-    findings.append(Finding("parameters", GOOD, f"{params_file}: {len(params.datasets)} data sets, {_grid(params)}"))
+    data = f"{len(params.datasets)} data set{'s' * (len(params.datasets) > 1)}"
+    findings.append(Finding("parameters", GOOD, f"{params_file}: {data}, {len(params.grid)} variants in the grid"))
     for what, look in (("encoders", _encoders), ("data", _data), ("MLflow", _tracking)):
         findings += _whatever_happens(what, partial(look, params))
     return findings
@@ -74,10 +75,6 @@ def as_text(findings: list[Finding]) -> str:
     wrong = sum(one.verdict == BAD for one in findings)
     lines.append(f"{wrong} thing{'s' if wrong > 1 else ''} to mend" if wrong else "ready to run")
     return "\n".join(lines)
-
-
-def _grid(params: Params) -> str:
-    return f"{len(params.grid)} variants in the grid"
 
 
 def _python() -> Iterator[Finding]:

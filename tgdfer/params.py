@@ -147,6 +147,8 @@ class Params(Section):
 def _one_line(error: ValidationError) -> str:
     parts = []
     for problem in error.errors():
+        if problem["type"] == "default_factory_not_called":
+            continue  # follows from another one
         key = ".".join(str(step) for step in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
