@@ -89,6 +89,7 @@ def test_a_damaged_file_does_not_stop_the_others(caplog: pytest.LogCaptureFixtur
     damaged = events.FOLDER / "demo" / "a" / "1.jsonl"  # before it in the order of the import
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"\0\0\0\n" + whole.read_bytes())
+    assert not tracking.broke_off("demo/a")
     tracking.create_store(params)
     assert events.pending() == [damaged]
     assert len(runs(params)) == 1

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tgdfer import paths, training
+from tgdfer.tracking import events
 from tgdfer.training import engine
 
 PROGRAM = Path(project.__file__)
@@ -103,8 +104,19 @@ def test_a_run_that_is_killed_while_it_is_tracked_is_done(folder, monkeypatch):
         patch.setattr(training.told, "result", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
             train()
-    assert Path("runs/tiny/tgdfer/fold1/seed0/run.json").is_file()
+    finished = Path("runs/tiny/tgdfer/fold1/seed0/run.json").stat().st_mtime_ns
     assert not CHECKPOINT.exists(), "who looks would take it for a run that is broken off"
+    name = "tiny/tgdfer/fold1/seed0"
+    (killed,) = events.pending(name)
+    killed.write_bytes(b"".join(killed.read_bytes().splitlines(keepends=True)[:-1]))  # the end, which no kill tells
+    assert train() == 0
+    assert Path("runs/tiny/tgdfer/fold1/seed0/run.json").stat().st_mtime_ns == finished
+    _, again = events.pending(name)
+    said = list(events.read(again))
+    assert "last/uar" in {point[0] for event in said if event["event"] == "metrics" for point in event["points"]}
+    assert said[-1]["status"] == "FINISHED"
+    assert train() == 0
+    assert len(events.pending(name)) == 2, "told once"
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "on a GPU"])

@@ -28,7 +28,7 @@ from tgdfer.tracking.tracker import Tracker
 if TYPE_CHECKING:
     from tgdfer.tracking.events import Event
 
-__all__ = ["Tracker", "create_store", "import_waiting", "run", "stage"]
+__all__ = ["Tracker", "broke_off", "create_store", "import_waiting", "run", "stage"]
 
 
 def create_store(params: Params) -> None:
@@ -63,6 +63,15 @@ def import_waiting(params: Params) -> None:
         create_store(params)
     except Exception as error:  # a full disk too
         log.warning("tracking: %s", line(error))
+
+
+def broke_off(run: str) -> bool:
+    """Whether the latest attempt at ``run``, a :attr:`Tracker.name`, waits for the import and has told no end."""
+    waiting = events.pending(run)
+    try:
+        return bool(waiting) and not any(event["event"] == "end" for event in events.read(waiting[-1]))
+    except (OSError, ValueError):  # sent meanwhile, or damaged
+        return False
 
 
 @contextmanager

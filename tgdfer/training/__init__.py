@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +75,9 @@ def train_variant(
     with joined(device) as group, deterministic(run.training.threads), _stop_signals() as stopped:
         done = group.gather([runs.is_finished(key, runs.run_fingerprint(about[key])) for key in wanted])[0]
         todo = [key for key, finished in zip(wanted, done, strict=True) if not finished]
+        for key in wanted if group.first else ():
+            if key not in todo and tracking.broke_off(storage.read_json(key.folder / "run.json")["tracking_run"]):
+                _tell_again(params, key, about[key])
         if len(todo) < len(wanted):
             log.info(
                 "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
@@ -133,16 +136,7 @@ def _one_run(
     if not group.first:
         engine.run()
         return
-    tags = {"fingerprint": runs.run_fingerprint(about), **{f"input.{k}": v for k, v in about["inputs"].items()}}
-    with tracking.run(
-        params,
-        dataset=key.dataset,
-        variant=key.variant,
-        fold=key.fold,
-        seed=key.seed,
-        parameters=about["parameters"],
-        tags=tags,
-    ) as tracker:
+    with _tracked(params, key, about) as tracker:
         told.begin(tracker, params, key, about["inputs"], {"train": len(fold.train), "test": len(fold.test_ids)})
         engine.run(lambda row: tracker.metrics(told.epoch(row), row["epoch"]))
         result = _metrics(key, inputs.classes, fold, engine)
@@ -173,6 +167,26 @@ def _one_run(
         "%s: %d epochs in %.1f s; last epoch UAR %.1f %%, WAR %.1f %%",
         *(key, last["epoch"], seconds, 100 * last["uar"], 100 * last["war"]),
     )
+
+
+def _tracked(params: Params, key: runs.Key, about: dict[str, Any]) -> AbstractContextManager[tracking.Tracker]:
+    return tracking.run(
+        params,
+        dataset=key.dataset,
+        variant=key.variant,
+        fold=key.fold,
+        seed=key.seed,
+        parameters=about["parameters"],
+        tags={"fingerprint": runs.run_fingerprint(about), **{f"input.{k}": v for k, v in about["inputs"].items()}},
+    )
+
+
+def _tell_again(params: Params, key: runs.Key, about: dict[str, Any]) -> None:
+    """Track the result of a run that was killed between its last file and the end of its tracking."""
+    with _tracked(params, key, about) as tracker:
+        told.result(
+            tracker, params, key, *(storage.read_json(key.folder / f"{name}.json") for name in ("metrics", "run"))
+        )
 
 
 def _metrics(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, Any]:
