@@ -116,6 +116,15 @@ def test_what_a_failed_job_took_away_is_made_by_the_next_call(made: Project, tmp
     assert {"train demo tgdfer", "train demo no-text", "report"} <= set(project.calls())
 
 
+def test_a_data_set_whose_list_is_missing_is_an_error_though_there_is_a_report(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "project")
+    params = project.root / "params.yaml"
+    more = MORE.replace("data/raw/demo/clips.csv", "elsewhere/clips.csv")
+    params.write_text(params.read_text().replace("datasets:\n", f"datasets:\n  more: {more}\n", 1))
+    refused = project.snakemake("-n", *LOCAL, check=False)
+    assert refused.returncode and "elsewhere/clips.csv" in refused.stdout
+
+
 def test_a_project_and_its_environment_may_lie_anywhere(made: Project, tmp_path: Path) -> None:
     project = copy_of(made, tmp_path / "für alle & 'uns'")
     venv = project.root / ".venv"
