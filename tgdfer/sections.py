@@ -87,7 +87,7 @@ class FeaturesParams(Section):
 
     ``dtype: auto`` is the fastest format whose features agree with float32 on this hardware. ``views`` augmented
     copies of each clip (flip, crop, colour; drawn from ``seed``) are cached beside the plain one: ``view_scale`` is the
-    smallest share of the area that a crop keeps, ``view_jitter`` the largest relative change of colour.
+    smallest share of the plain one's area that a crop keeps, ``view_jitter`` the largest relative change of colour.
     """
 
     batch_size: Positive = 64
