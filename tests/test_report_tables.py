@@ -290,6 +290,17 @@ def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
     assert "emph{measured here}" not in render.to_latex(table(demo, "main"))
 
 
+def test_only_what_sees_text_is_said_to() -> None:
+    models = {"tgdfer": {}, "cls": {"architecture": "transformer-cls"}, "mil": {"architecture": "attention-mil"}}
+    models["free"] = {"architecture": "transformer-cls", "text": "none"}
+    variants = {name: {"label": name, "tables": ["main"], "set": {"model": model}} for name, model in models.items()}
+    part = build(
+        project(datasets={"mine": "dfew"}, variants=variants, accuracy=dict.fromkeys(variants, 0.6)).write(), "mine"
+    )
+    said = {name: row(part, "main", name).cells["modality"].text for name in variants}
+    assert said == {"tgdfer": "video+text", "cls": "video+text", "mil": "video", "free": "video"}
+
+
 def test_mafw_has_its_classes_and_says_that_nothing_published_is_at_hand() -> None:
     part = build(project(datasets={"mafw": "mafw"}, classes=ELEVEN).write(), "mafw")
     assert [column.key for column in table(part, "main").columns][2:-2] == list(ELEVEN)
