@@ -289,6 +289,10 @@ def test_the_page_is_no_wider_than_the_screen(visit: Any, width: int) -> None:
     for block in page.locator(".scroll").all():
         box = block.bounding_box()
         assert box is None or box["x"] + box["width"] <= width
+    right = "(e) => Math.round(e.getBoundingClientRect().right)"
+    numbers = page.locator("#main-demo th.num button, #main-demo tbody tr:first-child td.num .value")
+    ends = numbers.evaluate_all(f"(found) => found.map({right})")
+    assert ends[: len(ends) // 2] == ends[len(ends) // 2 :], "a head ends where its numbers end"
 
 
 def test_it_prints_with_its_notes_and_without_its_controls(visit: Any) -> None:
