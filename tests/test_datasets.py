@@ -207,7 +207,7 @@ def test_a_list_that_is_no_text_is_named() -> None:
     params, _ = dfew()
     path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
     path.write_bytes(b"video_name,label\n1,\xe9\n")
-    with pytest.raises(UserError, match=r"set_2\.csv: not a text in UTF-8 \(.* at byte 19\)"):
+    with pytest.raises(UserError, match=r"set_2\.csv, line 2: not a text in UTF-8 \(.* at byte 19\)"):
         make_tables(params, "dfew")
 
 

@@ -107,6 +107,38 @@ def test_one_bad_row_among_100_000_is_named() -> None:
         make_tables(params, "mine")
 
 
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        (b'"c,a.mp4,happy,1', r"line 5004: not a row of a CSV \(.*\); is a quote left open"),
+        (b'c,a.mp4,"hap"py,1', "line 5004: not a row of a CSV"),
+        (b"c,a.mp4,fr\xf6hlich,1", "line 5004: not a text in UTF-8"),
+        (b"c\0,a.mp4,happy,1", "line 5004: clip_id is empty or not printable"),
+        (b"c,a\0.mp4,happy,1", "line 5004: path .* no such file"),
+        (b"c,a.mp4,happy", "line 5004: expected 4 fields"),
+        (b"c,a.mp4,happy,1,1", "line 5004: expected 4 fields"),
+        (b"c," + b"x" * 200_000 + b",happy,1", "line 5004: not a row of a CSV"),
+    ],
+    ids=["quote", "quote inside", "latin-1", "nul", "nul in path", "short", "long", "huge"],
+)
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_bad_row_is_named_by_its_line_whatever_is_wrong_with_it(row: bytes, named: str, end: bytes) -> None:
+    params = project([])
+    rows = [b"a,a.mp4,happy,1", b"b,b.mp4,sad,2", *(b"c%d,a.mp4,happy,1" % n for n in range(5000))]
+    rows[5002:] = [row, b"z,a.mp4,happy,1"]
+    Path("clips.csv").write_bytes(b"\xef\xbb\xbf" + end.join([HEADER.encode(), *rows, b""]))
+    with pytest.raises(UserError, match=named) as caught:
+        make_tables(params, "mine")
+    assert len(str(caught.value)) < 400
+
+
+def test_a_column_that_stands_twice_is_refused() -> None:
+    params = project([])
+    Path("clips.csv").write_text("clip_id,path,label,label,fold\na,a.mp4,happy,sad,1\nb,b.mp4,sad,sad,2\n")
+    with pytest.raises(UserError, match=r"clips\.csv: column 'label' stands twice"):
+        make_tables(params, "mine")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'clip_id,path,label,fold\n"a,a.mp4', b"", b"\x00" * 1000])
 def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
     params = project([])

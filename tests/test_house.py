@@ -19,7 +19,7 @@ ORDER = [
     ["stages"],
     ["tracking", "media"],
     ["datasets"],
-    ["download", "scaffold"],
+    ["download"],
     ["frames"],
     ["encoders"],
     ["demo"],
@@ -30,7 +30,7 @@ ORDER = [
     ["training"],
     ["reporting"],
     ["prediction"],
-    ["doctor", "status", "explain"],
+    ["doctor", "status", "explain", "scaffold"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

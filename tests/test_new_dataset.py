@@ -86,6 +86,20 @@ def test_a_csv_of_any_columns_by_the_layout_and_by_a_module(
     assert "# Data sets to run." in Path("params.yaml").read_text(), "comments are kept"
 
 
+def test_labels_do_nothing_in_the_card() -> None:
+    videos("a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    label, other = "<img src=x onerror=alert(1)>", "x|y [z](javascript:0)"
+    rows = [f"a.mp4,{label}", f"b.mp4,{label}", f"c.mp4,{other}", f"d.mp4,{other}"]
+    table = write_csv(Path("videos/list.csv"), "path,label", rows)
+    new_dataset(Path("params.yaml"), "mine", table, encoder="demo-clip")
+    card = Path("docs/datasets/mine.md").read_text()
+    shown = card.partition("| classes |")[2].splitlines()[0]
+    assert "&lt;img" in shown
+    assert "<img" not in shown
+    assert "x\\|y \\[z\\](" in shown
+    assert load_params().datasets["mine"].classes == [label, other]
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_a_csv_that_is_right_already_is_used_as_it_is(separator: str) -> None:
     videos("a.mp4", "b.mp4")
@@ -124,6 +138,9 @@ def test_a_folder_of_classes(above: str) -> None:
         (["mine", "--csv", "videos/outside.csv"], "outside.csv, line 2: path '../a.mp4' holds '..'"),
         (["mine", "--csv", "videos/absolute.csv"], "is absolute"),
         (["mine", "--csv", "videos/gone.csv"], "gone.csv, line 3: b.mp4: no such file below videos"),
+        (["mine", "--csv", "videos/lines.csv"], "lines.csv, line 4: b.mp4: no such file below videos"),
+        (["mine", "--csv", "videos/doubled.csv"], "doubled.csv: column 'label' stands twice"),
+        (["mine", "--csv", "videos/broken.csv"], "a label is empty or not printable"),
         (["mine", "--csv", "videos/short.csv"], "short.csv, line 2: expected 2 fields"),
         (["mine", "--csv", "videos/twice.csv"], "clip 'a' is listed twice"),
         (["mine", "--csv", "videos/half.csv"], "all clips are train"),
@@ -143,6 +160,9 @@ def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: s
         ("outside", "path,label", ["../a.mp4,happy"]),
         ("absolute", "path,label", ["/a.mp4,happy"]),
         ("gone", "path,label", ["a.mp4,happy", "b.mp4,happy"]),
+        ("lines", "path,label", ["a.mp4,happy", ",", "b.mp4,happy"]),
+        ("doubled", "path,label,label", ["a.mp4,happy,sad"]),
+        ("broken", "path,label", ['a.mp4,"happy\n## a heading"']),
         ("short", "path,label", ["a.mp4"]),
         ("twice", "path,label", ["a.mp4,happy", "a.mp4,happy"]),
         ("half", "path,label,split", ["a.mp4,happy,train"]),

@@ -7,7 +7,6 @@ ignored.
 
 from __future__ import annotations
 
-import csv
 import stat
 from pathlib import Path
 
@@ -91,30 +90,24 @@ def _kind(path: Path, where: str, root: Path) -> str:
 
 
 def _rows(table: Path, complaints: Complaints) -> list[tuple[int, dict[str, str]]]:
-    try:
-        reader = rows_of(table)
-        header = reader.fieldnames or []
-        for column in COLUMNS:
-            if column not in header:
-                raise UserError(
-                    f"{table}: no column '{column}' among {', '.join(header)[:200] or 'none'}; "
-                    f"expected {', '.join(COLUMNS)} and fold or split"
-                )
-        if ("fold" in header) == ("split" in header):
-            raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
-        rows = []
-        for row in reader:
-            if not any(row.values()):  # separators alone, as spreadsheets leave them at the end
-                continue
-            with complaints.row():
-                if None in row or None in row.values():
-                    raise UserError(f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header")
-                rows.append((reader.line_num, row))
-        return rows
-    except IsADirectoryError:
-        raise UserError(f"{table}: is a folder, expected a CSV file") from None
-    except csv.Error as error:
-        raise UserError(f"{table}: not a CSV ({error})") from None
+    if table.is_dir():
+        raise UserError(f"{table}: is a folder, expected a CSV file")
+    header, rows = rows_of(table)
+    for column in COLUMNS:
+        if column not in header:
+            raise UserError(
+                f"{table}: no column '{column}' among {', '.join(header)[:200] or 'none'}; "
+                f"expected {', '.join(COLUMNS)} and fold or split"
+            )
+    if ("fold" in header) == ("split" in header):
+        raise UserError(f"{table}: expected either a column 'fold' or a column 'split'")
+    whole = []
+    for line, row in rows:
+        with complaints.row():
+            if None in row or None in row.values():
+                raise UserError(f"{table}, line {line}: expected {len(header)} fields, as in the header")
+            whole.append((line, row))
+    return whole
 
 
 def _place(row: dict[str, str], where: str) -> str:

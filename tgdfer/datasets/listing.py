@@ -134,21 +134,45 @@ def text_of(path: Path) -> str:
     try:
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as that"
+            f"{path}, line {line}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as that"
         ) from None
 
 
-def rows_of(table: Path) -> csv.DictReader[str]:
-    """The rows of a CSV with a header; spreadsheets of many countries save with semicolons, some with tabs.
+def rows_of(table: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The header of a CSV, and its rows, each with its line.
+
+    Spreadsheets of many countries save with semicolons, some with tabs, and leave lines of separators alone at the end.
 
     Raises:
-        UserError: it is no text; what the rows are read with raises csv.Error.
+        UserError: it is no text, a column stands twice, or, by the line that it begins with, a row is none of a CSV.
     """
     text = text_of(table)
-    header = text.partition("\n")[0]
-    delimiter = next((mark for mark in ",;\t" if mark in header), ",")
-    return csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    first = text.partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in first), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        while True:
+            line = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise UserError(f"{table}, line {line}: not a row of a CSV ({error}); is a quote left open?") from None
+            if any(row.values()):
+                yield reader.line_num, row
+
+    try:
+        header = list(reader.fieldnames or [])
+    except csv.Error as error:
+        raise UserError(f"{table}, line 1: not the header of a CSV ({error})") from None
+    for name in header:
+        if name and header.count(name) > 1:
+            raise UserError(f"{table}: column '{name}' stands twice in the header")
+    return header, rows()
 
 
 def options_of(dataset: DatasetParams, name: str, known: dict[str, tuple[str, ...]]) -> dict[str, str]:

@@ -119,10 +119,13 @@ def new_dataset(
 def _fill(template: str, source: Source, **values: Any) -> str:
     import jinja2
 
+    from tgdfer.reporting.render import markdown
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     environment.filters["repr"] = _python
+    environment.filters["markdown"] = markdown
     return environment.get_template(template).render(source=source, **values)
 
 

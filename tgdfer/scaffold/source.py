@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -62,12 +61,12 @@ class Source:
         """The labels as they stand in the CSV."""
         if self.table is None:
             return []
-        return sorted({row[self.columns["label"]].strip() for row in _rows(self.table)[1]})
+        return sorted({row[self.columns["label"]].strip() for _, row in _rows(self.table)[1]})
 
     def sample(self) -> list[list[str]]:
         """A few rows of the CSV, the understood columns alone, of which folds can still be made."""
         assert self.table is not None
-        rows = [[row[column] for column in self.columns.values()] for row in _rows(self.table)[1]]
+        rows = [[row[column] for column in self.columns.values()] for _, row in _rows(self.table)[1]]
         clips = self.listing.clips
         if self.made_folds and self.has_subjects:
             marks: list[object] = [clip.subject for clip in clips]
@@ -109,12 +108,12 @@ def from_csv(table: Path, root: Path | None = None) -> Source:
                 f"{table}: no column for the {meaning}: expected one of {', '.join(MEANS[meaning])}; "
                 f"it has {', '.join(header)}"
             )
-    spellings = sorted({row[columns["label"]].strip() for row in rows})
+    spellings = sorted({row[columns["label"]].strip() for _, row in rows})
     classes = _classes(spellings, str(table))
     clips: list[Clip] = []
     places: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        where = f"{table}, line {number}"
+    for line, row in rows:
+        where = f"{table}, line {line}"
         path = below_root(row[columns["path"]].strip(), where)
         if not (root / path).exists():
             raise UserError(f"{where}: {path}: no such file below {root}; give --root if the paths begin elsewhere")
@@ -162,18 +161,15 @@ def from_folder(folder: Path) -> Source:
     return _source(folder, None, {}, classes, clips, places, str(folder))
 
 
-def _rows(table: Path) -> tuple[list[str], list[dict[str, str]]]:
-    try:
-        reader = rows_of(table)
-        rows = [row for row in reader if any(row.values())]
-        header = list(reader.fieldnames or [])
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{table}: no such CSV file") from None
-    except csv.Error as error:
-        raise UserError(f"{table}: not a CSV ({error})") from None
-    for number, row in enumerate(rows, start=2):
+def _rows(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header, and the rows with their lines."""
+    if not table.is_file():
+        raise UserError(f"{table}: no such CSV file")
+    header, found = rows_of(table)
+    rows = list(found)
+    for line, row in rows:
         if None in row or None in row.values():
-            raise UserError(f"{table}, line {number}: expected {len(header)} fields, as in the header")
+            raise UserError(f"{table}, line {line}: expected {len(header)} fields, as in the header")
     if not rows:
         raise UserError(f"{table}: lists no clips")
     return header, rows
@@ -183,8 +179,8 @@ def _classes(spellings: list[str], where: str) -> list[str]:
     """The seven if all labels mean one of them, else the seven that occur and then the others by name."""
     names = set()
     for spelling in spellings:
-        if not spelling:
-            raise UserError(f"{where}: a label is empty")
+        if not spelling or not spelling.isprintable():
+            raise UserError(f"{where}: a label is empty or not printable")
         try:
             names.add(class_of(spelling, list(SEVEN), where))
         except UserError:
