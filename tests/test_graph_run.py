@@ -112,8 +112,8 @@ def test_what_a_failed_job_took_away_is_made_by_the_next_call(made: Project, tmp
     project.forget_calls()
     assert project.snakemake(*LOCAL, check=False).returncode
     assert project.calls() == []
-    project.snakemake(*LOCAL)
-    assert {"train demo tgdfer", "train demo no-text", "report"} <= set(project.calls())
+    planned = project.snakemake("-n", *LOCAL).stdout
+    assert re.search(r"^train +2$", planned, re.MULTILINE) and re.search(r"^report +1$", planned, re.MULTILINE)
 
 
 def test_a_data_set_whose_list_is_missing_is_an_error_though_there_is_a_report(made: Project, tmp_path: Path) -> None:
