@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
+import pickle
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -201,3 +205,45 @@ def test_unknown_name_of_an_encoder(registry):
         import_encoder(spec("Tiny-8"), "x")
     with pytest.raises(UserError, match="made by train-demo-encoder"):
         import_encoder(spec("Tiny-8"), "demo-clip")
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def trapped(form: str, path: Path) -> None:
+    if form == "torch":
+        torch.save({"state_dict": Trap()}, path)
+    elif form == "script":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in ("data.pkl", "constants.pkl"):
+                archive.writestr(f"x/{name}", pickle.dumps(Trap()))
+    elif form == "numpy":
+        with path.open("wb") as stream:
+            np.savez(stream, **{"params/img/x": np.array([Trap()], dtype=object)})
+    else:
+        path.write_bytes(pickle.dumps(Trap()))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.bin", "w.ckpt", "w.safetensors", "w.npz", "w"])
+@pytest.mark.parametrize("form", ["torch", "script", "numpy", "pickle"])
+def test_code_in_a_checkpoint_is_never_run_whatever_its_name(registry, name, form):
+    trapped(form, Path(name))
+    with pytest.raises(UserError, match=f"{name}: .*not a readable checkpoint") as error:
+        imported("Tiny-8", name)
+    assert not Path("executed").exists()
+    assert "\n" not in str(error.value)
+
+
+def test_code_that_an_open_clip_folder_brings_is_refused(registry):
+    folder = Path("given")
+    folder.mkdir()
+    save_file(model().state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Tokenizer", null]}}')
+    text = {**CONFIG["text_cfg"], "hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": {**CONFIG, "text_cfg": text}}))
+    with pytest.raises(UserError, match=r"tokenizer_kwargs.trust_remote_code: not allowed, for it may run code"):
+        imported("local-dir:given")

@@ -84,11 +84,11 @@ def test_a_face_that_fills_the_picture_is_left_as_it_is(root: Path, predictor: P
 def test_a_small_face_is_cut_out_and_the_largest_of_several_is_followed(tmp_path: Path, predictor: Predictor) -> None:
     made = predictor.predict(film(tmp_path / "two.mp4", moving(10, 120, 64)))
     assert made.crop == "face"
-    assert made.notes
+    assert len(made.notes) == 2
     assert "several faces (up to 2" in made.notes[0]
     assert 0.2 < made.windows[0].faces.share < 0.4, "the large one"
     alone = predictor.predict(film(tmp_path / "one.mp4", moving(10, 120)))
-    assert not alone.notes
+    assert alone.notes == ["the model has seen drawn faces alone: on people its numbers mean nothing"]
     for name, value in alone.probabilities.items():
         assert made.probabilities[name] == pytest.approx(value, abs=0.02)
 

@@ -177,7 +177,10 @@ def _load(source: Source, where: str) -> torch.nn.Module:
     model = open_clip.create_model(source.model, load_weights=False, pretrained_text=False).eval()
     what = f"{where}: {source.checkpoint}"
     if source.checkpoint.suffix in (".npz", ".npy"):
-        open_clip.load_checkpoint(model, str(source.checkpoint))
+        try:
+            open_clip.load_checkpoint(model, str(source.checkpoint))
+        except Exception as error:  # numpy's, and of a file of other weights whatever comes first
+            raise _unreadable(error, where, source.checkpoint) from None
     else:
         state = _read_checkpoint(source.checkpoint, where)
         from_openai = all(mark in state for mark in OPENAI_MARKS)
@@ -212,13 +215,17 @@ def _read_checkpoint(path: Path, where: str) -> dict[str, torch.Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise what their parsers meet: KeyError, EOFError, UnpicklingError, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where}: {path}: not a readable checkpoint ({reason})") from None
+        raise _unreadable(error, where, path) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{where}: {path}: expected a state dict of tensors, or one under the key 'state_dict'")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _unreadable(error: Exception, where: str, path: Path) -> UserError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(f"{where}: {path}: not a readable checkpoint ({reason})")
 
 
 def _check_architecture(

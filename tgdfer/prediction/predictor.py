@@ -14,7 +14,7 @@ import numpy as np
 from tgdfer.errors import UserError
 from tgdfer.media import images, videos
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.params import load_params
+from tgdfer.params import DEMO_ENCODER, load_params
 from tgdfer.prediction import stream
 from tgdfer.prediction.album import Album
 from tgdfer.prediction.looking import Crop, Look
@@ -54,6 +54,8 @@ class Predictor:
         """The default length of a window: the median duration of the clips that the model was trained on."""
         # what has no face gets no number, whatever the training made of such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
+        drawn = about.encoder.name == DEMO_ENCODER
+        self._caution = ["the model has seen drawn faces alone: on people its numbers mean nothing"] if drawn else []
         self._pool = ThreadPoolExecutor(cores())
         self._score = Scorer(saved, self._frames, self._pool)
 
@@ -192,7 +194,7 @@ class Predictor:
             model=self.saved.identity(),
             seconds=0.0,
             reason=None if seen else _reason(windows),
-            notes=_notes(windows, seen),
+            notes=[*_notes(windows, seen), *(self._caution if seen else [])],
             thumbnails=album.pictures(mean),
         )
 

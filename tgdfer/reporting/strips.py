@@ -20,6 +20,8 @@ from tgdfer.storage import read_json
 THUMBNAILS = 16
 WIDTH, HEIGHT = 7.2, 0.42
 """Inches: of the figure, and about of a thumbnail."""
+LONGEST = 60
+"""Characters of a clip's name in print."""
 EACH = 3
 """How many clips that are right, and how many that are wrong."""
 
@@ -101,7 +103,7 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
         strip.set_title(
             f"{'Right' if right else 'Wrong'}: {example.label}"
             + ("" if right else f", taken for {example.prediction}")
-            + f" ({100 * example.confidence:.0f} %), clip {example.clip_id}",
+            + f" ({100 * example.confidence:.0f} %), clip {_short(example.clip_id)}",
             loc="left",
             color=COLOURS[0] if right else COLOURS[1],
             parse_math=False,
@@ -111,6 +113,11 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
+
+
+def _short(clip_id: str) -> str:
+    """A name that fits above its clip."""
+    return clip_id if len(clip_id) <= LONGEST else f"{clip_id[: LONGEST - 1]}…"
 
 
 def _spaced(count: int) -> np.ndarray:
