@@ -1,5 +1,6 @@
 """The study: its numbers are those of the predictions and the truth, and it says so when a part does not help."""
 
+import json
 import runpy
 import shutil
 from pathlib import Path
@@ -78,3 +79,21 @@ def test_a_verdict_needs_a_small_p_and_says_when_a_seed_contradicts(
 ) -> None:
     by_seed = dict(enumerate(seeds))
     assert STUDY["verdict"](Comparison(difference, None, None, p, p, 0.5, 0.07, 2, 100, by_seed)) == words
+
+
+def test_what_the_inner_validation_split_would_choose_looks_at_no_test_clip() -> None:
+    few = {name: VARIANTS[name] for name in ACCURACY}
+    params = Project(variants=few, accuracy=ACCURACY, clips=100, folds=2, seeds=(0, 1), bootstrap=60).write()
+    validated = {("tgdfer", 1): 0.5, ("no-text", 1): 0.6, ("tgdfer", 2): 0.5, ("no-text", 2): 0.4}
+    uar = {}
+    for (variant, fold), value in validated.items():
+        for seed, shift in ((0, 0.3), (1, -0.3)):
+            folder = Path(f"runs/demo/{variant}/fold{fold}/seed{seed}")
+            rows = json.loads((folder / "history.json").read_text())
+            rows[0]["val_uar"], rows[-1]["val_uar"] = 1 - value, value + shift
+            (folder / "history.json").write_text(json.dumps(rows))
+            uar[variant, fold, seed] = json.loads((folder / "metrics.json").read_text())["selections"]["last"]["uar"]
+    chosen = np.mean([uar["no-text", 1, seed] for seed in (0, 1)] + [uar["tgdfer", 2, seed] for seed in (0, 1)])
+    (line,) = [line for line in STUDY["study"](params, "demo", "last").splitlines() if line.startswith("Had each fold")]
+    assert "parentheses): without text (1); TG-DFER (full) (1). UAR" in line
+    assert f"on the test folds: {100 * chosen:.1f} %" in line

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -23,6 +26,7 @@ from tgdfer.reporting.analysis import Comparison, Result
 from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part, build
 from tgdfer.reporting.wording import missing_notes, seeds_line
+from tgdfer.statistics import mean_and_deviation
 from tgdfer.storage import write_text
 
 AXES = {
@@ -33,6 +37,8 @@ AXES = {
     "visual-prompt": "Visual prompt",
     "baselines": "Baselines",
 }
+CHOICES = ("temporal", "text", "aggregation", "visual-prompt")
+"""The axes on which one would choose; components are there to be left out, baselines are other models."""
 
 
 def points(value: float | None, sign: bool = False) -> str:
@@ -88,6 +94,40 @@ def rates(params: Params, results: dict[str, Result], table: str) -> str | None:
     head = ["", *(title for _, title in columns), "UAR, %", "WAR, %"]
     head += ["SD of UAR over seeds", "Δ UAR of each seed"] if several else []
     return markdown([*head, "Δ UAR", "p (Holm)", "verdict"], rows)
+
+
+def inner_choice(params: Params, part: Part, table: str) -> str | None:
+    """What would have been chosen on an axis without a look at the test folds, and how it does there.
+
+    In every fold the variant of the highest UAR on the inner validation split after the last epoch, seeds averaged. A
+    fold's choice sees nothing of its test clips. None where fewer than two variants have validation figures everywhere.
+    """
+    names = [name for name, about in params.variants.items() if table in about.tables]
+    validated: dict[str, list[float]] = {}
+    tested: dict[str, list[float]] = {}
+    for name in names:
+        runs = part.experiment.of(name)
+        last = [run.history()[-1:] if run.problem is None else [] for run in runs]
+        if not all(rows and "val_uar" in rows[0] for rows in last):
+            continue
+        folds = [run.fold for run in runs]
+        validated[name] = by_fold(folds, [rows[0]["val_uar"] for rows in last])
+        tested[name] = by_fold(folds, [run.outcomes["last"].metrics["uar"] for run in runs])
+    if len(validated) < 2 or params.report.reference not in validated:
+        return None
+    chosen = [max(validated, key=lambda name: validated[name][fold]) for fold in range(len(part.experiment.folds))]
+    uar, _ = mean_and_deviation([tested[name][fold] for fold, name in enumerate(chosen)])
+    reference, _ = mean_and_deviation(tested[params.report.reference])
+    counted = "; ".join(f"{params.variants[name].label} ({n})" for name, n in Counter(chosen).most_common())
+    return (
+        f"Had each fold chosen by UAR on its own inner validation split (last epoch, number of folds in parentheses): "
+        f"{counted}. UAR of that choice on the test folds: {points(uar)} %, of the full model: {points(reference)} %.\n"
+    )
+
+
+def by_fold(folds: Sequence[int], values: Sequence[float]) -> list[float]:
+    """The means of ``values`` in each fold, folds ascending."""
+    return [float(np.mean([v for f, v in zip(folds, values, strict=True) if f == fold])) for fold in sorted(set(folds))]
 
 
 def frame_relevance(params: Params, part: Part, selection: str) -> list[str]:
@@ -169,6 +209,8 @@ def study(params: Params, dataset: str, selection: str) -> str:
     for table, title in AXES.items():
         text = rates(params, results, table)
         page += [f"## {title}\n", text] if text else []
+        if text and table in CHOICES and (choice := inner_choice(params, part, table)):
+            page.append(choice)
     page += frame_relevance(params, part, selection)
     problems = [
         *part.experiment.problems,
