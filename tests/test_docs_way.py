@@ -135,7 +135,7 @@ class Reader:
             )
         self.servers.append(server)
         port = self.ports["UI_PORT" if "UI_PORT" in block.here else "PORT"]
-        end = time.monotonic() + 120
+        end = time.monotonic() + 240
         while True:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
