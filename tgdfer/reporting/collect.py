@@ -262,7 +262,6 @@ def _facts(params: Params, dataset: str) -> dict[str, Any]:
         "clips": None,
         "per_class": {},
         "subjects": None,
-        "length": None,
         "rejects": None,
         "frames": None,
         "kept": None,
@@ -274,8 +273,6 @@ def _facts(params: Params, dataset: str) -> dict[str, Any]:
         facts["clips"] = len(labels)
         facts["per_class"] = {name: labels.count(name) for name in chosen.classes}
         facts["subjects"] = len(set(clips["subject"].drop_null().to_pylist())) or None
-        counts = np.asarray(clips["n_frames"].drop_null().to_pylist())
-        facts["length"] = [int(counts.min()), int(np.median(counts)), int(counts.max())] if len(counts) else None
     manifest = paths.frames(dataset)
     if manifest.exists():
         stored = read_json(manifest)
