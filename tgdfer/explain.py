@@ -68,7 +68,7 @@ def _find(params: Params, target: str) -> tuple[str, str, list[Run]]:
     folds = set(storage.read_table(table, "folds").column("fold").to_pylist()) if table.is_file() else None
     runs = []
     for path in paths.variant(dataset, variant).parent.glob("fold*/seed*/run.json"):
-        k, s = (int(part.lstrip("foldse")) for part in path.parts[-3:-1])
+        k, s = int(path.parts[-3].removeprefix("fold")), int(path.parts[-2].removeprefix("seed"))
         # as the tables: what is left of folds and seeds that are no longer asked for does not count
         if s in params.seeds and (folds is None or k in folds):
             runs.append(_read(path.parent, k, s))
