@@ -163,6 +163,24 @@ def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, mo
     assert not stray.exists()
 
 
+def test_a_full_disk_is_a_line_and_keeps_what_is_finished(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = clips.ffmpeg.encode_h264
+
+    def full(path: Path, *rest: object) -> None:
+        if path.stem.endswith("3"):
+            raise clips.ffmpeg.FFmpegError("No space left on device")
+        encode(path, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clips.ffmpeg, "encode_h264", full)
+        with pytest.raises(UserError, match=r"demo-00003\.mp4: cannot be written \(No space left on device\)"):
+            clips.render(small, workers=1)
+    kept = {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4")}
+    assert len(kept) == 2
+    clips.render(small, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4") if path.name in kept} == kept
+
+
 def test_other_parameters_render_again(small: Params) -> None:
     clips.render(small, workers=1)
     first = paths.DEMO_CLIPS.read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ import numpy as np
 from tgdfer import paths, stages, storage, tracking
 from tgdfer.demo.faces import Image, draw
 from tgdfer.demo.script import ClipPlan, Script, plan, write_script
+from tgdfer.errors import UserError
 from tgdfer.media import ffmpeg
 from tgdfer.params import Params
 from tgdfer.progress import log, track
@@ -51,7 +52,10 @@ def _render_one(job: Job) -> tuple[str, str]:
     cv2.setNumThreads(0)
     script = write_script(clip, seed)
     path = video(clip.clip_id)
-    ffmpeg.encode_h264(path, draw_frames(script, size), script.fps, (size, size), script.crf, "veryfast")
+    try:
+        ffmpeg.encode_h264(path, draw_frames(script, size), script.fps, (size, size), script.crf, "veryfast")
+    except ffmpeg.FFmpegError as error:
+        raise UserError(f"{path}: cannot be written ({error}); run the same again, finished videos are kept") from None
     return clip.clip_id, storage.file_fingerprint(path)
 
 
