@@ -14,6 +14,7 @@ from torch import nn
 from tgdfer import paths, storage
 from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
 from tgdfer.errors import UserError
+from tgdfer.features.forward import repeatable
 from tgdfer.model import build_model
 from tgdfer.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
 from tgdfer.sections import Name
@@ -132,7 +133,8 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
         raise UserError(
             f"{weights}: not the weights of this version's model ({reason}); use tgdfer as it was, or train again"
         ) from None
-    found = answers(model, about.encoder.dim, about.bags.frames)
+    with repeatable():
+        found = answers(model, about.encoder.dim, about.bags.frames)
     distance = _distance(found, about.answers)
     if distance > TOLERANCE:
         raise UserError(
