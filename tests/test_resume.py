@@ -93,9 +93,10 @@ def test_a_scheduler_that_does_not_answer(root: Path) -> None:
         (("snakemake",), {"SLURM_JOB_ID": "7"}, True),
         (("/a/b/snakemake",), {}, True),
         (("snakemake", "--target-jobs", "train:"), {"SLURM_JOB_ID": "7"}, False),
+        (("sh", "srun python -m snakemake --target-jobs train:"), {"SLURM_JOB_ID": "7"}, False),
         (("sleep",), {}, False),
     ],
-    ids=["alive", "alive in an allocation", "by its path", "the inside of a job", "something else"],
+    ids=["alive", "alive in an allocation", "by its path", "the inside of a job", "its shell", "something else"],
 )
 def test_a_snakemake_that_is_alive_here(
     root: Path, tmp_path: Path, command: tuple[str, ...], variables: dict[str, str], alive: bool
