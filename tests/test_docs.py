@@ -188,3 +188,11 @@ def test_the_site_builds_strictly_and_asks_nothing_of_other_servers(tmp_path: Pa
     model = (tmp_path / "site" / "model.html").read_text(encoding="utf-8")
     assert model.count('<svg class="formula"') > 40
     assert "$$" not in model
+
+
+def test_what_the_readme_says_of_the_demo_is_in_the_study() -> None:
+    said = (ROOT / "README.md").read_text(encoding="utf-8").split("What it says so far")[1].split("\n\n")[0]
+    study = (ROOT / "docs" / "demo-study.md").read_text(encoding="utf-8")
+    measured = re.findall(r"\d+\.\d+", said)
+    assert len(measured) >= 5
+    assert [number for number in measured if number not in study] == []

@@ -32,6 +32,9 @@ def test_it_says_what_helps_and_what_does_not() -> None:
     level = next(line for line in lines if line.startswith("* No difference shown"))
     assert label["linear-probe"] in worse and label["no-text"] in level and label["linear-probe"] not in level
     assert "12 of 12 runs" in page
+    row = next(line for line in lines if line.startswith(f"| {label['no-text']} |"))
+    section = next(line for line in lines[lines.index(row) + 1 :] if line.startswith(f"| {label['no-text']} | 0."))
+    assert row.split("|")[-2].strip() == section.split("|")[2].split()[0], "AUROC stands beside UAR"
     assert any(line.startswith("| *chance (all frames alike)* | 0.500 (0.500 to 0.500)") for line in lines)
 
 

@@ -24,6 +24,7 @@ from tgdfer.params import Params, load_params
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import Comparison, Result
 from tgdfer.reporting.layout import SELECTION_NAMES
+from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.report import Part, build
 from tgdfer.reporting.wording import missing_notes, seeds_line
 from tgdfer.statistics import mean_and_deviation
@@ -70,7 +71,13 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def rates(params: Params, results: dict[str, Result], table: str) -> str | None:
+def measured_relevance(part: Part, selection: str) -> dict[str, Relevance]:
+    """What the truth says of the frames' relevance, by variant and ranking; empty where there is no truth."""
+    known = {name: found for name, found in (part.relevance or {}).get(selection, {}).items() if found}
+    return {name: found for name, found in known.items() if found.auroc.mean is not None}
+
+
+def rates(params: Params, results: dict[str, Result], table: str, relevance: dict[str, Relevance]) -> str | None:
     """The variants of an axis beside the reference; None where nothing but the reference was run."""
     names = [name for name, about in params.variants.items() if table in about.tables and results[name].measured]
     if len(names) < 2:
@@ -90,10 +97,13 @@ def rates(params: Params, results: dict[str, Result], table: str) -> str | None:
         else:
             row += [f"{points(found.difference, True)} ({span(found.low, found.high)})", p_value(found.p_holm)]
             row.append(verdict(found))
+        if relevance:
+            row.append(f"{relevance[name].auroc.mean:.3f}" if name in relevance else "–")
         rows.append(row)
     head = ["", *(title for _, title in columns), "UAR, %", "WAR, %"]
     head += ["SD of UAR over seeds", "Δ UAR of each seed"] if several else []
-    return markdown([*head, "Δ UAR", "p (Holm)", "verdict"], rows)
+    head += ["Δ UAR", "p (Holm)", "verdict", *(["AUROC of relevance"] if relevance else [])]
+    return markdown(head, rows)
 
 
 def inner_choice(params: Params, part: Part, table: str) -> str | None:
@@ -130,10 +140,8 @@ def by_fold(folds: Sequence[int], values: Sequence[float]) -> list[float]:
     return [float(np.mean([v for f, v in zip(folds, values, strict=True) if f == fold])) for fold in sorted(set(folds))]
 
 
-def frame_relevance(params: Params, part: Part, selection: str) -> list[str]:
+def frame_relevance(params: Params, known: dict[str, Relevance]) -> list[str]:
     """The section on relevance: every variant and ranking, and the reference beside each of them, clip by clip."""
-    known = {name: found for name, found in (part.relevance or {}).get(selection, {}).items() if found}
-    known = {name: found for name, found in known.items() if found.auroc.mean is not None}
     if params.report.reference not in known:
         return []
     label = params.variants[params.report.reference].label
@@ -206,12 +214,13 @@ def study(params: Params, dataset: str, selection: str) -> str:
         f"* No difference shown, so nothing says that the full model's choice helps here: "
         f"{'; '.join(told['no']) or 'none'}.\n",
     ]
+    relevance = measured_relevance(part, selection)
     for table, title in AXES.items():
-        text = rates(params, results, table)
+        text = rates(params, results, table, relevance)
         page += [f"## {title}\n", text] if text else []
         if text and table in CHOICES and (choice := inner_choice(params, part, table)):
             page.append(choice)
-    page += frame_relevance(params, part, selection)
+    page += frame_relevance(params, relevance)
     problems = [
         *part.experiment.problems,
         *(f"{params.variants[n].label}: {'; '.join(missing_notes(r))}" for n, r in results.items() if r.missing),
