@@ -1,0 +1,28 @@
+"""A small project of the report, and ways to look into its tables."""
+
+import csv
+from typing import Any
+
+from report_project import VARIANTS, Project
+
+from tgdfer.reporting import render
+from tgdfer.reporting.layout import Table
+from tgdfer.reporting.report import Part
+
+FEW = {name: VARIANTS[name] for name in ("tgdfer", "no-text", "linear-probe")}
+
+
+def project(**settings: Any) -> Project:
+    return Project(**{"variants": FEW, "clips": 100, "bootstrap": 60, "truth": False, "folds": 3, **settings})
+
+
+def table(part: Part, name: str) -> Table:
+    return next(table for table in part.tables if table.name == name)
+
+
+def row(part: Part, name: str, label: str) -> Any:
+    return next(row for row in table(part, name).rows if row.label == label)
+
+
+def records(part: Part, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(render.to_csv(table(part, name)).splitlines()))
