@@ -26,7 +26,7 @@ INSTEAD = {
     # half an hour of video
     "--minutes 30": "--minutes 0.1",
     # a folder that all machines see, a machine that they know by name, and ports that may be taken
-    "/shared/": "$PROJECT/../shared/",
+    "/mnt/lab/": "$PROJECT/../lab/",
     "make ui": "make ui UI_PORT=$UI_PORT",
     "--host 0.0.0.0": "--host 127.0.0.1 --port $PORT",
     "host:5000": "127.0.0.1:$PORT",

@@ -52,7 +52,7 @@ MADE = {
     ],
     "docs/howto-ablation.md": ["runs/demo/window-6/summary.json"],
     "docs/howto-baseline.md": ["runs/demo/max-pool/summary.json"],
-    "docs/experiments.md": ["dvc_plots/index.html", "../shared/tgdfer-dvc/files/md5", "../tgdfer/reports/index.html"],
+    "docs/experiments.md": ["dvc_plots/index.html", "../lab/tgdfer-dvc/files/md5", "../tgdfer/reports/index.html"],
     "docs/commands.md": ["../home/.bash_completions/tgdfer.sh"],
 }
 """What must lie there at the end of a page, from the clone on."""

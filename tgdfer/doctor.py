@@ -37,11 +37,9 @@ class Finding:
 
 def examine(params_file: Path) -> list[Finding]:
     """Look at everything; nothing is written, nothing asks the network but a tracking server that is configured."""
-    checks = {
-        **{"Python": _python, "packages": _packages, "torch": _torch},
-        **{"ffmpeg": _ffmpeg, "SLURM": _slurm, "disk": _disk},
-    }
-    findings = [finding for what, check in checks.items() for finding in _whatever_happens(what, check)]
+    names = ("Python", "packages", "torch", "ffmpeg", "SLURM", "disk")
+    checks = zip(names, (_python, _packages, _torch, _ffmpeg, _slurm, _disk), strict=True)
+    findings = [finding for what, check in checks for finding in _whatever_happens(what, check)]
     try:
         params = load_params(params_file)
     except UserError as error:

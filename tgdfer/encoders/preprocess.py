@@ -1,5 +1,4 @@
-"""Image preprocessing on uint8 tensors, equal to open_clip's own PIL transform within two grey levels of 255
-on natural images.
+"""Image preprocessing on uint8 tensors; on natural images within two grey levels of open_clip's own PIL transform.
 
 open_clip resizes PIL images on one thread; here the same antialiased resize runs on the decoder's tensor, which is
 several times faster, and the images stay uint8 until they reach the device of the model.
