@@ -15,9 +15,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from tgdfer.config.params import DatasetParams, load_params
 from tgdfer.datasets.published import PUBLISHED
 from tgdfer.datasets.validate import check_dataset
-from tgdfer.params import DatasetParams, load_params
 
 KNOWN = PUBLISHED["dfew", ""]
 

@@ -34,13 +34,13 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tgdfer import storage
+from tgdfer.config.params import FeaturesParams
+from tgdfer.core import storage
 from tgdfer.encoders import choose_device, load_encoder, quiet_open_clip, write_encoder
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features import cache as feature_cache
-from tgdfer.features import stage as features
 from tgdfer.features.frame_batches import Batch, Shard, decode
-from tgdfer.params import FeaturesParams
+from tgdfer.stages import features
 
 SIZES = ((256, 256), (224, 224), (480, 360), (112, 112), (640, 480))
 

@@ -28,11 +28,12 @@ import psutil
 import yaml
 from PIL import Image, ImageFilter
 
-from tgdfer import frames, paths, storage
-from tgdfer.datasets import make_tables
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths, storage
+from tgdfer.core.provenance import cores
 from tgdfer.media import ffmpeg
-from tgdfer.params import Params, load_params
-from tgdfer.provenance import cores
+from tgdfer.stages import frames
+from tgdfer.stages.clips import make_tables
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tgdfer import storage
+from tgdfer.core import storage
 from tgdfer.features.cache import load_features, write_shard
 
 

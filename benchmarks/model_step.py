@@ -19,11 +19,11 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from tgdfer.classes import SEVEN
-from tgdfer.demo.encoder import CONFIG
+from tgdfer.config.params import ModelParams
+from tgdfer.core.classes import SEVEN
 from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model, losses, parameter_groups
-from tgdfer.params import ModelParams
+from tgdfer.stages.train_demo_encoder import CONFIG
 
 FIXED = {"context_tokens": 0}
 VARIANTS: dict[str, dict[str, Any]] = {

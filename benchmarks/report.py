@@ -24,10 +24,11 @@ import pyarrow as pa
 import yaml
 from safetensors.numpy import save_file
 
-from tgdfer import metrics, paths, storage
-from tgdfer.classes import SEVEN
-from tgdfer.params import load_params
-from tgdfer.reporting import make_part, make_report
+from tgdfer.config.params import load_params
+from tgdfer.core import paths, storage
+from tgdfer.core.classes import SEVEN
+from tgdfer.evaluation import metrics
+from tgdfer.stages.report import make_part, make_report
 
 SHARES = (0.21, 0.16, 0.23, 0.18, 0.13, 0.02, 0.07)
 FRAMES = 16

@@ -29,7 +29,7 @@ def write(fold: int, epochs: int, barrier, seconds, environment: dict[str, str])
     os.environ.update(environment)
     os.chdir(environment["PWD"])
     from tgdfer import tracking
-    from tgdfer.params import load_params
+    from tgdfer.config.params import load_params
     from tgdfer.tracking import tracker
 
     tracker.FLUSH_POINTS = 1
@@ -54,7 +54,7 @@ def write(fold: int, epochs: int, barrier, seconds, environment: dict[str, str])
 
 
 def lost(writers: int, epochs: int) -> int:
-    from tgdfer.params import load_params
+    from tgdfer.config.params import load_params
     from tgdfer.tracking.store import Store
 
     store = Store(load_params())
@@ -93,7 +93,7 @@ def measure(where: str, writers: int, epochs: int) -> None:
     from mlflow_server import Server
 
     from tgdfer import tracking
-    from tgdfer.params import load_params
+    from tgdfer.config.params import load_params
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["tracking"]["mode"] = "events" if where == "events" else "live"

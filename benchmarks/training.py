@@ -28,12 +28,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tgdfer.bags import Bags
-from tgdfer.classes import SEVEN
+from tgdfer.config.params import BagsParams, ModelParams, RunParams, TrainingParams
+from tgdfer.core.classes import SEVEN
+from tgdfer.features.bags import Bags
 from tgdfer.features.cache import FeatureCache
 from tgdfer.model import build_model
-from tgdfer.params import BagsParams, ModelParams, RunParams, TrainingParams
-from tgdfer.training import pick_device
+from tgdfer.stages.train import pick_device
 from tgdfer.training.determinism import deterministic
 from tgdfer.training.engine import Engine
 from tgdfer.training.evaluation import score

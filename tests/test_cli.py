@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tgdfer.cli import app
-from tgdfer.stages import STAGES
+from tgdfer.config.dependencies import STAGES
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,7 +21,7 @@ from graphs import BIN, ROOT
 from pages import BLOCKS, INSTEAD, KINDS, MARK, NEEDS, PAGES, Block, merged
 
 from tgdfer.cli import app
-from tgdfer.params import ModelParams, Params, load_params
+from tgdfer.config.params import ModelParams, Params, load_params
 
 COMMANDS = [block for block in BLOCKS if block.kind == "sh"]
 PROGRAMS = {"tgdfer", "make", "snakemake", "dvc", "mlflow", "python", "git", "pip", "conda", "cd", "source", "."}

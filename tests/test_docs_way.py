@@ -25,7 +25,7 @@ from pages import BLOCKS, PAGES, Block, merged, repository
 from prediction_project import face, film, picture
 from slurm.cluster import free_ports
 
-from tgdfer.params import Params
+from tgdfer.config.params import Params
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("docs-way")]
 

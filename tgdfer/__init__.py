@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from tgdfer.core.version import __version__
+
 if TYPE_CHECKING:
     from tgdfer.prediction import Prediction, Predictor
 
 __all__ = ["Prediction", "Predictor", "__version__"]
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from tgdfer import gpus
-from tgdfer.errors import UserError
-from tgdfer.params import load_params
-from tgdfer.progress import setup_logging
-from tgdfer.stages import ON_GPU
+from tgdfer.config.dependencies import ON_GPU
+from tgdfer.config.params import load_params
+from tgdfer.core import gpus
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import setup_logging
 
 app = typer.Typer(
     help="Text-guided dynamic facial expression recognition: from raw clips to the paper's tables.",
@@ -51,7 +51,7 @@ def common(
 @app.command("render-demo", epilog="Example: tgdfer render-demo")
 def render_demo(params: ParamsFile = DEFAULT) -> None:
     """Render the embedded data set: faces from action units, as H.264 clips with labels and folds."""
-    from tgdfer.demo.clips import render
+    from tgdfer.stages.render_demo import render
 
     render(load_params(params))
 
@@ -59,7 +59,7 @@ def render_demo(params: ParamsFile = DEFAULT) -> None:
 @app.command("train-demo-encoder", epilog="Example: tgdfer train-demo-encoder")
 def train_demo_encoder(params: ParamsFile = DEFAULT) -> None:
     """Train the small CLIP of the embedded data set, on rendered faces of other identities with captions."""
-    from tgdfer.demo.encoder import train
+    from tgdfer.stages.train_demo_encoder import train
 
     train(load_params(params))
 
@@ -70,7 +70,7 @@ def import_encoder(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Load an open_clip model once, check it, and store it under models/ for jobs that reach no network."""
-    from tgdfer.encoders.importing import import_encoder as run
+    from tgdfer.stages.import_encoder import import_encoder as run
 
     run(load_params(params), name)
 
@@ -86,7 +86,7 @@ def tracking(params: ParamsFile = DEFAULT) -> None:
 @app.command("clips", epilog="Example: tgdfer clips --dataset demo")
 def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """List a data set's clips, labels and folds as two Parquet tables."""
-    from tgdfer.datasets import make_tables
+    from tgdfer.stages.clips import make_tables
 
     make_tables(load_params(params), dataset)
 
@@ -94,7 +94,7 @@ def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
 @app.command("frames", epilog="Example: tgdfer frames --dataset demo")
 def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Extract the frames of every clip into Parquet shards; clips that cannot be read go to the rejects."""
-    from tgdfer.frames import extract
+    from tgdfer.stages.frames import extract
 
     extract(load_params(params), dataset)
 
@@ -102,7 +102,7 @@ def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
 @app.command("features", epilog="Example: tgdfer features --dataset demo")
 def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Encode every frame once with the data set's CLIP image encoder."""
-    from tgdfer.features.stage import encode
+    from tgdfer.stages.features import encode
 
     encode(load_params(params), dataset)
 
@@ -119,7 +119,7 @@ def train(
 
     Exit codes: 0 done, 1 a run failed (the others are done), 2 bad input, 75 stopped by a signal and to be continued.
     """
-    from tgdfer.training import train_variant
+    from tgdfer.stages.train import train_variant
 
     raise typer.Exit(train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed))
 
@@ -127,7 +127,7 @@ def train(
 @app.command("report", epilog="Example: tgdfer report")
 def report(params: ParamsFile = DEFAULT) -> None:
     """Make the tables, figures and the page in reports/ from the files of all runs."""
-    from tgdfer.reporting import make_report
+    from tgdfer.stages.report import make_report
 
     make_report(load_params(params))
 
@@ -208,7 +208,7 @@ def validate(
 @app.command("doctor", epilog="Example: tgdfer doctor")
 def doctor(params: ParamsFile = DEFAULT) -> None:
     """Look at this machine and project: what is wrong, and the one command that mends it. Exit code 1 if any is."""
-    from tgdfer.doctor import BAD, as_text, examine
+    from tgdfer.tools.doctor import BAD, as_text, examine
 
     findings = examine(params)
     typer.echo(as_text(findings))
@@ -222,7 +222,7 @@ def status(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Say what is done, outdated, running, broken off, failed, missing and rejected; from files alone, at any time."""
-    from tgdfer import status as project
+    from tgdfer.tools import status as project
 
     found = project.look(load_params(params))
     typer.echo(project.as_json(found) if as_json else project.as_text(found, folds))
@@ -236,7 +236,7 @@ def explain(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Say how a number of the tables came to be, and how to make it again. Exit code 1 if its files no longer fit."""
-    from tgdfer.explain import explain as run_explain
+    from tgdfer.tools.explain import explain as run_explain
 
     text, fits = run_explain(load_params(params), run)
     typer.echo(text)
@@ -261,7 +261,7 @@ def new_dataset(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Add a data set of your own: entry in the parameters, card, test, and the list of clips with folds."""
-    from tgdfer.scaffold import new_dataset as make
+    from tgdfer.tools.scaffold import new_dataset as make
 
     for path in make(params, name, csv, folder, root, encoder, module, out):
         typer.echo(path)
@@ -284,7 +284,7 @@ def download(
     ] = False,
 ) -> None:
     """Download an open data set, checked against its published checksums; a further call fetches what is missing."""
-    from tgdfer.download import download as run
+    from tgdfer.tools.download import download as run
 
     run(name, to, accept_licence, base_url, part, keep_archives)
 

@@ -12,9 +12,10 @@ from snakemake.exceptions import WorkflowError
 # the package beside this Snakefile, whatever is installed
 sys.path.insert(0, workflow.basedir)
 
-from tgdfer import gpus, paths, stages
-from tgdfer.errors import UserError
-from tgdfer.params import load_params
+from tgdfer.config import dependencies
+from tgdfer.config.params import load_params
+from tgdfer.core import gpus, paths
+from tgdfer.core.errors import UserError
 
 # `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated; it takes the
 # place of the shell, which would die of a scheduler's SIGTERM at once and the stage with it, before it has saved
@@ -28,17 +29,21 @@ except UserError as error:
 
 
 def code(stage):
-    """The package files of a stage: an edit remakes its outputs, which `shell:` alone would hide."""
-    root = Path.cwd()
-    return [
-        str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
-        for file in stages.code(stage)
-    ]
+    """The fingerprint of a stage's code, which `shell:` alone would hide; of a training that of its architecture."""
+
+    def fingerprint(wildcards):
+        if stage != "train":
+            return dependencies.code_fingerprint(stage)
+        return dependencies.code_fingerprint(
+            stage, PARAMS.run(wildcards.variant).model.architecture
+        )
+
+    return fingerprint
 
 
 def settings(stage):
     """The parameters of a stage as a function of the wildcards: a change remakes its outputs."""
-    return lambda wildcards: stages.settings(PARAMS, stage, **dict(wildcards))
+    return lambda wildcards: dependencies.settings(PARAMS, stage, **dict(wildcards))
 
 
 def grow(base):

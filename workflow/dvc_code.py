@@ -1,4 +1,4 @@
-"""Write the package files of every stage, as tgdfer/stages.py names them, into the `deps` of dvc.yaml.
+"""Write the package files of every stage, those that its imports reach, into the `deps` of dvc.yaml.
 
 Run by `make format`, from the project's root. Only the lines `- tgdfer/...` change.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tgdfer import stages
+from tgdfer.config import dependencies
 
 CODE = re.compile(r"( +)- tgdfer/")
 
@@ -19,9 +19,12 @@ CODE = re.compile(r"( +)- tgdfer/")
 def with_code(block: str, stage: str) -> str:
     """A stage's block of dvc.yaml with its package files in place of those that it has."""
     lines = block.split("\n")
-    at = next(index for index, line in enumerate(lines) if CODE.match(line))
+    at = next((index for index, line in enumerate(lines) if CODE.match(line)), None)
+    if at is None:
+        return block
     indent = lines[at].split("-")[0]
-    code = [f"{indent}- tgdfer/{name}" for name in sorted({*stages.BASE, *stages.STAGES[stage].code})]
+    root = Path(__file__).parents[1]
+    code = [f"{indent}- {file.relative_to(root).as_posix()}" for file in dependencies.code_files(stage)]
     return "\n".join([*lines[:at], *code, *(line for line in lines[at:] if not CODE.match(line))])
 
 

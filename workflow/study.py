@@ -19,16 +19,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tgdfer import paths
-from tgdfer.params import Params, load_params
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths
+from tgdfer.core.storage import write_text
+from tgdfer.evaluation.statistics import mean_and_deviation
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import Comparison, Result
 from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.report import Part, build
 from tgdfer.reporting.wording import missing_notes, seeds_line
-from tgdfer.statistics import mean_and_deviation
-from tgdfer.storage import write_text
 
 AXES = {
     "components": "Components",

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tgdfer import paths, stages, storage
+from tgdfer.config.params import DatasetParams, Params
+from tgdfer.core.errors import UserError
 from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
 from tgdfer.datasets.listing import Clip, Complaints, Listing, Member
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams, Params
-from tgdfer.progress import log
 
 LAYOUTS: dict[str, Callable[[DatasetParams, str, Complaints], Listing]] = {
     "dfew": dfew.read,
@@ -41,27 +38,6 @@ def read_listing(params: Params, dataset: str, complaints: Complaints | None = N
         raise UserError(f"{error.filename or section.root}: {error.strerror}") from None
     _check(listing, section, dataset, complaints)
     return listing
-
-
-def make_tables(params: Params, dataset: str) -> None:
-    """The clips stage: write the clips and folds tables of ``dataset``."""
-    listing = read_listing(params, dataset)
-    chosen = stages.settings(params, "clips", dataset=dataset)
-    inputs = {str(path): storage.file_fingerprint(path) for path in listing.read}
-    made_by = stages.made_by("clips", chosen, {"annotations": storage.fingerprint(inputs)})
-    clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
-    folds = sorted(listing.folds, key=lambda member: (member.fold, member.clip_id))
-    fields = storage.SCHEMAS["clips"].names
-    storage.write_table(
-        paths.clips(dataset), "clips", {name: [getattr(clip, name) for clip in clips] for name in fields}, made_by
-    )
-    fields = storage.SCHEMAS["folds"].names
-    storage.write_table(
-        paths.folds(dataset), "folds", {name: [getattr(member, name) for member in folds] for name in fields}, made_by
-    )
-    counts = Counter(clip.label for clip in clips)
-    shown = ", ".join(f"{name} {counts[name]}" for name in params.dataset(dataset).classes)
-    log.info("%s: %d clips (%s), %d folds", dataset, len(clips), shown, max(member.fold for member in folds))
 
 
 def _check(listing: Listing, section: DatasetParams, dataset: str, complaints: Complaints) -> None:

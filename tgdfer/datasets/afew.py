@@ -6,6 +6,8 @@ challenge's release: ``{Train,Val}_AFEW/<Emotion>/<clip>.avi``.
 
 from __future__ import annotations
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     VIDEO_SUFFIXES,
     Clip,
@@ -17,8 +19,6 @@ from tgdfer.datasets.listing import (
     options_of,
     root_of,
 )
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 PARTS = {"train": ("train", "Train_AFEW"), "test": ("validation", "val", "Val_AFEW")}
 BESIDE = "AlignedFaces"

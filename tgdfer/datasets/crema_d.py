@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     VIDEO_SUFFIXES,
     Clip,
@@ -19,8 +21,6 @@ from tgdfer.datasets.listing import (
     root_of,
 )
 from tgdfer.datasets.subjects import subject_folds
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 """CREMA-D's own codes of the classes."""

@@ -12,6 +12,8 @@ import csv
 import re
 from pathlib import Path
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     Clip,
     Complaints,
@@ -23,8 +25,6 @@ from tgdfer.datasets.listing import (
     root_of,
     text_of,
 )
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 CLASSES = {1: "happy", 2: "sad", 3: "neutral", 4: "angry", 5: "surprise", 6: "disgust", 7: "fear"}
 """DFEW's own numbering of the classes."""

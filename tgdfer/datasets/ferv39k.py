@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     Clip,
     Complaints,
@@ -23,8 +25,6 @@ from tgdfer.datasets.listing import (
     root_of,
     text_of,
 )
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 LISTS = ("", "All_scenes", "4_setups/All_scenes")
 FOLDERS = ("2_ClipsforFaceCrop",)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     Clip,
     Complaints,
@@ -21,9 +23,7 @@ from tgdfer.datasets.listing import (
     root_of,
     rows_of,
 )
-from tgdfer.errors import UserError
 from tgdfer.media.images import LEADS_OUT, leads_out
-from tgdfer.params import DatasetParams
 
 COLUMNS = "clip_id", "path", "label"
 

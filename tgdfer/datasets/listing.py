@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 
 SYNONYMS = {
     "happy": ("happiness", "happy", "hap", "ha"),

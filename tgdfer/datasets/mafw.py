@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tgdfer.classes import ELEVEN
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.classes import ELEVEN
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import (
     Clip,
     Complaints,
@@ -24,8 +26,6 @@ from tgdfer.datasets.listing import (
     options_of,
     root_of,
 )
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 LISTS = ("", "Train & Test Set", "Train_Test_Set", "split")
 FOLDERS = {

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 
+from tgdfer.config.params import DatasetParams
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import Clip, Complaints, Listing, class_of, options_of, root_of
 from tgdfer.datasets.subjects import subject_folds
-from tgdfer.errors import UserError
-from tgdfer.params import DatasetParams
 
 EMOTIONS = {
     "01": "neutral",

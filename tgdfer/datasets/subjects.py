@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import Clip, Member
-from tgdfer.errors import UserError
 
 
 def subject_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:

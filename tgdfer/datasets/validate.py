@@ -9,12 +9,12 @@ from pathlib import Path
 
 import typer
 
+from tgdfer.config.params import Params
+from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
 from tgdfer.datasets.integrity import look, outliers
 from tgdfer.datasets.listing import Complaints, Listing
 from tgdfer.datasets.published import Check, compare, published
-from tgdfer.errors import UserError
-from tgdfer.params import Params
 
 SHOWN = 50
 """Faults that are printed; ``--json`` has all."""

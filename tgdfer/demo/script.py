@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tgdfer.classes import SEVEN
+from tgdfer.core.classes import SEVEN
+from tgdfer.core.errors import UserError
 from tgdfer.demo.faces import Pose, Scene, sample_pose, sample_scene
 from tgdfer.demo.people import Identity, sample_identity
 from tgdfer.demo.units import INDEX, UNITS, Floats, sample_expression
-from tgdfer.errors import UserError
 
 SHARES = {
     "happy": 0.20,

@@ -1,6 +1,6 @@
 """CLIP encoders on disk: ``models/<name>/`` is an open_clip ``local-dir`` plus ``encoder.json``, which is written last.
 
-With :mod:`tgdfer.encoders.importing` and the demo encoder's training the only importer of open_clip, which takes
+With :mod:`tgdfer.stages.import_encoder` and the demo encoder's training the only importer of open_clip, which takes
 seconds to import, so that happens inside the functions.
 """
 
@@ -21,10 +21,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tgdfer import paths, storage
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.encoders.text_tower import TextTower
-from tgdfer.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

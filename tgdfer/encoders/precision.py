@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from tgdfer.core.progress import log
 from tgdfer.encoders import Encoder
-from tgdfer.progress import log
 
 AGREEMENT = 0.999
 """Smallest cosine between a feature and its float32 self that ``auto`` accepts."""

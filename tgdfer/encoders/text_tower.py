@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.errors import UserError
+from tgdfer.core.errors import UserError
 
 
 def _is_plain(block: Any) -> bool:

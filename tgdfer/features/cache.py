@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from tgdfer import storage
-from tgdfer.errors import UserError
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
 
 ROW_GROUP_BYTES = 8 << 20
 """Of features in a row group: what loading holds in memory besides its result."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from tgdfer.core.progress import log
 from tgdfer.encoders import VisionTower
-from tgdfer.progress import log
 
 
 @contextmanager

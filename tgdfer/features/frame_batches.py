@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer import storage
+from tgdfer.config.params import FeaturesParams
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
 from tgdfer.encoders.preprocess import Preprocess, draw_view
-from tgdfer.errors import UserError
-from tgdfer.params import FeaturesParams
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media.images import encode, open_image, shrink
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.params import FramesParams
 
 CASCADE = "haarcascade_frontalface_alt2.xml"
 LOOK_AT = 240

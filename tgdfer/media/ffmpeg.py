@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from tgdfer.errors import UserError
-from tgdfer.storage import atomic
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import atomic
 
 VARIABLE = "TGDFER_FFMPEG"
 TIMEOUT_S = 600.0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media.ffmpeg import MOST_PIXELS
 from tgdfer.media.sampling import Frame, UnusableError, choose
-from tgdfer.params import FramesParams
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"))
 FPS = 25.0

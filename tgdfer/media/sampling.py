@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tgdfer.params import FramesParams
+from tgdfer.config.params import FramesParams
 
 
 @dataclass(frozen=True)

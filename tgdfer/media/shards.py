@@ -17,11 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgdfer import stages, storage
-from tgdfer.errors import UserError
+from tgdfer.config import dependencies
+from tgdfer.config.params import FramesParams
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg, images, videos
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.params import FramesParams
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 << 20
@@ -67,8 +68,8 @@ class Shard:
 def planned(files: list[Path], members: list[list[Clip]], params: FramesParams) -> list[Shard]:
     """The shards that ``params`` ask for, as made by this code and these tools."""
     chosen = {key: value for key, value in params.model_dump(mode="json").items() if key not in WITHOUT_INFLUENCE}
-    tools = [ffmpeg.version(ffmpeg.executable()), *stages.made_by("frames", {}, {})["versions"].values()]
-    code = stages.code_fingerprint("frames")
+    tools = [ffmpeg.version(ffmpeg.executable()), *dependencies.made_by("frames", {}, {})["versions"].values()]
+    code = dependencies.code_fingerprint("frames")
     plan = []
     for file, clips in zip(files, members, strict=True):
         rows = [[clip.clip_id, clip.source, clip.kind] for clip in clips]
@@ -89,7 +90,7 @@ def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
         else:
             frames, source = images.read_images(path, whole, root if clip.confined else None)
         if crop:
-            from tgdfer.media import faces  # OpenCV is loaded where it is needed
+            from tgdfer.media import faces
 
             frames, found = faces.crop(frames, params)
             return Taken(clip, frames, source=source, faces=found)

@@ -8,10 +8,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media import ffmpeg
 from tgdfer.media.images import TOO_LARGE, jpeg_header, split_jpegs
 from tgdfer.media.sampling import Frame, UnusableError, choose
-from tgdfer.params import FramesParams
 
 QUALITY = 2
 """ffmpeg's scale for JPEG: 2 is the best that every reader understands."""

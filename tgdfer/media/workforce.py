@@ -16,10 +16,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tgdfer.errors import UserError
+from tgdfer.config.params import FramesParams
+from tgdfer.core.errors import UserError
 from tgdfer.media import shards
 from tgdfer.media.shards import Clip, Shard, Taken
-from tgdfer.params import FramesParams
 
 R = TypeVar("R")
 Told = Callable[[int], object]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from tgdfer.architectures import ARCHITECTURES
-from tgdfer.errors import UserError
+from tgdfer.config.architectures import ARCHITECTURES
+from tgdfer.core.errors import UserError
 from tgdfer.model import losses
 from tgdfer.model.output import ModelOutput, relevance
 
 if TYPE_CHECKING:
+    from tgdfer.config.params import ModelParams
     from tgdfer.encoders import Encoder
-    from tgdfer.params import ModelParams
 
 __all__ = ["ModelOutput", "build_model", "losses", "parameter_groups", "relevance"]
 

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.errors import UserError
+from tgdfer.core.errors import UserError
+from tgdfer.model.alignment import Alignment, check_heads, label_features, start_scale
 from tgdfer.model.mil import DMIN, GatedAttention, masked_mean
 from tgdfer.model.output import ModelOutput
 from tgdfer.model.temporal import ChannelDropout, key_mask
 from tgdfer.model.text import LabelText
-from tgdfer.model.tgdfer import Alignment, check_heads, label_features, start_scale
 
 if TYPE_CHECKING:
-    from tgdfer.params import ModelParams
+    from tgdfer.config.params import ModelParams
 
 
 class ZeroShot(nn.Module):

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from tgdfer.config.params import ModelParams
     from tgdfer.model.output import ModelOutput
-    from tgdfer.params import ModelParams
 
 BETA = 0.999
 """Of the effective number of samples: between no re-weighting (0) and inverse frequency (1)."""

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 import yaml
 from torch import nn
 
-from tgdfer.errors import UserError
+from tgdfer.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tgdfer.params import ModelParams
+    from tgdfer.config.params import ModelParams
 
 DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
 

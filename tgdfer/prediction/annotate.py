@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from tgdfer.errors import UserError
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import atomic
 from tgdfer.media import ffmpeg
 from tgdfer.prediction.result import NOTICE, Prediction, entropy
 from tgdfer.reporting.figures import COLOURS
-from tgdfer.storage import atomic
 
 WIDTH = 640
 PER_SECOND = 5

@@ -13,14 +13,14 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from tgdfer import storage
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import log, track
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
-from tgdfer.errors import UserError
 from tgdfer.media.images import LEADS_OUT, SUFFIXES, leads_out
 from tgdfer.prediction.looking import Crop
 from tgdfer.prediction.predictor import Predictor
 from tgdfer.prediction.result import NOTICE, Prediction, shown
-from tgdfer.progress import log, track
 from tgdfer.reporting.render import plain
 
 LONGEST = 200

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 from string import Template
 
-from tgdfer import paths, storage
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
 from tgdfer.encoders import CONFIG, WEIGHTS
-from tgdfer.errors import UserError
 from tgdfer.prediction.saved import ENCODER, SavedModel
 from tgdfer.reporting.render import markdown
 

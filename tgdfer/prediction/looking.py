@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media import images
 from tgdfer.media.sampling import Frame
-from tgdfer.params import FramesParams
 from tgdfer.prediction.result import Faces
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Look:
         """What is shown of a window; the largest face is followed."""
         if self._crop == "none":
             return Shown(frames, None, None)
-        from tgdfer.media import faces  # OpenCV is loaded where it is needed
+        from tgdfer.media import faces
 
         candidates = self._find(frames)
         track = faces.follow([boxes or [] for boxes in candidates])

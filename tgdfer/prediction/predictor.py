@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tgdfer.errors import UserError
+from tgdfer.config.params import DEMO_ENCODER, load_params
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import track
+from tgdfer.core.provenance import cores
 from tgdfer.media import images, videos
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.params import DEMO_ENCODER, load_params
 from tgdfer.prediction import stream
 from tgdfer.prediction.album import Album
 from tgdfer.prediction.looking import Crop, Look
@@ -22,8 +24,6 @@ from tgdfer.prediction.result import NO_FACE, Prediction, Window
 from tgdfer.prediction.saved import SavedModel, load_saved
 from tgdfer.prediction.scoring import Scorer
 from tgdfer.prediction.windows import Span, sampling, slide
-from tgdfer.progress import track
-from tgdfer.provenance import cores
 
 TOGETHER = 4
 """Windows that go through the model at once."""

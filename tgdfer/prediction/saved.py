@@ -11,13 +11,13 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from tgdfer import paths, storage
+from tgdfer.config.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
+from tgdfer.config.sections import Name
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
 from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
-from tgdfer.errors import UserError
 from tgdfer.features.forward import repeatable
 from tgdfer.model import build_model
-from tgdfer.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
-from tgdfer.sections import Name
 from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
 

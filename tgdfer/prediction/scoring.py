@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer.bags import Bags, segment_frames
+from tgdfer.config.params import FramesParams
 from tgdfer.encoders.precision import choose_dtype
+from tgdfer.features.bags import Bags, segment_frames
 from tgdfer.features.forward import Forward, repeatable
 from tgdfer.media.sampling import Frame
 from tgdfer.model import relevance as relevance_of
-from tgdfer.params import FramesParams
 from tgdfer.prediction.looking import Shown
 from tgdfer.prediction.result import FrameScore
 from tgdfer.prediction.saved import SavedModel

@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media import ffmpeg, videos
 from tgdfer.media.images import jpeg_header
 from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.params import FramesParams
 
 CHUNK = 1 << 16
 _DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from tgdfer.config.params import FramesParams
 from tgdfer.media.sampling import Frame
-from tgdfer.params import FramesParams
 
 
 @dataclass(frozen=True)

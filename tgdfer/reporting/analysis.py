@@ -9,9 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from tgdfer import statistics
-from tgdfer.params import ReportParams
-from tgdfer.reporting.collect import Experiment, Run
+from tgdfer.config.params import ReportParams
+from tgdfer.evaluation import statistics
+from tgdfer.runs.results import Experiment, Run
 
 METRICS = ("uar", "war")
 LEVEL = 0.05

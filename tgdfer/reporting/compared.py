@@ -12,11 +12,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from tgdfer import paths
-from tgdfer.params import Params
-from tgdfer.reporting import METRICS
-from tgdfer.reporting.collect import Experiment, Run
-from tgdfer.storage import write_json, write_text
+from tgdfer.config.params import Params
+from tgdfer.core import paths
+from tgdfer.core.storage import write_json, write_text
+from tgdfer.runs.results import Experiment, Run
 
 PLOTS = paths.REPORTS / "plots"
 RATES = ("uar", "war")
@@ -44,7 +43,7 @@ def write_compared(params: Params, experiments: Sequence[Experiment]) -> None:
     for path in PLOTS.rglob("*.csv"):
         if path not in kept:
             path.unlink()
-    write_json(METRICS, found)
+    write_json(paths.REPORT_METRICS, found)
 
 
 def _rates(params: Params, runs: Sequence[Run]) -> dict[str, float]:

@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tgdfer.metrics import CALIBRATION_BINS, calibration_error
-from tgdfer.params import Params
+from tgdfer.config.params import Params
+from tgdfer.core.storage import atomic
+from tgdfer.evaluation.metrics import CALIBRATION_BINS, calibration_error
 from tgdfer.reporting.analysis import Estimate, Result
-from tgdfer.reporting.collect import Experiment
 from tgdfer.reporting.rankings import CHANCE
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.wording import label_of
-from tgdfer.storage import atomic
+from tgdfer.runs.results import Experiment
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette, the yellow left out: it is too light for lines on white."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tgdfer.params import Params
-from tgdfer.reporting.collect import Run, ordered
+from tgdfer.config.params import Params
 from tgdfer.reporting.report import Part
 from tgdfer.reporting.wording import missing_notes, power_line
+from tgdfer.runs.results import Run, ordered
 
 
 def tiles(params: Params, part: Part) -> list[dict[str, str]]:

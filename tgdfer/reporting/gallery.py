@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tgdfer.params import Params
+from tgdfer.config.params import Params
 from tgdfer.reporting import figures, maps, strips
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import SELECTION_NAMES

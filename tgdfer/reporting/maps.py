@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tgdfer.reporting.collect import Experiment, Run
 from tgdfer.reporting.figures import COLOURS, MARKERS
+from tgdfer.runs.results import Experiment, Run
 
 FRAMES = 6
 """Of a clip, evenly spaced."""

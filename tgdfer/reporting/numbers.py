@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from tgdfer.params import Params
+from tgdfer.config.params import Params
 from tgdfer.reporting.analysis import METRICS
 from tgdfer.reporting.layout import SELECTION_NAMES, Results
 

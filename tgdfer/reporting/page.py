@@ -9,13 +9,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tgdfer import __version__, paths
-from tgdfer.params import Params
+from tgdfer.config.params import Params
+from tgdfer.core import paths
+from tgdfer.core.storage import write_text
+from tgdfer.core.version import __version__
 from tgdfer.reporting import findings, render
 from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Column, Row, Table
 from tgdfer.reporting.report import Part
 from tgdfer.reporting.wording import POWER
-from tgdfer.storage import write_text
 
 FOLDER = Path(__file__).parent / "template"
 RUNS_LIMIT = 2000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tgdfer.params import Params
+from tgdfer.config.params import Params
 
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "baselines": [("architecture", "Architecture")],

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tgdfer.errors import UserError
-from tgdfer.storage import read_json
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import read_json
 
 if TYPE_CHECKING:
     from tgdfer.features.cache import FeatureCache

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tgdfer import statistics
-from tgdfer.params import ReportParams
+from tgdfer.config.params import ReportParams
+from tgdfer.core.storage import read_table
+from tgdfer.evaluation import statistics
 from tgdfer.reporting.analysis import Comparison, Estimate, Paired, compare, generator
-from tgdfer.reporting.collect import SELECTIONS, Experiment
 from tgdfer.reporting.rankings import Ranking, first_times
-from tgdfer.storage import read_table
+from tgdfer.runs.results import SELECTIONS, Experiment
 
 HALF = 0.5
 """The share of a clip's largest intensity from which a frame is a positive."""

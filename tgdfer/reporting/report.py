@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tgdfer import paths
-from tgdfer.params import Params
+from tgdfer.config.params import Params
+from tgdfer.core import paths
 from tgdfer.reporting import relevance
 from tgdfer.reporting.analysis import analyse
-from tgdfer.reporting.collect import SELECTIONS, Experiment, collect
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import Results, Table
 from tgdfer.reporting.rankings import rankings
 from tgdfer.reporting.relevance import Relevance, Truth
 from tgdfer.reporting.tables import make_tables
+from tgdfer.runs.results import SELECTIONS, Experiment, collect
 
 
 @dataclass

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tgdfer.params import Params
-from tgdfer.reporting.collect import Experiment
+from tgdfer.config.params import Params
 from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, compared_record, percent, spread
 from tgdfer.reporting.relevance import MEASURES, Relevance
 from tgdfer.reporting.wording import TITLES, label_of, missing_notes, selection_of
+from tgdfer.runs.results import Experiment
 
 
 def relevance_table(params: Params, experiment: Experiment, relevance: dict[str, dict[str, Relevance | None]]) -> Table:

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tgdfer import paths
-from tgdfer.reporting.collect import Experiment
+from tgdfer.core import paths
+from tgdfer.core.storage import read_json
 from tgdfer.reporting.figures import COLOURS, GREY
 from tgdfer.reporting.relevance import Truth
-from tgdfer.storage import read_json
+from tgdfer.runs.results import Experiment
 
 THUMBNAILS = 16
 WIDTH, HEIGHT = 7.2, 0.42

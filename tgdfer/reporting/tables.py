@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tgdfer.params import Params
+from tgdfer.config.params import Params
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import METRICS, Estimate
-from tgdfer.reporting.collect import Experiment
 from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, mark, percent
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.side_tables import costs_table, relevance_table
 from tgdfer.reporting.wording import TITLES, caption_of, measured_row, power_line, records_of, variants_of
+from tgdfer.runs.results import Experiment
 
 PUBLISHED = Path(__file__).parent / "published_results.csv"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from tgdfer.params import Params, ReportParams
+from tgdfer.config.params import Params, ReportParams
 from tgdfer.reporting.analysis import METRICS, Estimate, Result
-from tgdfer.reporting.collect import SELECTIONS, Experiment
 from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Results, Row, compared_record, spread
+from tgdfer.runs.results import SELECTIONS, Experiment
 
 POWER = "What these data can tell"
 TITLES = {

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tgdfer import paths
-from tgdfer.errors import UserError
-from tgdfer.params import Params
-from tgdfer.progress import log
-from tgdfer.provenance import git_revision
-from tgdfer.storage import fingerprint, write_json
+from tgdfer.config.params import Params
+from tgdfer.core import paths
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import log
+from tgdfer.core.provenance import git_revision
+from tgdfer.core.storage import fingerprint, write_json
 from tgdfer.tracking import events
 from tgdfer.tracking.imports import import_events, line
 from tgdfer.tracking.store import Store, experiment_of, sends

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tgdfer import paths
-from tgdfer.storage import file_fingerprint, fingerprint
+from tgdfer.core import paths
+from tgdfer.core.storage import file_fingerprint, fingerprint
 
 Event = dict[str, Any]
 

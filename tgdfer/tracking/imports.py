@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tgdfer.progress import log
+from tgdfer.core.progress import log
 from tgdfer.tracking import events
 from tgdfer.tracking.sink import Sink
 from tgdfer.tracking.store import Store, lock

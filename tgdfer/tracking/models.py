@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tgdfer import paths
-from tgdfer.errors import UserError
-from tgdfer.params import Params
-from tgdfer.storage import read_json
+from tgdfer.config.params import Params
+from tgdfer.core import paths
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import read_json
 from tgdfer.tracking.imports import line
 from tgdfer.tracking.sink import MODEL
 from tgdfer.tracking.store import Store

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from statistics import fmean, stdev
 
-from tgdfer.storage import file_fingerprint
+from tgdfer.core.storage import file_fingerprint
 from tgdfer.tracking.events import Event, read
 from tgdfer.tracking.store import Store, batches, lock
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from tgdfer import paths
-from tgdfer.params import Params
+from tgdfer.config.params import Params
+from tgdfer.core import paths
 from tgdfer.tracking.events import Event
 
 SQLITE = "sqlite:///"

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tgdfer.params import Params
-from tgdfer.progress import log
+from tgdfer.config.params import Params
+from tgdfer.core.progress import log
 from tgdfer.tracking import events
 from tgdfer.tracking.events import Event
 from tgdfer.tracking.imports import import_events, line

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tgdfer import paths, storage
+from tgdfer.core import paths, storage
 
 FORMAT = 1
 """Of model.json and of the names in model.safetensors; a reader refuses any other."""
@@ -26,12 +26,12 @@ def describe(
     Args:
         dataset: whose clips it was trained on.
         encoder: the name of the CLIP encoder.
-        about: what the run depends on; see :func:`tgdfer.training.runs.made_by`.
+        about: what the run depends on; see :func:`tgdfer.runs.files.made_by`.
         model: the trained model.
         dim: D of its features.
         frames: T of its bags.
     """
-    from tgdfer import __version__
+    from tgdfer.core.version import __version__
 
     features = storage.read_json(paths.features(dataset, encoder))
     return {

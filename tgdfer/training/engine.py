@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from tgdfer import storage
-from tgdfer.metrics import rates
+from tgdfer.config.params import RunParams
+from tgdfer.core import storage
+from tgdfer.core.progress import log
+from tgdfer.evaluation.metrics import rates
 from tgdfer.model.losses import loss as loss_of
-from tgdfer.params import RunParams
-from tgdfer.progress import log
 from tgdfer.training.determinism import derive, random_state, set_random_state
 from tgdfer.training.distributed import Group
 from tgdfer.training.evaluation import Scores, batches, place, score

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tgdfer.bags import Bags, Batch
+from tgdfer.features.bags import Bags, Batch
 from tgdfer.model import relevance as relevance_of
 
 BATCH = 512

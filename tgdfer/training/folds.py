@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from tgdfer import paths, storage
-from tgdfer.bags import Bags
-from tgdfer.errors import UserError
+from tgdfer.config.params import BagsParams, Params
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import log
+from tgdfer.features.bags import Bags
 from tgdfer.features.cache import FeatureCache, load_features
-from tgdfer.params import BagsParams, Params
-from tgdfer.progress import log
 from tgdfer.training.splits import inner_split
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
+from tgdfer.config.params import TrainingParams
 from tgdfer.model import parameter_groups
-from tgdfer.params import TrainingParams
 
 
 class AdamW:

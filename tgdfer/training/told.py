@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tgdfer import paths
-from tgdfer.params import Params
+from tgdfer.config.params import Params
+from tgdfer.core import paths
+from tgdfer.runs.files import Key
 from tgdfer.tracking import Tracker
-from tgdfer.training.runs import Key
 
 PARTS = ("train", "val", "test")
 MODEL_FILES = ("model.safetensors", "model.json", "run.json")

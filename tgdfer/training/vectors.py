@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from tgdfer.bags import Batch
-from tgdfer.model.tgdfer import TGDFER
+from tgdfer.features.bags import Batch
 
 EACH = 6
 """Clips of each class, the first of the test fold."""
@@ -22,7 +21,7 @@ def chosen(labels: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def vectors(model: nn.Module, parts: Sequence[Batch], labels: np.ndarray) -> dict[str, torch.Tensor]:
+def vectors(model: Any, parts: Sequence[Batch], labels: np.ndarray) -> dict[str, torch.Tensor]:
     """Vectors of ``n`` test clips of ``parts``, whose class indices are ``labels`` [N].
 
     Returns:
@@ -37,7 +36,7 @@ def vectors(model: nn.Module, parts: Sequence[Batch], labels: np.ndarray) -> dic
     bags = Batch(*(torch.cat(tensors) for tensors in zip(*picked, strict=True)))
     frames: torch.Tensor = bags.x
     found = {"label": torch.from_numpy(labels)[places].long(), "mask": bags.mask}
-    if isinstance(model, TGDFER):
+    if getattr(model, "enriches_labels", False):
         seen: list[torch.Tensor] = []
         hook = model.align.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
         training = model.training

@@ -1,7 +1,6 @@
 rule clips:
     input:
         annotations=lambda wildcards: PARAMS.datasets[wildcards.dataset].annotations,
-        code=code("clips"),
     output:
         clips=paths.clips("{dataset}"),
         folds=paths.folds("{dataset}"),
@@ -16,5 +15,6 @@ rule clips:
         runtime=grow(60),
     params:
         settings=settings("clips"),
+        code=code("clips"),
     shell:
         "python -m tgdfer clips --dataset {wildcards.dataset} > {log} 2>&1"

@@ -1,6 +1,4 @@
 rule render_demo:
-    input:
-        code=code("render-demo"),
     output:
         clips=report(paths.DEMO_CLIPS, caption="../report/clips.rst", category="Data"),
         truth=paths.DEMO_TRUTH,
@@ -16,5 +14,6 @@ rule render_demo:
         runtime=grow(30),
     params:
         settings=settings("render-demo"),
+        code=code("render-demo"),
     shell:
         "python -m tgdfer render-demo > {log} 2>&1"

@@ -1,6 +1,4 @@
 rule train_demo_encoder:
-    input:
-        code=code("train-demo-encoder"),
     output:
         paths.encoder("demo-clip"),
     log:
@@ -16,13 +14,12 @@ rule train_demo_encoder:
         gpu=1,
     params:
         settings=settings("train-demo-encoder"),
+        code=code("train-demo-encoder"),
     shell:
         "python -m tgdfer train-demo-encoder > {log} 2>&1"
 
 
 rule import_encoder:
-    input:
-        code=code("import-encoder"),
     output:
         paths.encoder("{encoder}"),
     log:
@@ -36,5 +33,6 @@ rule import_encoder:
         runtime=grow(30),
     params:
         settings=settings("import-encoder"),
+        code=code("import-encoder"),
     shell:
         "python -m tgdfer import-encoder --name {wildcards.encoder} > {log} 2>&1"

@@ -2,7 +2,6 @@ rule features:
     input:
         frames=paths.frames("{dataset}"),
         encoder=encoder_of,
-        code=code("features"),
     output:
         paths.features("{dataset}", "{encoder}"),
     log:
@@ -20,5 +19,6 @@ rule features:
         gpu=1,
     params:
         settings=settings("features"),
+        code=code("features"),
     shell:
         "python -m tgdfer features --dataset {wildcards.dataset} > {log} 2>&1"

@@ -1,7 +1,6 @@
 rule frames:
     input:
         clips=paths.clips("{dataset}"),
-        code=code("frames"),
     output:
         # the shards beside it are not declared: declared outputs go before a retry, finished shards are to stay
         report(
@@ -19,5 +18,6 @@ rule frames:
         runtime=grow(240),
     params:
         settings=settings("frames"),
+        code=code("frames"),
     shell:
         "python -m tgdfer frames --dataset {wildcards.dataset} > {log} 2>&1"

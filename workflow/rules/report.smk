@@ -2,7 +2,6 @@ rule report:
     input:
         summaries=summaries,
         truths=truths,
-        code=code("report"),
     output:
         report(paths.REPORT_PAGE, caption="../report/page.rst", category="Results"),
     log:
@@ -17,5 +16,6 @@ rule report:
         runtime=grow(60),
     params:
         settings=settings("report"),
+        code=code("report"),
     shell:
         "python -m tgdfer report > {log} 2>&1"

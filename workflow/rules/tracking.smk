@@ -1,6 +1,4 @@
 rule tracking:
-    input:
-        code=code("tracking"),
     output:
         paths.EXPERIMENTS,
     log:
@@ -11,5 +9,6 @@ rule tracking:
         "../../environment.yml"
     params:
         settings=settings("tracking"),
+        code=code("tracking"),
     shell:
         "python -m tgdfer tracking > {log} 2>&1"

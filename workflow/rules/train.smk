@@ -7,7 +7,6 @@ rule train:
         # the database and its experiments are made once, before any job writes to them; not `ancient`: were it to be
         # made anew, Snakemake would overlook that outputs behind it are missing
         tracking=paths.EXPERIMENTS,
-        code=code("train"),
     output:
         # runs lie beside it, undeclared, so that a retry keeps the finished ones; checkpoints lie elsewhere
         paths.variant("{dataset}", "{variant}"),
@@ -24,5 +23,6 @@ rule train:
         gpu=1,
     params:
         settings=settings("train"),
+        code=code("train"),
     shell:
         "python -m tgdfer train --dataset {wildcards.dataset} --variant {wildcards.variant} > {log} 2>&1"

@@ -1,0 +1,287 @@
+"""Layouts: every official and known shape of a data set gives the source's own counts, folds and labels."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from media import images, parameters, write_csv
+
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
+from tgdfer.datasets import read_listing
+from tgdfer.stages.clips import make_tables
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def folder(rows: list[str], header: str = "clip_id,path,label,fold", files: str = "abcdef") -> object:
+    raw = Path("raw")
+    raw.mkdir(exist_ok=True)
+    for name in files:
+        (raw / f"{name}.mp4").write_bytes(b"x")
+    table = write_csv(raw / "clips.csv", header, rows)
+    return parameters(Path(), {"mine": {"layout": "folder", "root": str(raw), "annotations": str(table)}})
+
+
+def test_folder_with_folds_tests_every_clip_once() -> None:
+    params = folder(["x,a.mp4,happy,1", "y,b.mp4,sad,2", "z,c.mp4,fear,2"])
+    make_tables(params, "mine")
+    clips = storage.read_table(paths.clips("mine"), "clips").to_pylist()
+    assert [(row["clip_id"], row["label"], row["kind"], row["source"]) for row in clips] == [
+        ("x", "happy", "video", "a.mp4"),
+        ("y", "sad", "video", "b.mp4"),
+        ("z", "fear", "video", "c.mp4"),
+    ]
+    folds = {
+        (row["clip_id"], row["fold"]): row["split"]
+        for row in storage.read_table(paths.folds("mine"), "folds").to_pylist()
+    }
+    assert folds == {
+        ("x", 1): "test",
+        ("y", 1): "train",
+        ("z", 1): "train",
+        ("x", 2): "train",
+        ("y", 2): "test",
+        ("z", 2): "test",
+    }
+
+
+def test_folder_with_a_split_subject_and_other_columns() -> None:
+    images(Path("raw/pics"), 2)
+    rows = ["x,a.mp4,happy,train,p1,?", "y,pics,sad,test,,!"]
+    params = folder(rows, header="clip_id,path,label,split,subject,note")
+    listing = read_listing(params, "mine")
+    assert [(member.clip_id, member.fold, member.split) for member in listing.folds] == [
+        ("x", 1, "train"),
+        ("y", 1, "test"),
+    ]
+    assert [(clip.kind, clip.subject) for clip in listing.clips] == [("video", "p1"), ("frames", None)]
+
+
+GOOD = "g,f.mp4,happy,2"
+
+
+@pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        (["x,gone.mp4,happy,1", GOOD], ["clips.csv, line 2", "path 'gone.mp4'", "no such file"]),
+        ([GOOD, "x,a.mp4,joyful,1"], ["clips.csv, line 3", "label 'joyful'", "happy, sad"]),
+        (["x,/etc/passwd,happy,1", GOOD], ["line 2", "'/etc/passwd' is absolute"]),
+        (["x,C:\\a.mp4,happy,1", GOOD], ["line 2", "absolute"]),
+        (["x,b/../../a.mp4,happy,1", GOOD], ["line 2", "'..'"]),
+        (["x,a.mp4,happy,1", GOOD, "x,b.mp4,sad,1"], ["line 4", "clip_id 'x'", "line 2"]),
+        (["x,a.mp4,happy,0", GOOD], ["line 2", "fold '0'"]),
+        (["x,a.mp4,happy,one", GOOD], ["line 2", "fold 'one'"]),
+        (["x,a.mp4,happy,4", GOOD], ["column 'fold'", "2, 4"]),
+        (["x,a.mp4,happy", GOOD], ["line 2", "4 fields"]),
+        (["x,a.mp4,happy,1,extra", GOOD], ["line 2", "4 fields"]),
+        ([",a.mp4,happy,1", GOOD], ["line 2", "clip_id"]),
+        (["x,,happy,1", GOOD], ["line 2", "path is empty"]),
+        (["x,.,happy,1", GOOD], ["line 2", "path is empty"]),
+        ([], ["lists no clips"]),
+    ],
+)
+def test_a_bad_row_is_named(rows: list[str], names: list[str]) -> None:
+    params = folder(rows)
+    with pytest.raises(UserError) as caught:
+        make_tables(params, "mine")
+    assert all(name in str(caught.value) for name in names), str(caught.value)
+    assert not paths.clips("mine").exists()
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [("clip_id,path,label", "fold"), ("clip_id,path,fold", "label"), ("clip_id,path,label,fold,split", "either")],
+)
+def test_a_bad_header_is_named(header: str, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        make_tables(folder([], header=header), "mine")
+
+
+def test_places_that_are_not_there() -> None:
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": "gone", "annotations": "gone.csv"}})
+    with pytest.raises(UserError, match=r"datasets\.mine\.root: gone: no such folder"):
+        make_tables(params, "mine")
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "gone.csv"}})
+    with pytest.raises(UserError, match=r"datasets\.mine\.annotations: gone\.csv"):
+        make_tables(params, "mine")
+    params = parameters(Path(), {"mine": {"layout": "foldr", "root": ".", "annotations": "gone.csv"}})
+    with pytest.raises(UserError, match=r"no layout 'foldr'; known: .*folder"):
+        make_tables(params, "mine")
+
+
+def test_a_changed_table_changes_the_clips_table_and_nothing_else_does() -> None:
+    make_tables(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    first = paths.clips("mine").read_bytes()
+    make_tables(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    assert paths.clips("mine").read_bytes() == first
+    make_tables(folder(["x,a.mp4,happy,1,0", GOOD + ",1"], header="clip_id,path,label,fold,sha256"), "mine")
+    assert paths.clips("mine").read_bytes() != first
+
+
+def dfew(
+    lists: str = "{split}(single-labeled)",
+    clips: str = "Clip/clip_224x224",
+    labels: range = range(1, 8),
+    **options: str,
+):
+    """Ten clips, two of them in each test part; 7 labels in turn; unpadded numbers."""
+    root = Path("DFEW")
+    numbers = [1, 23, 456, 7890, 11111, 12, 13, 14, 15, 16]
+    for number in numbers:
+        if "original" in clips:
+            (root / clips).mkdir(parents=True, exist_ok=True)
+            (root / clips / f"{number:05d}.mp4").write_bytes(b"x")
+        else:
+            images(root / clips / f"{number:05d}", 2, names=f"{number:05d}_{{:05d}}.jpg")
+    for fold in range(1, 6):
+        test = numbers[2 * fold - 2 : 2 * fold]
+        for split in ("train", "test"):
+            rows = [
+                f"{number},{labels[step % 7]}"
+                for step, number in enumerate(numbers)
+                if (number in test) == (split == "test")
+            ]
+            path = root / "EmoLabel_DataSplit" / lists.format(split=split) / f"set_{fold}.csv"
+            write_csv(path, "video_name,label", rows)
+    section = {"layout": "dfew", "root": str(root), "annotations": str(root / "EmoLabel_DataSplit")}
+    return parameters(Path(), {"dfew": {**section, "options": options}}), numbers
+
+
+@pytest.mark.parametrize(
+    "lists", ["{split}(single-labeled)", "{split}_single_labeled", "{split}(single_labeled)", "{split}"]
+)
+@pytest.mark.parametrize(
+    ("clips", "options"),
+    [
+        ("Clip/clip_224x224", {}),
+        ("Clip/clip_224x224/clip_224x224", {}),
+        ("clip/CLIP_224x224", {}),
+        ("Clip/clip_224x224_16f", {"source": "16f"}),
+        ("Clip/clip_224x16f", {"source": "16f"}),
+        ("Clip/original", {"source": "original"}),
+    ],
+)
+def test_dfew_in_every_known_shape(lists: str, clips: str, options: dict) -> None:
+    params, numbers = dfew(lists, clips, **options)
+    make_tables(params, "dfew")
+    section = params.datasets["dfew"].model_copy(update={"annotations": "DFEW"})
+    assert read_listing(params.model_copy(update={"datasets": {"dfew": section}}), "dfew") == read_listing(
+        params, "dfew"
+    )
+    table = {row["clip_id"]: row for row in storage.read_table(paths.clips("dfew"), "clips").to_pylist()}
+    assert sorted(table) == sorted(f"{number:05d}" for number in numbers)
+    names = ["happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"]
+    for step, number in enumerate(numbers):
+        row = table[f"{number:05d}"]
+        assert row["label"] == names[step % 7]
+        assert (Path("DFEW") / row["source"]).exists()
+        assert row["kind"] == ("video" if "original" in clips else "frames")
+    folds = storage.read_table(paths.folds("dfew"), "folds").to_pylist()
+    for fold in range(1, 6):
+        test = {row["clip_id"] for row in folds if row["fold"] == fold and row["split"] == "test"}
+        assert test == {f"{number:05d}" for number in numbers[2 * fold - 2 : 2 * fold]}
+        assert sum(row["fold"] == fold and row["split"] == "train" for row in folds) == 8
+
+
+def spreadsheet(text: str, form: str) -> bytes:
+    """A list as a spreadsheet of some country saves it."""
+    text = text.replace("\n", "\r\n")
+    if form == "utf-16":
+        return text.replace(",", "\t").encode("utf-16")
+    return (text.replace(",", ";") + ";\r\n").encode("utf-8-sig")
+
+
+@pytest.mark.parametrize("form", ["utf-16", "semicolons"])
+def test_lists_saved_by_a_spreadsheet_are_the_same_lists(form: str) -> None:
+    params, _ = dfew()
+    expected = read_listing(params, "dfew")
+    for path in Path("DFEW/EmoLabel_DataSplit").rglob("*.csv"):
+        path.write_bytes(spreadsheet(path.read_text(), form))
+    assert read_listing(params, "dfew") == expected
+
+
+def test_a_list_that_is_no_text_is_named() -> None:
+    params, _ = dfew()
+    path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
+    path.write_bytes(b"video_name,label\n1,\xe9\n")
+    with pytest.raises(UserError, match=r"set_2\.csv, line 2: not a text in UTF-8 \(.* at byte 19\)"):
+        make_tables(params, "dfew")
+
+
+def test_a_folder_s_table_saved_with_semicolons() -> None:
+    expected = read_listing(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";"), ";;;"], header="clip_id;path;label;fold")
+    assert read_listing(params, "mine") == expected
+
+
+def test_a_list_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, _ = dfew()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"set_1\.csv: Permission denied$"):
+        read_listing(params, "dfew")
+
+
+def test_dfew_says_what_to_set() -> None:
+    params, _ = dfew(clips="Clip/original")
+    with pytest.raises(
+        UserError, match=r"no folder Clip/clip_224x224; set datasets\.dfew\.options\.source to original"
+    ):
+        make_tables(params, "dfew")
+    shutil.move("DFEW/Clip/original", "DFEW/elsewhere")
+    with pytest.raises(UserError, match=r"datasets\.dfew\.root is to be the folder that holds Clip"):
+        make_tables(params, "dfew")
+
+
+def test_a_root_that_holds_none_of_the_clips_is_refused_at_once() -> None:
+    params, _ = dfew()
+    shutil.rmtree("DFEW/Clip/clip_224x224")
+    images(Path("DFEW/Clip/clip_224x224/other"), 1)
+    said = r"datasets\.dfew\.root: DFEW: not one of the 10 clips .* the first is Clip/clip_224x224/00001"
+    with pytest.raises(UserError, match=said):
+        make_tables(params, "dfew")
+
+
+def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:
+    params, _ = dfew(labels=range(7))
+    with pytest.raises(UserError, match=r"set_1\.csv, line \d+: label 0.*counts the classes from 0.*1 happy"):
+        make_tables(params, "dfew")
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [("9999,8", "label 8 is no class"), ("abc,1", "'abc,1'"), ("1,2", "is sad here, happy elsewhere"), ("1", "'1'")],
+)
+def test_dfew_with_a_bad_row(row: str, named: str) -> None:
+    params, _ = dfew()
+    path = Path("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_3.csv")
+    path.write_text(path.read_text() + row + "\n")
+    with pytest.raises(UserError, match=r"set_3\.csv") as caught:
+        make_tables(params, "dfew")
+    assert named in str(caught.value)
+
+
+def test_dfew_with_a_clip_on_both_sides_of_a_fold() -> None:
+    params, numbers = dfew()
+    path = Path("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv")
+    path.write_text(path.read_text() + f"{numbers[0]},1\n")
+    with pytest.raises(UserError, match="'00001' is both train and test of fold 1"):
+        make_tables(params, "dfew")
+
+
+def test_dfew_with_a_missing_list_or_an_unknown_option() -> None:
+    params, _ = dfew()
+    Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_5.csv").unlink()
+    with pytest.raises(UserError, match=r"set_5\.csv"):
+        make_tables(params, "dfew")
+    with pytest.raises(UserError, match=r"options\.sauce: unknown option; layout dfew has source"):
+        make_tables(dfew(sauce="hot")[0], "dfew")
+    with pytest.raises(UserError, match=r"options\.source: 'hot' is not one of frames, 16f, original"):
+        make_tables(dfew(source="hot")[0], "dfew")

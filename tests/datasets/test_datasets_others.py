@@ -1,0 +1,281 @@
+"""FERV39k, MAFW, RAVDESS, CREMA-D and AFEW: small trees in the official layouts and their known variants."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from media import images, parameters
+
+from tgdfer.core import paths, storage
+from tgdfer.core.classes import ELEVEN, SEVEN
+from tgdfer.core.errors import UserError
+from tgdfer.datasets import read_listing
+from tgdfer.stages.clips import make_tables
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def read(layout: str, root: str, annotations: str | None = None, classes: tuple[str, ...] = SEVEN, **options: str):
+    section = {
+        "layout": layout,
+        "root": root,
+        "annotations": annotations or root,
+        "classes": list(classes),
+        "options": options,
+    }
+    params = parameters(Path(), {"d": section})
+    make_tables(params, "d")
+    clips = {row["clip_id"]: row for row in storage.read_table(paths.clips("d"), "clips").to_pylist()}
+    folds = storage.read_table(paths.folds("d"), "folds").to_pylist()
+    assert len(read_listing(params, "d").clips) == len(clips)
+    return clips, {(row["clip_id"], row["fold"]): row["split"] for row in folds}
+
+
+def touch(*names: str) -> None:
+    for name in names:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x")
+
+
+FERV = {"Crime/Angry/0063": "angry", "Crime/Surprise/0001": "surprise", "School/Fear/0100": "fear"}
+
+
+def ferv(folder: str = "2_ClipsforFaceCrop", separator: str = " ", last: str = "\n") -> None:
+    for clip in FERV:
+        images(Path("F") / folder / clip, 1)
+    lists = Path("F/4_setups/All_scenes")
+    lists.mkdir(parents=True, exist_ok=True)
+    rows = [f"{clip}{separator}{clip.split('/')[1]}" for clip in FERV]
+    (lists / "train_All.csv").write_text("\n".join(rows[:2]) + last)
+    (lists / "test_All.csv").write_text(rows[2] + last)
+
+
+@pytest.mark.parametrize("annotations", ["F/4_setups", "F/4_setups/All_scenes", "F"])
+@pytest.mark.parametrize("folder", ["2_ClipsForFaceCrop", "2_ClipsforFaceCrop/2_ClipsforFaceCrop", "."])
+@pytest.mark.parametrize(("separator", "last"), [(" ", "\n"), (",", ""), ("\t", "\r\n")])
+def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> None:
+    ferv(folder, separator, last)
+    clips, folds = read("ferv39k", "F", annotations)
+    assert {clip: row["label"] for clip, row in clips.items()} == FERV
+    assert clips["Crime/Angry/0063"]["subject"] == "Crime"
+    assert all((Path("F") / row["source"]).is_dir() for row in clips.values())
+    assert folds == {(clip, 1): "test" if clip.startswith("School") else "train" for clip in FERV}
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("Crime/Angry/0064 3", "label 3 is a number"),
+        ("Crime/Angry/0064 Bored", "label 'Bored' is no class"),
+        ("Crime/Angry", "expected 'Scene/Emotion/0000 Emotion'"),
+        ("../Angry/0064 Angry", "'..'"),
+        ("School/Fear/0100 Fear", "listed twice"),
+    ],
+)
+def test_ferv39k_with_a_bad_row(row: str, named: str) -> None:
+    ferv()
+    path = Path("F/4_setups/All_scenes/test_All.csv")
+    path.write_text(path.read_text() + row + "\n")
+    with pytest.raises(UserError) as caught:
+        read("ferv39k", "F", "F/4_setups")
+    assert named in str(caught.value)
+
+
+MAFW = [
+    ("00001", "anger", "angry"),
+    ("00002", "contempt", "contempt"),
+    ("00025", "happiness", "happy"),
+    ("00100", "helplessness", "helplessness"),
+    ("10045", "surprise", "surprise"),
+]
+
+
+def mafw(base: str, captions: str, kind: str, labels: str = "single", extra: str = "") -> None:
+    for fold in range(1, 6):
+        folder = Path("M") / base / labels / captions / f"set_{fold}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for split in ("train", "test"):
+            rows = [
+                f"{clip}.mp4 {spelling}".encode()
+                if captions == "no_caption"
+                else f"{clip}.mp4\t{spelling}\t".encode() + "微笑".encode()[:4] + b"\tA man smiles."
+                for step, (clip, spelling, _) in enumerate(MAFW)
+                if (step + 1 == fold) == (split == "test")
+            ]
+            if extra and fold == 1 and split == "train":
+                rows.append(extra.encode())
+            (folder / f"{split}.txt").write_bytes(b"\n".join(rows))
+    for clip, _, _ in MAFW:
+        if "clips" in kind:
+            touch(f"M/data/{kind}/{clip}.mp4")
+        else:
+            images(Path("M/data") / kind / clip, 1, names="{}.png")
+
+
+@pytest.mark.parametrize("base", ["Train & Test Set", "Train_Test_Set", "split"])
+@pytest.mark.parametrize("captions", ["no_caption", "with_caption"])
+@pytest.mark.parametrize("kind", ["frames", "faces", "clips", "clips/unzip"])
+def test_mafw(base: str, captions: str, kind: str) -> None:
+    mafw(base, captions, kind)
+    for annotations in (f"M/{base}", "M"):
+        clips, folds = read("mafw", "M", annotations, ELEVEN)
+        assert {clip: row["label"] for clip, row in clips.items()} == {clip: label for clip, _, label in MAFW}
+        assert all((Path("M") / row["source"]).exists() for row in clips.values())
+        for step, (clip, _, _) in enumerate(MAFW):
+            assert [folds[clip, fold] for fold in range(1, 6)] == [
+                "test" if fold == step + 1 else "train" for fold in range(1, 6)
+            ]
+
+
+def test_mafw_faces_come_before_frames_unless_asked_for() -> None:
+    mafw("split", "no_caption", "frames")
+    mafw("split", "no_caption", "faces")
+    assert read("mafw", "M", None, ELEVEN)[0]["00001"]["source"] == "data/faces/00001"
+    assert read("mafw", "M", None, ELEVEN, source="frames")[0]["00001"]["source"] == "data/frames/00001"
+
+
+def test_mafw_compound_labels() -> None:
+    mafw("split", "no_caption", "frames", "compound", extra="00007.mp4 sadness_anger_disgust")
+    classes = (*ELEVEN, "sad_angry_disgust")
+    clips, _ = read("mafw", "M", None, classes, labels="compound")
+    assert clips["00007"]["label"] == "sad_angry_disgust"
+    with pytest.raises(UserError, match="add 'sad_angry_disgust' to"):
+        read("mafw", "M", None, ELEVEN, labels="compound")
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ("00007.avi anger", "expected '00025.mp4 anger'"),
+        ("00007.mp4 bored", "label 'bored' is no class"),
+        ("10045.mp4 anger", "is angry here, surprise elsewhere|is surprise here, angry elsewhere"),
+    ],
+)
+def test_mafw_with_a_bad_row(extra: str, named: str) -> None:
+    mafw("split", "no_caption", "frames", extra=extra)
+    with pytest.raises(UserError, match=named):
+        read("mafw", "M", None, ELEVEN)
+
+
+def test_mafw_needs_its_eleven_classes() -> None:
+    mafw("split", "no_caption", "frames")
+    with pytest.raises(UserError, match="add 'contempt' to"):
+        read("mafw", "M")
+
+
+def ravdess(folder: str = "Actor_{:02d}") -> None:
+    for actor in range(1, 25):
+        for modality in ("01", "02", "03"):
+            suffix = "wav" if modality == "03" else "mp4"
+            for channel in ("01", "02"):
+                for emotion in range(1, 9):
+                    name = f"{modality}-{channel}-{emotion:02d}-01-02-01-{actor:02d}.{suffix}"
+                    touch(f"R/{folder.format(actor)}/{name}")
+        touch(f"R/{folder.format(actor)}/readme.txt")
+
+
+EIGHT = (*SEVEN, "calm")
+
+
+@pytest.mark.parametrize("folder", ["Actor_{:02d}", "Video_Speech_Actor_{0:02d}/Actor_{0:02d}", "."])
+def test_ravdess(folder: str) -> None:
+    ravdess(folder)
+    clips, folds = read("ravdess", "R", classes=EIGHT)
+    assert len(clips) == 24 * 8
+    assert clips["01-01-06-01-02-01-12"]["label"] == "fear"
+    assert clips["01-01-08-01-02-01-12"]["label"] == "surprise"
+    assert clips["01-01-02-01-02-01-12"]["label"] == "calm"
+    assert clips["01-01-06-01-02-01-12"]["subject"] == "12"
+    tested = {
+        fold: {clips[clip]["subject"] for (clip, number), split in folds.items() if number == fold and split == "test"}
+        for fold in range(1, 7)
+    }
+    assert tested[1] == {"01", "02", "03", "04"}
+    assert all(len(subjects) == 4 for subjects in tested.values())
+    assert len(set.union(*tested.values())) == 24
+    for fold, subjects in tested.items():
+        train = {
+            clips[clip]["subject"] for (clip, number), split in folds.items() if number == fold and split != "test"
+        }
+        assert not train & subjects
+
+
+def test_ravdess_options() -> None:
+    ravdess()
+    assert len(read("ravdess", "R", classes=EIGHT, channel="both")[0]) == 24 * 16
+    assert set(read("ravdess", "R", classes=EIGHT, modality="video")[0]) != set(read("ravdess", "R", classes=EIGHT)[0])
+    assert Counter(row["label"] for row in read("ravdess", "R", calm="neutral")[0].values())["neutral"] == 48
+    assert len(read("ravdess", "R", calm="drop")[0]) == 24 * 7
+    with pytest.raises(UserError, match=r"is calm, which is no class; .*options\.calm"):
+        read("ravdess", "R")
+
+
+@pytest.mark.parametrize("folder", ["VideoFlash", "."])
+@pytest.mark.parametrize("suffix", ["flv", "mp4"])
+def test_crema_d(folder: str, suffix: str) -> None:
+    codes = {"ANG": "angry", "DIS": "disgust", "FEA": "fear", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+    touch(*(f"C/{folder}/{1001 + actor}_DFA_{code}_XX.{suffix}" for actor in range(91) for code in codes))
+    touch(f"C/{folder}/notes.txt")
+    clips, folds = read("crema_d", "C")
+    assert len(clips) == 91 * 6
+    assert {row["label"] for row in clips.values()} == set(codes.values())
+    for clip, row in clips.items():
+        assert row["label"] == codes[clip.split("_")[2]]
+    tested = Counter(fold for (clip, fold), split in folds.items() if split == "test" and "_ANG_" in clip)
+    assert sorted(tested.values()) == [18, 18, 18, 18, 19]
+    assert len(folds) == 5 * len(clips)
+    for fold in range(1, 6):
+        sides = {
+            side: {clip[:4] for (clip, number), split in folds.items() if number == fold and split == side}
+            for side in ("train", "test")
+        }
+        assert not sides["train"] & sides["test"]
+
+
+@pytest.mark.parametrize("validation", ["validation", "Val"])
+def test_afew(validation: str) -> None:
+    images(Path("A/AFEW_Face/train/Happy/001"), 1)
+    images(Path("A/AFEW_Face/train/Angry/002"), 1)
+    images(Path(f"A/AFEW_Face/{validation}/Surprise/001"), 1)
+    touch(f"A/AFEW_Face/{validation}/Fear/003.avi", "A/AFEW_Face/train/.DS_Store")
+    clips, folds = read("afew", "A")
+    assert {clip: (row["label"], row["kind"]) for clip, row in clips.items()} == {
+        "train/Happy/001": ("happy", "frames"),
+        "train/Angry/002": ("angry", "frames"),
+        "validation/Surprise/001": ("surprise", "frames"),
+        "validation/Fear/003": ("fear", "video"),
+    }
+    assert {clip: split for (clip, _), split in folds.items()} == {
+        clip: "train" if clip.startswith("train") else "test" for clip in clips
+    }
+
+
+def test_afew_as_the_challenge_released_it() -> None:
+    touch("A/Train_AFEW/Happy/001.avi", "A/Train_AFEW/Happy/001.wav", "A/Val_AFEW/Val_AFEW/Angry/002.avi")
+    touch("A/Train_AFEW/AlignedFaces_LBPTOP_Points/Faces/001/1.jpg")
+    clips, folds = read("afew", "A")
+    assert {clip: row["source"] for clip, row in clips.items()} == {
+        "train/Happy/001": "Train_AFEW/Happy/001.avi",
+        "validation/Angry/002": "Val_AFEW/Val_AFEW/Angry/002.avi",
+    }
+    assert folds == {("train/Happy/001", 1): "train", ("validation/Angry/002", 1): "test"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "named"),
+    [
+        ("ferv39k", "no train_All.csv"),
+        ("mafw", "none of the folders data/faces"),
+        ("ravdess", "no RAVDESS videos"),
+        ("crema_d", "no CREMA-D videos"),
+        ("afew", "no folder train"),
+        ("dfew", "no folder Clip/clip_224x224"),
+    ],
+)
+def test_an_empty_root_is_said_to_be_one(layout: str, named: str) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(UserError, match=named):
+        read(layout, "empty")

@@ -1,0 +1,195 @@
+"""The check of the data: what is published is confirmed, every planted fault is named, and nothing else is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from media import convert, images, parameters, video, write_csv
+from typer.testing import CliRunner
+
+from tgdfer.cli import app
+from tgdfer.core.errors import UserError
+from tgdfer.datasets.integrity import video_fault
+from tgdfer.datasets.published import PUBLISHED, published
+from tgdfer.datasets.validate import check_dataset, validate
+
+NUMBERS = list(range(1, 41))
+LISTS = Path("DFEW/EmoLabel_DataSplit")
+CLIPS = Path("DFEW/Clip/clip_224x224")
+
+
+@pytest.fixture
+def dfew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for number in NUMBERS:
+        images(CLIPS / f"{number:05d}", 3, size=8)
+    for fold in range(1, 6):
+        for split in ("train", "test"):
+            rows = [f"{n},{n % 7 + 1}" for n in NUMBERS if (n % 5 + 1 == fold) == (split == "test")]
+            write_csv(LISTS / f"{split}(single-labeled)" / f"set_{fold}.csv", "video_name,label", rows)
+    return parameters(Path(), {"dfew": {"layout": "dfew", "root": "DFEW", "annotations": str(LISTS)}})
+
+
+def change(path: str, edit: Callable[[str], str]) -> None:
+    file = LISTS / path
+    file.write_text(edit(file.read_text()))
+
+
+def plant() -> list[str]:
+    """Ten faults of ten kinds; what must be said of each."""
+    change("train(single-labeled)/set_1.csv", lambda text: text.replace("\n2,3\n", "\n2,3\n2,3\n"))
+    change("train(single-labeled)/set_2.csv", lambda text: text + "6,7\n")
+    change("train(single-labeled)/set_3.csv", lambda text: text.replace("\n3,4\n", "\n3,9\n"))
+    change("train(single-labeled)/set_4.csv", lambda text: text.replace("\n5,6\n", "\n5,5\n"))
+    change("train(single-labeled)/set_5.csv", lambda text: text + "x7,y\n")
+    change("train(single-labeled)/set_5.csv", lambda text: text.replace("\n10,4\n", "\n"))
+    for file in (CLIPS / "00011").iterdir():
+        file.unlink()
+    for file in (CLIPS / "00012").iterdir():
+        file.unlink()
+    (CLIPS / "00012").rmdir()
+    (CLIPS / "00013" / "00002.jpg").write_bytes(b"")
+    (CLIPS / "00014" / "00003.jpg").write_bytes((CLIPS / "00014" / "00003.jpg").read_bytes()[:200])
+    return [
+        "clip '00002' is listed twice in train of fold 1",
+        "clip '00006' is both train and test of fold 2",
+        "set_3.csv, line 3: label 9 is no class",
+        "set_4.csv, line 5: clip 5 is surprise here, disgust elsewhere",
+        "set_5.csv, line 33: 'x7,y', expected a clip number",
+        "clip '00010' is in no list of fold 5",
+        "00011: folder holds no images",
+        "00012: no such folder",
+        "00013: image 00002.jpg is empty",
+        "00014: image 00003.jpg cannot be decoded",
+    ]
+
+
+def test_a_right_tree_has_no_faults(dfew) -> None:
+    verdict = check_dataset(dfew, "dfew")
+    assert verdict.annotations == []
+    assert verdict.files == []
+    found = {check.what: check.found for check in verdict.checks}
+    assert found["clips"] == 40
+    assert found["fold 1 train"] == 32
+    assert found["fold 1 test"] == 8
+    assert (
+        sum(found[f"class {name}"] for name in ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"))
+        == 40
+    )
+
+
+def test_ten_planted_faults_are_named_and_nothing_else(dfew) -> None:
+    expected = plant()
+    verdict = check_dataset(dfew, "dfew")
+    faults = verdict.annotations + verdict.files
+    for text in expected:
+        assert sum(text in fault for fault in faults) == 1, (text, faults)
+    assert len(faults) == 10
+
+
+def test_a_clip_that_is_tested_twice_and_one_that_is_far_too_long(dfew) -> None:
+    change("test(single-labeled)/set_1.csv", lambda text: text + "6,7\n")
+    change("train(single-labeled)/set_1.csv", lambda text: text.replace("\n6,7\n", "\n"))
+    images(CLIPS / "00020", 60, size=8)
+    verdict = check_dataset(dfew, "dfew")
+    assert verdict.annotations == ["clip '00006' is tested in folds 1 and 2"]
+    assert verdict.files == ["Clip/clip_224x224/00020: 60 frames, the median is 3"]
+
+
+def test_exit_codes_and_json(dfew) -> None:
+    runner = CliRunner()
+    command = ["validate", "--dataset", "dfew"]
+    assert runner.invoke(app, command).exit_code == 0
+    result = runner.invoke(app, [*command, "--strict", "--json"])
+    assert result.exit_code == 1  # 40 clips are not 11,697
+    (report,) = json.loads(result.stdout)
+    assert report["checks"][0] == {"what": "clips", "expected": 11697, "found": 40, "verdict": "differs"}
+    assert not report["ok"]
+    plant()
+    result = runner.invoke(app, [*command, "--strict", "--json"])
+    assert result.exit_code == 1
+    (report,) = json.loads(result.stdout)
+    assert len(report["annotation_faults"]) == 6
+    assert len(report["file_faults"]) == 4
+
+
+def test_bad_annotations_are_an_error_and_bad_files_a_finding(dfew, capsys: pytest.CaptureFixture) -> None:
+    (CLIPS / "00013" / "00002.jpg").write_bytes(b"")
+    assert not validate(dfew, "dfew")
+    assert "00013: image 00002.jpg is empty" in capsys.readouterr().out
+    change("train(single-labeled)/set_3.csv", lambda text: text.replace("\n3,4\n", "\n3,9\n"))
+    with pytest.raises(UserError, match=r"dfew: 1 faults in its annotations, the first: .*set_3\.csv, line 3: label 9"):
+        validate(dfew, "dfew")
+
+
+def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    good = video(Path("raw/good.mp4"), 5)
+    Path("raw/cut.mp4").write_bytes(good.read_bytes()[:-100])
+    Path("raw/text.mp4").write_text("words\n" * 50)
+    Path("raw/empty.mp4").write_bytes(b"")
+    rows = [f"{name},{name}.mp4,happy,{fold}" for name, fold in (("good", 1), ("cut", 1), ("text", 2), ("empty", 2))]
+    table = write_csv(
+        Path("raw/clips.csv"), "clip_id,path,label,fold", [*rows, "gone,gone.mp4,sad,1", "x,good.mp4,odd,1"]
+    )
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
+    verdict = check_dataset(params, "mine")
+    assert len(verdict.annotations) == 2
+    assert "line 6: path 'gone.mp4'" in verdict.annotations[0]
+    assert "line 7: label 'odd'" in verdict.annotations[1]
+    assert [fault.split(":")[0] for fault in verdict.files] == ["cut.mp4", "text.mp4", "empty.mp4"]
+    assert all(check.verdict == "-" for check in verdict.checks)
+
+
+def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    video(Path("raw/a.mp4"), 2)
+    rows = ["x,a.mp4,happy,train", "y,./a.mp4,happy,test"]
+    table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", rows)
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
+    assert check_dataset(params, "mine").annotations == ["clip 'y' is a.mp4, as is clip 'x'"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mov", "a.avi", "a.mkv", "a.webm", "a.flv", "a.mpg", "a.m1v", "a.ts", "a.mts", "a.wmv"]
+)
+def test_whole_videos_of_other_kinds_pass(tmp_path: Path, name: str) -> None:
+    codec = {
+        "a.webm": ("-c:v", "libvpx-vp9", "-cpu-used", "8"),
+        "a.flv": ("-c:v", "flv"),
+        "a.mpg": ("-r", "25", "-c:v", "mpeg1video"),
+        "a.m1v": ("-r", "25", "-c:v", "mpeg1video"),
+        "a.mts": ("-c:v", "libx264", "-f", "mpegts", "-mpegts_m2ts_mode", "1"),
+    }.get(name, ("-c:v", "mpeg4"))
+    path = convert(video(tmp_path / "source.mp4", 4), tmp_path / name, *codec)
+    assert video_fault(path, path.stat().st_size) is None
+
+
+def test_deep_reads_what_a_look_passes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images(Path("raw/a"), 9)
+    images(Path("raw/b"), 9)
+    (Path("raw/a") / "00003.jpg").write_bytes(b"no image")
+    table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", ["a,a,happy,train", "b,b,sad,test"])
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
+    assert check_dataset(params, "mine").files == []
+    (fault,) = check_dataset(params, "mine", deep=True).files
+    assert fault.startswith("a: image 00003.jpg cannot be decoded")
+
+
+@pytest.mark.parametrize("key", PUBLISHED, ids=str)
+def test_published_counts_add_up(key: tuple[str, str]) -> None:
+    known = PUBLISHED[key]
+    assert all(train + test == known.clips for train, test in known.folds)
+    assert not known.classes or sum(known.classes.values()) == known.clips
+    assert not known.first_test or sum(known.first_test.values()) == known.folds[0][1]
+    if len(known.folds) > 1:
+        assert sum(test for _, test in known.folds) == known.clips
+
+
+@pytest.mark.parametrize(("calm", "clips", "neutral"), [("neutral", 1440, 288), ("drop", 1248, 96)])
+def test_what_is_published_of_ravdess_holds_for_every_way_with_calm(calm: str, clips: int, neutral: int) -> None:
+    known = published("ravdess", {"calm": calm})
+    assert known and known.clips == sum(known.classes.values()) == clips
+    assert known.classes["neutral"] == neutral and "calm" not in known.classes

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths, storage
+from tgdfer.core.classes import SEVEN
+from tgdfer.core.errors import UserError
+from tgdfer.demo import script
+from tgdfer.stages import render_demo as clips
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    params = load_params(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(script, "FRAMES", (12, 15))
+    return params.model_copy(update={"demo": params.demo.model_copy(update={"clips": 14, "folds": 2, "size": 32})})
+
+
+@settings(max_examples=40, deadline=None)
+@given(clips=st.integers(14, 400), folds=st.integers(2, 6), seed=st.integers(0, 5))
+def test_folds_are_disjoint_in_people_and_test_every_class(clips: int, folds: int, seed: int) -> None:
+    if clips < folds * len(SEVEN):
+        with pytest.raises(UserError, match=r"demo\.clips"):
+            script.plan(clips, folds, seed)
+        return
+    rows = script.plan(clips, folds, seed)
+    assert len(rows) == clips
+    assert len({row.clip_id for row in rows}) == clips
+    assert [row.number for row in rows] == list(range(clips))
+    homes = {(row.subject, row.fold) for row in rows}
+    assert len(homes) == len({subject for subject, _ in homes})
+    for fold in range(1, folds + 1):
+        assert {row.label for row in rows if row.fold == fold} == set(SEVEN)
+    sizes = Counter(row.fold for row in rows)
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+
+
+def test_shares_are_kept_when_there_are_many_clips() -> None:
+    assert sum(script.SHARES.values()) == pytest.approx(1)
+    counts = Counter(row.label for row in script.plan(1400, 5, 0))
+    for label, share in script.SHARES.items():
+        assert counts[label] / 1400 == pytest.approx(share, abs=0.005)
+
+
+def test_a_script_depends_on_its_seed_and_number_alone() -> None:
+    row = script.plan(70, 2, 0)[11]
+    first, again = script.write_script(row, 0), script.write_script(replace(row, clip_id="other"), 0)
+    assert np.array_equal(first.units, again.units) and first.poses == again.poses
+    assert not np.array_equal(first.units[:5], script.write_script(row, 1).units[:5])
+
+
+def test_truth_follows_the_label_and_is_short() -> None:
+    parts = []
+    for row in script.plan(210, 3, 4):
+        what = script.write_script(row, 4)
+        assert len(what.units) == len(what.intensity) == len(what.poses)
+        assert script.FRAMES[0] <= len(what.units) <= script.FRAMES[1]
+        assert what.units.min() >= 0 and what.units.max() <= 1
+        assert what.intensity.min() >= 0 and what.intensity.max() <= 1
+        if row.label == "neutral":
+            assert what.intensity.mean() > 0.7
+        else:
+            assert what.intensity.max() > 0.25
+            parts.append((what.intensity > 0.05).mean())
+            # where the truth is high the units of the class are
+            peak = int(what.intensity.argmax())
+            assert what.units[peak].max() >= 0.6 * what.intensity[peak]
+    assert np.mean(parts) < 0.35
+
+
+def test_nothing_but_the_face_tells_the_class() -> None:
+    rows = script.plan(700, 5, 0)
+    scripts = [script.write_script(row, 0) for row in rows]
+    facts = {
+        "place in the list": [row.number for row in rows],
+        "frames": [len(one.units) for one in scripts],
+        "fps": [one.fps for one in scripts],
+        "compression": [one.crf for one in scripts],
+        "noise": [one.scene.noise for one in scripts],
+        "light": [one.scene.light for one in scripts],
+        "backdrop": [one.scene.backdrop.mean() for one in scripts],
+        "yaw": [one.poses[0].yaw for one in scripts],
+        "person": [one.person.skin.mean() for one in scripts],
+    }
+    labels = np.array([row.label for row in rows])
+    for what, values in facts.items():
+        ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        for label in SEVEN:
+            chosen = ranks[labels == label]
+            error = ranks.std() / np.sqrt(len(chosen))
+            assert abs(chosen.mean() - ranks.mean()) < 3.5 * error, (what, label)
+
+
+@given(
+    frames=st.integers(1, 80),
+    start=st.floats(-5, 80),
+    length=st.floats(1, 40),
+    peak=st.floats(0.1, 1),
+    seed=st.integers(0, 99),
+)
+def test_envelopes_stay_in_their_part(frames: int, start: float, length: float, peak: float, seed: int) -> None:
+    values = script.envelope(frames, start, length, peak, np.random.default_rng(seed))
+    t = np.arange(frames)
+    assert values.shape == (frames,)
+    assert (values >= 0).all() and (values <= peak + 1e-6).all()
+    assert (values[(t <= start) | (t >= start + length)] < 1e-6).all()
+
+
+def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
+    clips.render(small, workers=1)
+    rows = list(csv.DictReader(paths.DEMO_CLIPS.open(encoding="utf-8")))
+    assert list(rows[0]) == list(clips.COLUMNS)
+    assert len(rows) == 14
+    truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
+    for row in rows:
+        video = paths.DEMO_ROOT / row["path"]
+        assert storage.file_fingerprint(video) == row["sha256"]
+        frames = truth[truth.clip_id == row["clip_id"]].frame_index.tolist()
+        assert frames == list(range(len(frames))) and len(frames) >= 12
+    assert set(truth.clip_id) == {row["clip_id"] for row in rows}
+
+
+def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
+    import cv2
+
+    clips.render(small, workers=1)
+    truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
+    for clip_id, frames in truth.groupby("clip_id").size().items():
+        capture = cv2.VideoCapture(str(clips.video(str(clip_id))))
+        count = 0
+        while capture.read()[0]:
+            count += 1
+        assert count == frames
+
+
+def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips.render(small, workers=1)
+    before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, clips.JOURNAL)}
+    times = {path: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4")}
+    lost, broken = sorted(times)[:2]
+    lost.unlink()
+    broken.write_bytes(b"cut short")
+    stray = clips.VIDEOS / "demo-99999.mp4"
+    stray.write_bytes(b"of an older list")
+    with clips.JOURNAL.open("a") as journal:
+        journal.write('["demo-000')  # a killed run's last line
+    clips.render(small, workers=1)
+    assert {path: path.read_bytes() for path in before} == before
+    kept = {path for path, stamp in times.items() if path.stat().st_mtime_ns == stamp}
+    assert kept == set(times) - {lost, broken}
+    assert not stray.exists()
+
+
+def test_a_full_disk_is_a_line_and_keeps_what_is_finished(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = clips.ffmpeg.encode_h264
+
+    def full(path: Path, *rest: object) -> None:
+        if path.stem.endswith("3"):
+            raise clips.ffmpeg.FFmpegError("No space left on device")
+        encode(path, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clips.ffmpeg, "encode_h264", full)
+        with pytest.raises(UserError, match=r"demo-00003\.mp4: cannot be written \(No space left on device\)"):
+            clips.render(small, workers=1)
+    kept = {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4")}
+    assert len(kept) == 2
+    clips.render(small, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4") if path.name in kept} == kept
+
+
+def test_other_parameters_render_again(small: Params) -> None:
+    clips.render(small, workers=1)
+    first = paths.DEMO_CLIPS.read_text(encoding="utf-8")
+    clips.render(small.model_copy(update={"demo": small.demo.model_copy(update={"seed": 1})}), workers=1)
+    assert paths.DEMO_CLIPS.read_text(encoding="utf-8") != first
+    journal = [json.loads(line) for line in clips.JOURNAL.read_text(encoding="utf-8").splitlines()]
+    assert len(journal) == 14
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load_params(ROOT / "params.yaml")
+    few = params.model_copy(update={"demo": params.demo.model_copy(update={"clips": 14, "folds": 2, "size": 32})})
+    made = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        clips.render(few, workers=workers)
+        made.append((paths.DEMO_CLIPS.read_bytes(), paths.DEMO_TRUTH.read_bytes()))
+    assert made[0] == made[1]

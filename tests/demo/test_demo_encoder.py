@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import tgdfer.model
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths, storage
+from tgdfer.core.classes import SEVEN
+from tgdfer.demo import captions
+from tgdfer.demo.units import EXPRESSIONS, UNITS, vector
+from tgdfer.encoders import load_encoder
+from tgdfer.stages import train_demo_encoder as encoder
+
+ROOT = Path(__file__).parents[2]
+DESCRIPTIONS = Path(tgdfer.model.__file__).parent / "descriptions.yaml"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    params = load_params(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(encoder, "BATCH", 16)
+    monkeypatch.setattr(encoder, "HELD_OUT", 42)
+    demo = params.demo.model_copy(update={"encoder_faces": 48, "encoder_epochs": 1, "encoder_threads": 1})
+    return params.model_copy(update={"demo": demo})
+
+
+def words(text: str) -> set[str]:
+    return set(text.replace(",", " ").replace(":", " ").split())
+
+
+def many_captions(count: int = 6000) -> list[str]:
+    rng = np.random.default_rng(0)
+    texts = []
+    for _ in range(count):
+        units, label = encoder.sample_units(rng)
+        texts.append(captions.caption(units, rng, label))
+    return texts
+
+
+def test_captions_say_every_word_of_the_seven_descriptions_and_fit_the_context() -> None:
+    texts = many_captions()
+    said = set().union(*map(words, texts))
+    described = yaml.safe_load(DESCRIPTIONS.read_text(encoding="utf-8"))
+    wanted: set[str] = words(described["template"].format(name=""))
+    for label in SEVEN:
+        entry = described["classes"][label]
+        wanted |= words(entry["name"])
+        for line in entry["descriptions"]:
+            wanted |= words(line)
+    # a word or two of free text may be new to the encoder; most must not be
+    assert len(wanted - said) <= 3, sorted(wanted - said)
+    import open_clip
+
+    tokenizer = open_clip.SimpleTokenizer()
+    assert max(len(tokenizer.encode(text)) + 2 for text in set(texts)) <= encoder.CONTEXT
+
+
+def test_names_are_never_the_only_cue() -> None:
+    names = {word for pair in captions.NAMES.values() for group in pair for word in group}
+    texts = many_captions(3000)
+    named = [text for text in texts if any(name in text for name in names)]
+    assert 0.05 < len(named) / len(texts) < 0.3
+    for label in SEVEN:
+        for text in captions.descriptions(label):
+            assert not any(name in text for name in names)
+
+
+def test_what_is_visible_is_said_and_nothing_else() -> None:
+    for weights in EXPRESSIONS.values():
+        for variant in weights:
+            keys = {key for key, _ in captions.visible(vector(variant))}
+            for name, weight in variant.items():
+                if name not in captions.BROWS and weight > captions.VISIBLE:
+                    assert name in keys
+    assert captions.visible(np.full(len(UNITS), captions.VISIBLE - 0.01, np.float32)) == []
+    shut = {key for key, _ in captions.visible(vector({"eyes_closed": 1.0}))}
+    assert shut == {"eyes_shut"}
+
+
+def test_faces_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "CHUNK", 8)
+    first = encoder.render_faces(0, 20, False, 1)
+    again = encoder.render_faces(0, 20, False, 2)
+    assert torch.equal(first.images, again.images) and first.texts == again.texts
+    other = encoder.render_faces(1, 20, False, 1)
+    assert not torch.equal(first.images, other.images)
+    held = encoder.render_faces(0, 20, True, 1)
+    assert not torch.equal(first.images, held.images)
+    assert set(held.labels.tolist()) == set(range(len(SEVEN)))
+
+
+def test_units_that_contradict_each_other_do_not_meet() -> None:
+    rng = np.random.default_rng(1)
+    index = {name: position for position, name in enumerate(UNITS)}
+    for _ in range(500):
+        units, label = encoder.sample_units(rng)
+        assert units.min() >= 0 and units.max() <= 1
+        if label is None and units[index["lip_press"]]:
+            assert units[index["jaw_drop"]] == units[index["lips_part"]] == 0
+
+
+def test_training_twice_gives_the_same_bytes_and_the_loading_code_reads_them(tiny: Params) -> None:
+    folder = paths.encoder("demo-clip").parent
+    encoder.train(tiny)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    encoder.train(tiny)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    metrics = storage.read_json(folder / "metrics.json")
+    assert {"zero_shot_name_accuracy", "zero_shot_description_accuracy", "linear_probe_accuracy"} <= set(metrics)
+    loaded = load_encoder("demo-clip", "cpu")
+    assert (loaded.dim, loaded.context_length) == (encoder.CONFIG["embed_dim"], encoder.CONTEXT)
+    faces = encoder.render_faces(0, 6, True, 1)
+    tower = loaded.vision_tower()
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(tower.visual(encoder.normalise(faces.images)), dim=-1)
+    assert torch.allclose(tower(faces.images), expected, atol=1e-5)
+
+
+def test_the_cut_text_tower_equals_open_clip_s() -> None:
+    import open_clip
+
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**encoder.CONFIG).eval()
+    tokens = open_clip.SimpleTokenizer(context_length=encoder.CONTEXT)(["a face with raised cheeks", "a smile"])
+    end = tokens.argmax(1)
+    with torch.no_grad():
+        cut = encoder._encode_text(model, tokens[:, : int(end.max()) + 1], end)
+        assert torch.allclose(cut, model.encode_text(tokens), atol=1e-5)

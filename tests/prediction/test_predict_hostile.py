@@ -1,0 +1,250 @@
+"""Predictions where names, lengths and places are odd: nothing breaks out or is lost, and no number is made up."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import prediction_project as project
+import pytest
+from media import convert, images, video
+from PIL import Image
+from prediction_project import RUN, face, film, picture
+from typer.testing import CliRunner
+
+from tgdfer import Predictor
+from tgdfer.cli import app
+from tgdfer.config.params import FramesParams
+from tgdfer.core.errors import UserError
+from tgdfer.media import ffmpeg
+from tgdfer.media.sampling import Frame
+from tgdfer.media.videos import read_video
+from tgdfer.prediction import stream
+from tgdfer.prediction.annotate import annotate
+from tgdfer.prediction.picture import draw, write_picture
+from tgdfer.prediction.result import Window
+from tgdfer.prediction.windows import slide
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return project.make(tmp_path_factory.mktemp("predict"))
+
+
+@pytest.fixture(scope="module")
+def predictor(root: Path) -> Predictor:
+    return Predictor.from_run(root / RUN, models=root / "models", device="cpu")
+
+
+@pytest.fixture
+def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(root)
+    return root
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["--quiet", "predict", *arguments, "--run", str(RUN), "--device", "cpu"])
+
+
+def test_names_of_videos_break_out_of_nothing(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = (inside / "raw/clip0.mp4").read_bytes()
+    names = [
+        *("=1+cmd|' C calc'!A0", "+1", "-1", "@x", "a\nb: happy 100 %", "\x1b[2J", "<script>alert(1)<"),
+        *("$x^{$", "%d", "é" * 120, "x" * 250, "Same", "same"),
+    ]
+    batch = tmp_path / "batch"
+    batch.mkdir()
+    for name in names:
+        (batch / f"{name}.mp4").write_bytes(clip)
+    latin = os.fsencode(batch) + b"/m\xfcller.mp4"
+    Path(os.fsdecode(latin)).write_bytes(clip)
+    monkeypatch.chdir(batch)
+    out = tmp_path / "out"
+    given = [path.name for path in sorted(Path().iterdir())]
+    where = ["--run", str(inside / RUN), "--models", str(inside / "models"), "--device", "cpu", "--output", str(out)]
+    result = CliRunner().invoke(app, ["--quiet", "predict", *where, "--crop", "none", "--no-picture", "--", *given])
+    assert result.exit_code == 1, result.output
+    assert len(result.stdout.splitlines()) == len(given) + 1
+    assert "\x1b" not in result.stdout
+    assert "m\\udcfcller.mp4: not predicted: the file's name is not in UTF-8" in result.stdout
+    with (out / "predictions.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == len(given)
+    assert {row["source"][0] for row in rows} >= {"'", "a", "<"}
+    assert not {row["source"][0] for row in rows} & set("=+-@\t\r")
+    made = [path for path in out.iterdir() if path.suffix == ".json"]
+    assert len({path.name.casefold() for path in made}) == len(given) - 1
+    assert all("prediction" in json.loads(path.read_text(encoding="utf-8")) for path in made)
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "a\nb\x1b[2J", "é" * 240, "m\udcfcller"])
+def test_names_in_the_picture_are_text(predictor: Predictor, root: Path, tmp_path: Path, name: str) -> None:
+    made = predictor.predict(root / "raw/clip0.mp4", crop="none")
+    classes = dict(zip(["_a$x^{$", "<b>"], made.probabilities.values(), strict=True))
+    odd = replace(made, source=f"{name}.mp4", probabilities=classes, windows=[_renamed(made.windows[0], classes)])
+    write_picture(odd, tmp_path / "a.png")
+    figure = draw(odd)
+    (headline,) = [text for text in figure.texts if "uncertainty" in text.get_text()]
+    lines = headline.get_text().splitlines()
+    assert len(lines) == 1 + len(odd.notes)
+    assert len(lines[0]) < 130
+    legend = [text.get_text().partition("%  ")[2] for text in figure.axes[1].get_legend().get_texts()]
+    assert sorted(legend) == ["<b>", "_a$x^{$"]
+
+
+def _renamed(window: Window, probabilities: dict[str, float]) -> Window:
+    names = list(probabilities)
+    frames = [
+        replace(one, probabilities=dict(zip(names, one.probabilities.values(), strict=True))) for one in window.frames
+    ]
+    return replace(window, probabilities=probabilities, frames=frames)
+
+
+def test_links_that_lead_out_of_a_folder_are_predicted_only_by_name(inside: Path, tmp_path: Path) -> None:
+    batch = tmp_path / "batch"
+    images(batch / "clip", 2, 64)
+    (batch / "clip/00003.jpg").symlink_to(images(tmp_path / "elsewhere", 1, 64).resolve() / "00001.jpg")
+    (batch / "a.mp4").symlink_to(inside / "raw/clip0.mp4")
+    (batch / "loop").symlink_to(batch)
+    result = run(str(batch), "--json", "--output", str(tmp_path / "out"), "--crop", "none")
+    assert result.exit_code == 1
+    reasons = {Path(one["source"]).name: one["reason"] for one in json.loads(result.stdout)["failed"]}
+    assert sorted(reasons) == ["a.mp4", "clip"]
+    assert "a link that leads out of the root folder" in reasons["a.mp4"]
+    assert "if you name the file itself" in reasons["a.mp4"]
+    assert "00003.jpg is a link that leads out" in reasons["clip"]
+    assert run(str(batch / "a.mp4"), "--output", str(tmp_path / "out")).exit_code == 0
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(inside: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = run("raw/clip0.mp4", "--output", str(tmp_path / place))
+    assert isinstance(result.exception, UserError)
+    assert "cannot be written" in str(result.exception)
+
+
+def test_a_full_disk_is_said_in_a_line(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tgdfer.core.storage.write_json", full)
+    result = run("raw/clip0.mp4", "--output", str(tmp_path / "out"))
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).endswith("out: cannot be written: No space left on device")
+
+
+def test_a_gap_of_years_in_the_times_takes_no_years() -> None:
+    times = [0.0, 0.5, 1e12, 1e12 + 0.5]
+    frames = (Frame(index, time, b"", 1, 1) for index, time in enumerate(times))
+    spans = list(slide(frames, 1.0, 0.5))
+    assert {frame.index for span in spans for frame in span.frames} == {0, 1, 2, 3}
+    assert len(spans) < 10
+
+
+def test_a_video_whose_sound_or_header_is_longer_than_its_pictures(tmp_path: Path, predictor: Predictor) -> None:
+    short = film(tmp_path / "a.mp4", [face(1)] * 12)
+    sound = ["-f", "lavfi", "-i", "sine=d=30", "-c:v", "copy", "-map", "0:v", "-map", "1:a"]
+    path = convert(short, tmp_path / "long.mp4", *sound)
+    assert stream.duration(path) == pytest.approx(30, abs=0.1)
+    made = predictor.predict(path, window=2)
+    assert made.duration_s == pytest.approx(1.2, abs=0.15)
+    assert made.windows[-1].end_s == pytest.approx(1.2, abs=0.15)
+    assert draw(made).axes
+    annotate(made, tmp_path / "out.mp4")
+    assert len(read_video(tmp_path / "out.mp4", FramesParams(sampling="all"))) >= 11
+
+
+def test_no_number_is_shown_while_no_face_is(tmp_path: Path, predictor: Predictor) -> None:
+    scenes = [picture((face(1, 130), 20, 30))] * 25 + [picture()] * 40 + [picture((face(1, 130), 20, 30))] * 35
+    made = predictor.predict(film(tmp_path / "a.mp4", scenes), window=2, stride=1)
+    (one, other) = made.seen
+    assert one == (pytest.approx(0), pytest.approx(2.5, abs=0.5))
+    assert other == (pytest.approx(6.5, abs=0.5), pytest.approx(10, abs=0.25))
+    inside = [any(first <= time <= last for first, last in made.seen) for time, _ in made.curve]
+    assert all(inside)
+    annotate(made, tmp_path / "out.mp4")
+    frames = read_video(tmp_path / "out.mp4", FramesParams(sampling="all", resize=None))
+    for frame in frames:
+        bars = np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))[-88:-48, 125:200].astype(int)
+        coloured = (bars.max(axis=-1) - bars.min(axis=-1) > 60).any()
+        seen = any(first - 0.3 <= frame.time_s <= last + 0.3 for first, last in made.seen)
+        well = any(first + 0.3 <= frame.time_s <= last - 0.3 for first, last in made.seen)
+        assert coloured if well else seen or not coloured, frame.time_s
+
+
+def test_windows_without_a_face_are_counted_once(tmp_path: Path, predictor: Predictor) -> None:
+    made = predictor.predict(film(tmp_path / "room.mp4", [picture()] * 60), window=2)
+    assert made.reason == f"no face found in any of {len(made.windows)} windows"
+    assert not draw(made).axes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "frames"),
+    [
+        ("one.mp4", ("-frames:v", "1"), 1),
+        ("fast.mp4", ("-vf", "setpts=N/1000/TB", "-r", "1000"), None),
+        ("turned.mov", ("-display_rotation:v:0", "90"), None),
+    ],
+)
+def test_odd_videos_get_an_answer(
+    tmp_path: Path, predictor: Predictor, name: str, options: tuple[str, ...], frames
+) -> None:
+    plain = film(tmp_path / "plain.mp4", [face(1)] * 15)
+    if "-display_rotation:v:0" in options:
+        command = [
+            ffmpeg.executable(),
+            "-nostdin",
+            "-loglevel",
+            "error",
+            "-display_rotation:v:0",
+            "90",
+            "-i",
+            str(plain),
+        ]
+        ffmpeg.run([*command, "-c", "copy", str(tmp_path / name)])
+    else:
+        convert(plain, tmp_path / name, *options)
+    for window in (None, 0, 0.005):
+        made = predictor.predict(tmp_path / name, crop="none", window=window)
+        assert made.prediction in project.CLASSES
+        assert made.duration_s >= 0
+        assert draw(made).axes
+        assert sum(frame.relevance for frame in made.windows[0].frames) == pytest.approx(1, abs=1e-5)
+    assert frames is None or len(made.windows[0].frames) == frames
+
+
+def test_sound_alone_has_no_number(tmp_path: Path, predictor: Predictor) -> None:
+    command = [ffmpeg.executable(), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=20"]
+    ffmpeg.run([*command, str(tmp_path / "sound.mp4")])
+    with pytest.raises(UserError, match="no video stream"):
+        predictor.predict(tmp_path / "sound.mp4")
+
+
+def test_a_broken_middle_is_refused_or_told(tmp_path: Path, predictor: Predictor) -> None:
+    path = video(tmp_path / "a.mp4", 60, width=320, height=240)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 40
+    middle = slice(start + (len(data) - start) // 4, start + 3 * (len(data) - start) // 4)
+    data[middle] = bytes(len(data[middle]))
+    path.write_bytes(data)
+    for window in (0, 2):
+        with pytest.raises(UserError, match=r"frames can be decoded|Invalid data|cut off"):
+            predictor.predict(path, crop="none", window=window)
+
+
+def test_a_model_card_says_names_and_does_nothing_with_them(root: Path, predictor: Predictor, tmp_path: Path) -> None:
+    from tgdfer.prediction.export import card
+
+    about = predictor.saved.description
+    odd = about.model_copy(update={"classes": ["<img src=x onerror=alert(1)>", "[a](javascript:b)\n# c"]})
+    text = card(replace(predictor.saved, description=odd, run={**predictor.saved.run, "variant": "<script>"}))
+    assert "<img" not in text
+    assert "<script" not in text
+    assert "[a](" not in text
+    assert "\n# c" not in text

@@ -1,0 +1,323 @@
+"""Saved models: what does not fit is refused, nothing that is loaded can run, and a folder can be given away."""
+
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import prediction_project as project
+import pytest
+import torch
+import yaml
+from prediction_project import RUN
+from safetensors.torch import load_file, save_file
+
+from tgdfer import Predictor
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
+from tgdfer.prediction.saved import load_saved
+from tgdfer.tracking import create_store
+from tgdfer.tracking.models import folder_of
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> Path:
+    return project.make(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture
+def root(original: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of the project to spoil; its run and its encoder."""
+    copy = tmp_path / "project"
+    shutil.copytree(original / "runs", copy / "runs")
+    shutil.copytree(original / "models", copy / "models")
+    monkeypatch.chdir(copy)
+    return copy
+
+
+def load():
+    return load_saved(RUN, Path("models"), "cpu")
+
+
+def own_up() -> None:
+    """Make run.json agree with the files as they are now, as one would who wants to hide a change."""
+    run = storage.read_json(RUN / "run.json")
+    for name in ("model.safetensors", "model.json"):
+        run["outputs"][name] = storage.file_fingerprint(RUN / name)
+    storage.write_json(RUN / "run.json", run)
+
+
+def change(file: str, **keys) -> None:
+    storage.write_json(RUN / file, {**storage.read_json(RUN / file), **keys})
+
+
+def test_what_was_written_is_read(root: Path) -> None:
+    saved = load()
+    assert saved.name == "tiny/words fold 1 seed 0"
+    assert saved.identity()["classes"] == project.CLASSES
+    assert saved.description.frames.clip_seconds == pytest.approx(1.75, abs=0.1)
+    assert saved.description.frames.settings.max_frames == 8
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (self.mark,)
+
+
+def pickled(path: Path, form: str) -> None:
+    trap = {"weight": Trap("executed")}
+    if form == "torch":
+        torch.save(trap, path)
+    elif form == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("data.pkl", pickle.dumps(trap))
+    else:
+        path.write_bytes(pickle.dumps(trap, protocol=int(form)))
+
+
+@pytest.mark.parametrize("form", ["torch", "zip", "0", "2", "5"])
+@pytest.mark.parametrize("where", ["model", "encoder"])
+def test_a_pickle_is_refused_and_never_run(root: Path, form: str, where: str) -> None:
+    path = RUN / "model.safetensors" if where == "model" else Path("models/demo-clip/open_clip_model.safetensors")
+    pickled(path, form)
+    if where == "model":
+        own_up()
+    else:  # forge the encoder's fingerprint too
+        from tgdfer.encoders import _fingerprint
+
+        forged = _fingerprint(path.parent)
+        about = storage.read_json(path.parent / "encoder.json")
+        storage.write_json(path.parent / "encoder.json", {**about, "fingerprint": forged})
+        change("model.json", encoder={**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": forged})
+        own_up()
+    with pytest.raises(UserError, match=f"{path}: .*refused") as error:
+        load()
+    assert ("pickle" in str(error.value)) == (form != "0"), "the oldest form cannot be told from a text"
+    assert not Path("executed").exists()
+
+
+def test_pickles_beside_the_files_are_not_looked_at(root: Path) -> None:
+    for folder in (RUN, Path("models/demo-clip")):
+        for name in ("model.pth", "model.pt", "pytorch_model.bin", "open_clip_pytorch_model.bin"):
+            pickled(folder / name, "torch")
+    load()
+    assert not Path("executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format": 2, "tgdfer": "9.1"}, r"format 2 \(of tgdfer 9.1\), but this version reads format 1"),
+        ({"format": None}, "format None"),
+        ({"classes": ["happy", 3]}, "classes.1"),
+        ({"command": "rm"}, "command"),
+        ({"frames": None}, "frames"),
+        ({"model": {"architecture": "../x"}}, "model.architecture"),
+        ({"model": {"attention_width": 10**9}}, r"model.attention_width: 1000000000; expected at most"),
+        ({"bags": {"frames": 10**12}}, "bags.frames: 1000000000000; expected at most"),
+        ({"fingerprint": "0" * 64}, "another run"),
+        ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "answers the question"),
+        ({"answers": []}, "answers the question"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_a_description_that_does_not_fit(root: Path, changes: dict, said: str) -> None:
+    change("model.json", **changes)
+    own_up()
+    with pytest.raises(UserError, match=said) as error:
+        load()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_changed_file_is_noticed(root: Path, name: str) -> None:
+    data = bytearray((RUN / name).read_bytes())
+    data[-3] ^= 1 if name.endswith("safetensors") else 0
+    (RUN / name).write_bytes(data + (b" " if name.endswith("json") else b""))
+    with pytest.raises(UserError, match=f"{name}: not the file that run.json"):
+        load()
+
+
+def test_weights_of_another_version_or_shape(root: Path) -> None:
+    path = RUN / "model.safetensors"
+    state = load_file(path)
+    about = {"fingerprint": storage.read_json(RUN / "model.json")["fingerprint"]}
+    name = next(iter(sorted(state)))
+    for spoiled in (
+        {**state, "extra.weight": torch.zeros(2)},
+        {key: value for key, value in state.items() if key != name},
+        {**state, name: torch.zeros(3, 5, 7)},
+    ):
+        save_file(spoiled, path, metadata=about)
+        own_up()
+        with pytest.raises(UserError, match="not the weights of this version's model"):
+            load()
+    save_file({**state, name: state[name] + 1}, path, metadata=about)
+    own_up()
+    with pytest.raises(UserError, match="answers the question"):
+        load()
+
+
+def test_another_encoder_is_refused(root: Path) -> None:
+    shutil.rmtree("models/demo-clip")
+    project.make_encoder(seed=1)
+    with pytest.raises(UserError, match="its features would mean nothing"):
+        load()
+
+
+def forge_encoder(**config) -> Path:
+    """Change the encoder's config, and every fingerprint with it."""
+    from tgdfer.encoders import _fingerprint
+
+    folder = Path("models/demo-clip")
+    path = folder / "open_clip_config.json"
+    about = storage.read_json(path)
+    for section, keys in config.items():
+        about["model_cfg"] = {**about["model_cfg"], section: {**about["model_cfg"][section], **keys}}
+    storage.write_json(path, about)
+    reforge(_fingerprint(folder))
+    return folder
+
+
+def reforge(fingerprint: str, **keys) -> None:
+    path = Path("models/demo-clip/encoder.json")
+    storage.write_json(path, {**storage.read_json(path), "fingerprint": fingerprint})
+    encoder = {**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": fingerprint, **keys}
+    change("model.json", encoder=encoder)
+    own_up()
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"text_cfg": {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"trust_remote_code": True}}},
+            "trust_remote_code",
+        ),
+        ({"text_cfg": {"tokenizer_kwargs": {"bpe_path": "/etc/passwd"}}}, "tokenizer_kwargs.bpe_path: not allowed"),
+        ({"text_cfg": {"hf_model_name": "somebody/else"}}, "asks for a model from elsewhere"),
+        ({"vision_cfg": {"timm_model_name": "hf-hub:somebody/else"}}, "asks for a model from elsewhere"),
+        ({"vision_cfg": {"width": 1_000_000}}, "of another size"),
+        ({"text_cfg": {"layers": 10**9}}, "of another size"),
+        ({"vision_cfg": {"image_size": 10**6}}, "of another size"),
+        ({"vision_cfg": {"patch_size": 0}}, "not an encoder that can be loaded"),
+        ({"vision_cfg": {"nonsense": 3}}, "not an encoder that can be loaded"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_encoders_config_that_would_run_code_fetch_or_fill_the_memory(root: Path, config: dict, said: str) -> None:
+    forge_encoder(**config)
+    with pytest.raises(UserError, match=said) as error:
+        load()
+    assert "\n" not in str(error.value)
+
+
+def test_a_dimension_that_the_encoder_has_not(root: Path) -> None:
+    reforge(storage.read_json(Path("models/demo-clip/encoder.json"))["fingerprint"], dim=10**9)
+    with pytest.raises(UserError, match=r"encoder.dim: 1000000000, but the encoder makes 32"):
+        load()
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", "3" * 5000, "[" * 100_000, '{"a": 1', "\udcff", ""])
+@pytest.mark.parametrize("name", ["model.json", "run.json", "encoder.json", "open_clip_config.json"])
+def test_a_file_that_is_no_description(root: Path, name: str, content: str) -> None:
+    folder = RUN if name in ("model.json", "run.json") else Path("models/demo-clip")
+    (folder / name).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError) as error:
+        load()
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("header", [2**63, 2**40, 100_000_000, 7, 0])
+def test_a_header_of_an_absurd_length(root: Path, header: int) -> None:
+    path = RUN / "model.safetensors"
+    path.write_bytes(header.to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}')
+    own_up()
+    with pytest.raises(UserError, match="not a safetensors file"):
+        load()
+
+
+def test_an_encoder_with_other_weights_than_it_says(root: Path) -> None:
+    about = Path("models/demo-clip/encoder.json").read_bytes()
+    project.make_encoder(seed=1)
+    Path("models/demo-clip/encoder.json").write_bytes(about)
+    with pytest.raises(UserError, match="differ from the ones"):
+        load()
+
+
+def test_other_words_are_noticed(root: Path, monkeypatch) -> None:
+    from tgdfer.model import text
+
+    words = text.load_words()
+    words.names["happy"] = "very much in love with pipelines"
+    monkeypatch.setattr(text, "load_words", lambda: words)
+    with pytest.raises(UserError, match="answers the question"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", "run.json"])
+def test_a_run_that_is_not_finished(root: Path, name: str) -> None:
+    (RUN / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        load()
+
+
+def test_no_run_at_all(root: Path) -> None:
+    with pytest.raises(UserError, match="no such folder; expected a run"):
+        Predictor.from_run("runs/nowhere")
+
+
+def test_a_folder_to_give_away_needs_nothing_else(original: Path, root: Path, tmp_path: Path, monkeypatch) -> None:
+    clip = original / "raw/clip0.mp4"
+    mine = Predictor.from_run(RUN, device="cpu")
+    given = tmp_path / "given"
+    mine.save(given)
+    expected = mine.predict(clip)
+    shutil.rmtree(root)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    made = Predictor.from_run(given, device="cpu").predict(clip)
+    assert made.probabilities == expected.probabilities
+    assert {path.suffix for path in given.rglob("*") if path.is_file()} == {".json", ".safetensors", ".md"}
+    card = (given / "README.md").read_text()
+    assert "$" not in card.replace("```sh", "")
+    for word in ("happy, sad", "UAR", "AI Act", "workplace", "education", "not felt emotion", "tiny"):
+        assert word in card, word
+    with pytest.raises(UserError, match="exists already"):
+        mine.save(given)
+
+
+def test_a_model_by_its_name_in_mlflow(original: Path, monkeypatch, tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    shutil.copytree(original, copy)
+    monkeypatch.chdir(copy)
+    params = project.params()
+    create_store(params)
+    from tgdfer.tracking.store import Store
+
+    client = Store(params).client
+    experiment = client.get_experiment_by_name("tgdfer/tiny").experiment_id
+    ids = {run.data.tags["tgdfer.run"]: run.info.run_id for run in client.search_runs([experiment])}
+    words, probe = ids["tiny/words/fold1/seed0"], ids["tiny/probe/fold1/seed0"]
+    for uri in (f"runs:/{words}", f"runs:/{words}/model", "models:/tgdfer-tiny/1", "models:/tgdfer-tiny@fold1-seed0"):
+        folder = folder_of(params, uri)
+        assert folder.resolve() != RUN.resolve()
+        assert load_saved(folder, Path("models"), "cpu").name == "tiny/words fold 1 seed 0"
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+    assert Predictor.from_run(f"runs:/{words}", device="cpu").saved.name == "tiny/words fold 1 seed 0"
+    assert folder_of(params, f"runs:/{probe}") == Path("runs/tiny/probe/fold1/seed0"), (
+        "not stored: the run's own folder"
+    )
+    about = json.loads(Path("runs/tiny/probe/fold1/seed0/run.json").read_text())
+    storage.write_json(Path("runs/tiny/probe/fold1/seed0/run.json"), {**about, "fingerprint": "another"})
+    for uri in (f"runs:/{probe}", "runs:/0123", "models:/tgdfer-tiny/7", "models:/nothing@x", "models:/x"):
+        with pytest.raises(UserError, match=uri):
+            folder_of(params, uri)

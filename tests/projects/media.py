@@ -1,0 +1,62 @@
+"""Small videos and images for tests, whose frames carry their own number as brightness."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from tgdfer.config.params import Params, load_params
+from tgdfer.media import ffmpeg
+
+ROOT = Path(__file__).parents[2]
+STEP = 6
+
+
+def numbered(count: int, width: int = 48, height: int = 32) -> list[np.ndarray]:
+    """Grey frames; frame i has brightness 20 + 6 i (i below 38)."""
+    return [np.full((height, width, 3), min(20 + STEP * index, 255), np.uint8) for index in range(count)]
+
+
+def number_in(jpeg: bytes) -> int:
+    """The number that a frame carries."""
+    return round((np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).mean() - 20) / STEP)
+
+
+def video(path: Path, count: int = 12, fps: float = 10, width: int = 48, height: int = 32) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ffmpeg.encode_h264(path, numbered(count, width, height), fps, (width, height), preset="ultrafast")
+    return path
+
+
+def convert(source: Path, target: Path, *options: str) -> Path:
+    ffmpeg.run([ffmpeg.executable(), "-nostdin", "-loglevel", "error", "-i", str(source), *options, str(target)])
+    return target
+
+
+def images(folder: Path, count: int = 3, size: int = 16, names: str = "{:05d}.jpg") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, frame in enumerate(numbered(count, size, size)):
+        Image.fromarray(frame).save(folder / names.format(index + 1))
+    return folder
+
+
+def parameters(folder: Path, datasets: dict, **sections: dict) -> Params:
+    """The shipped parameters with other data sets and changed keys, written to ``folder`` and read back."""
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["datasets"] = {name: {"encoder": "demo-clip", **section} for name, section in datasets.items()}
+    for name, keys in sections.items():
+        raw[name] = {**raw[name], **keys}
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return load_params(path)
+
+
+def write_csv(path: Path, header: str, rows: Sequence[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path

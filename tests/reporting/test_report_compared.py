@@ -1,0 +1,62 @@
+"""What the report leaves for comparing experiments, and the run it leaves for tracking."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from report_project import VARIANTS, Project
+
+from tgdfer import tracking
+from tgdfer.core import paths
+from tgdfer.stages.report import make_report
+from tgdfer.tracking import events
+from tgdfer.tracking.store import Store
+
+
+def rows(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_metrics_and_plots_are_those_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    variants = {name: VARIANTS[name] for name in ("tgdfer", "no-text")}
+    params = Project(variants=variants, folds=2, clips=60, bootstrap=20).write()
+    stale = Path("reports/plots/variants/gone.csv")
+    stale.parent.mkdir(parents=True)
+    stale.write_text("variant,uar,war\n")
+    make_report(params)
+    runs = [json.loads((paths.run("demo", "tgdfer", fold, 0) / "metrics.json").read_text()) for fold in (1, 2)]
+    uar = [run["selections"]["last"]["uar"] for run in runs]
+    found = json.loads(Path("reports/metrics.json").read_text())["demo"]
+    assert set(found) == {"tgdfer", "no-text"}
+    assert found["tgdfer"]["uar"] == pytest.approx(fmean(uar), abs=1e-6)
+    assert found["tgdfer"]["uar_std"] == pytest.approx(stdev(uar), abs=1e-6)
+    assert not stale.exists()
+    assert {row["variant"]: float(row["uar"]) for row in rows("reports/plots/variants/demo.csv")} == {
+        name: values["uar"] for name, values in found.items()
+    }
+    confusion = Counter((row["actual"], row["predicted"]) for row in rows("reports/plots/confusion/demo.csv"))
+    tables = [run["selections"]["last"]["confusion"] for run in runs]
+    classes = runs[0]["classes"]
+    for true, name in enumerate(classes):
+        for predicted, other in enumerate(classes):
+            assert confusion[name, other] == sum(table[true][predicted] for table in tables)
+    histories = [json.loads((paths.run("demo", "tgdfer", fold, 0) / "history.json").read_text()) for fold in (1, 2)]
+    learning = rows("reports/plots/learning/demo.csv")
+    assert [int(row["epoch"]) for row in learning] == [epoch["epoch"] for epoch in histories[0]]
+    last = fmean(history[-1]["test_uar"] for history in histories)
+    assert float(learning[-1]["test_uar"]) == pytest.approx(last, abs=1e-6)
+
+    assert len(events.pending("stages/report")) == 1
+    tracking.create_store(params)
+    store = Store(params)
+    (run,) = store.client.search_runs([store.experiment("tgdfer-stages")])
+    assert (run.info.run_name, run.info.status, run.data.metrics["runs"]) == ("report", "FINISHED", 4)
+    assert {file.path for file in store.client.list_artifacts(run.info.run_id)} == {"metrics.json", "index.html"}

@@ -1,0 +1,126 @@
+"""Relevance against truth: the measures against scikit-learn, and the whole way from run files."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from report_project import Project
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from tgdfer.core import paths
+from tgdfer.reporting import rankings, relevance
+from tgdfer.reporting.findings import findings
+from tgdfer.reporting.report import build
+from tgdfer.runs.results import collect
+
+
+def test_measures_are_scikit_learns_ties_and_padding_included() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.integers(0, 4, (50, 9)).astype(float)
+    positive = rng.random((50, 9)) < 0.4
+    valid = np.arange(9) < rng.integers(4, 10, 50)[:, None]
+    found = relevance.measures(score, positive, valid)
+    for n in range(50):
+        truth, given = positive[n, valid[n]], score[n, valid[n]]
+        if truth.all() or not truth.any():
+            assert np.isnan(found[n]).all()
+            continue
+        top = given == given.max()
+        expected = [roc_auc_score(truth, given), average_precision_score(truth, given), truth[top].mean()]
+        assert found[n] == pytest.approx(expected)
+
+
+def test_positives_are_relative_to_the_peak_of_the_clip() -> None:
+    assert relevance.positives(np.array([0.1, 0.2, 0.4]), 0.4).tolist() == [False, True, True]
+    assert not relevance.positives(np.zeros(3), 0.0).any()
+
+
+def test_from_run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = Project(clips=150, seeds=(0, 1))
+    params = project.write()
+    experiment = collect(params, "demo")
+    found = relevance.evaluate(
+        experiment,
+        list(params.variants),
+        relevance.read_truth(Path("data/raw/demo/truth.parquet")),
+        params.report,
+        {rankings.CHANCE: rankings.chance},
+    )["last"]
+    full, probe, chance = (found[name] for name in ("tgdfer", "linear-probe", rankings.CHANCE))
+    assert full is not None
+    assert probe is not None
+    assert chance is not None
+    # the generator makes relevance follow the intensity, the more so the better the variant
+    assert (full.auroc.mean or 0) > (probe.auroc.mean or 1) > 0.8
+    assert chance.auroc.mean == pytest.approx(0.5)
+    neutral = int((project.label == 2).sum())
+    assert full.left_out >= neutral
+    assert full.clips + full.left_out == 150
+    # by hand, one fold: the mean over clips of scikit-learn's AUROC, the mean over seeds
+    frame = pq.read_table("data/raw/demo/truth.parquet").to_pandas()
+    truth = {clip: (rows["frame_index"], rows["intensity"]) for clip, rows in frame.groupby("clip_id")}
+    values = []
+    for run in experiment.of("tgdfer"):
+        if run.fold == 1:
+            values.append(
+                np.mean(
+                    [
+                        roc_auc_score(positive, given[1])
+                        for clip in run.outcomes["last"].clip_id.tolist()
+                        for given in [run.relevance()["last"].of(clip)]
+                        for known in [dict(zip(*truth[clip], strict=True))]
+                        for positive in [np.array([known[int(i)] for i in given[0]]) >= 0.5 * max(known.values())]
+                        if 0 < positive.sum() < len(positive)
+                    ]
+                )
+            )
+    assert full.auroc.per_fold[1] == pytest.approx(np.mean(values))
+
+
+def test_the_middle_is_that_of_the_frames_that_stand_in_a_bag_once() -> None:
+    frames = np.array([[-1, -1, 0, 2, 4], [3, 5, 7, 7, 7]])
+    assert rankings.middle(np.array(["a", "b"]), frames)[0, 2:].tolist() == [-1, 0, -1]
+    assert rankings.middle(np.array(["a", "b"]), frames)[1, :3].tolist() == [-1, 0, -1]
+
+
+def test_frames_are_ranked_by_the_features_of_the_runs_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = Project(clips=40, folds=2, bootstrap=20, features=True).write()
+    part = build(params, "demo")
+    assert part.relevance is not None
+    first = part.relevance["last"]["feature's distance to the first frame's"]
+    assert first is not None
+    assert (first.auroc.mean or 0) > 0.8, "the features move with the intensity"
+    told = next(sentence for sentence in findings(params, part) if sentence.startswith("The frame relevance"))
+    reference = part.relevance["last"]["tgdfer"]
+    assert reference is not None
+    assert f"(AUROC {100 * (reference.auroc.mean or 0):.1f} %) is" in told
+    assert first.comparison is not None
+    assert first.comparison.difference == pytest.approx((first.auroc.mean or 0) - (reference.auroc.mean or 0))
+    manifest = paths.features("demo", "demo-clip")
+    for damage, words in (
+        (lambda: (manifest.parent / "cache/0.parquet").unlink(), "no such file"),
+        (lambda: manifest.write_text(manifest.read_text().replace("ffff", "0000")), "not the features that the runs"),
+        (manifest.unlink, "no such file"),
+    ):
+        damage()
+        part = build(params, "demo")
+        assert [words in problem and "not ranked" in problem for problem in part.experiment.problems] == [True]
+        assert part.relevance is not None
+        assert list(part.relevance["last"])[:2] == [rankings.CHANCE, "middle of the clip"]
+
+
+def test_what_rests_on_fewer_runs_is_not_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = Project(clips=40, folds=2, bootstrap=20).write()
+    (paths.run("demo", "tgdfer", 2, 0) / "metrics.json").unlink()
+    for run in (1, 2):
+        (paths.run("demo", "no-text", run, 0) / "metrics.json").unlink()
+    table = next(table for table in build(params, "demo").tables if table.name == "relevance")
+    rows = {row.label: row for row in table.rows}
+    assert not any(row.ranked for label, row in rows.items() if label in ("TG-DFER (full)", "middle of the clip"))
+    assert "incomplete: see the other tables" in rows["middle of the clip"].notes
+    assert rows["without text"].notes == ["not run"]
+    assert rows["mean-pool linear probe"].ranked

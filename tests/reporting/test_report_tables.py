@@ -1,0 +1,220 @@
+"""The tables: every value recomputed from the predictions, and what stands in which row and format."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from report_project import ACCURACY
+from report_tables import FEW, project, records, row, table
+from sklearn.metrics import balanced_accuracy_score, recall_score
+
+from tgdfer.config.params import ReportParams
+from tgdfer.core import paths
+from tgdfer.core.classes import ELEVEN, SEVEN
+from tgdfer.reporting import numbers, render
+from tgdfer.reporting.analysis import Paired, compare
+from tgdfer.reporting.layout import Column
+from tgdfer.reporting.report import build
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def from_predictions(variant: str, selection: str, fold: int, seed: int) -> tuple[list[str], list[str]]:
+    """True labels and predictions, read without any of the report's code."""
+    frame = pq.read_table(f"runs/demo/{variant}/fold{fold}/seed{seed}/predictions.parquet").to_pandas()
+    frame = frame[frame["selection"] == selection]
+    return list(frame["label"]), [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
+
+
+def test_every_value_is_that_of_scikit_learn_on_the_predictions() -> None:
+    params = project(seeds=(0, 3)).write()
+    part = build(params, "demo")
+    checked = 0
+    for name in ("main", "components", "baselines"):
+        for record in records(part, name):
+            variant, selection = record["variant"], record["selection"]
+            uar, war = np.zeros((3, 2)), np.zeros((3, 2))
+            recall = np.zeros((3, 2, 7))
+            for f in range(3):
+                for s, seed in enumerate((0, 3)):
+                    label, prediction = from_predictions(variant, selection, f + 1, seed)
+                    uar[f, s] = balanced_accuracy_score(label, prediction)
+                    war[f, s] = np.mean(np.array(label) == np.array(prediction))
+                    recall[f, s] = recall_score(label, prediction, labels=list(SEVEN), average=None)
+            for metric, values in (("uar", uar), ("war", war)):
+                assert float(record[metric]) == pytest.approx(values.mean(), abs=1e-12)
+                assert float(record[f"{metric}_sd"]) == pytest.approx(values.mean(axis=1).std(ddof=1), abs=1e-12)
+                assert float(record[f"{metric}_seed_sd"]) == pytest.approx(values.mean(axis=0).std(ddof=1), abs=1e-12)
+                assert float(record[f"{metric}_fold2"]) == pytest.approx(values[1].mean(), abs=1e-12)
+                assert float(record[f"{metric}_low"]) < values.mean() < float(record[f"{metric}_high"])
+            for c, emotion in enumerate(SEVEN):
+                assert float(record[emotion]) == pytest.approx(recall[:, :, c].mean(), abs=1e-12)
+            checked += 1
+            if selection == params.report.selection:
+                printed = row(part, name, record["row"])
+                assert printed.cells["uar"].value == pytest.approx(100 * uar.mean())
+                assert f"{100 * uar.mean():.2f}" in render.to_markdown(table(part, name))
+                assert f"{100 * uar.mean():.2f}" in render.to_latex(table(part, name))
+    assert checked == 3 * (2 + 2 + 2)
+
+
+def test_differences_to_the_reference_are_paired_and_corrected() -> None:
+    part = build(project(clips=300, bootstrap=400).write(), "demo")
+    worse = part.results["last"]["linear-probe"].comparisons["uar"]
+    reference = part.results["last"]["tgdfer"]
+    assert reference.comparisons == {}
+    assert worse.difference == pytest.approx(
+        (part.results["last"]["linear-probe"].uar.mean or 0) - (reference.uar.mean or 0)
+    )
+    assert worse.low is not None
+    assert worse.high is not None
+    assert worse.low < worse.difference < worse.high < 0
+    assert worse.p <= worse.p_holm < 0.05
+    assert worse.win_share is not None
+    assert worse.win_share < 0.5
+    # hard clips are hard for both, so the interval of the difference is narrower than that of independent samples
+    own = part.results["last"]["linear-probe"].uar
+    independent = np.hypot((own.high or 0) - (own.low or 0), (reference.uar.high or 0) - (reference.uar.low or 0))
+    assert worse.high - worse.low < independent
+
+
+def test_another_variant_changes_no_number_of_the_others() -> None:
+    small = build(project(variants={name: FEW[name] for name in ("tgdfer", "no-text")}).write(), "demo")
+    large = build(project().write(), "demo")
+    for name in ("tgdfer", "no-text"):
+        assert small.results["last"][name].uar == large.results["last"][name].uar
+    first, second = (part.results["last"]["no-text"].comparisons["uar"] for part in (small, large))
+    assert (first.p, first.low, first.high) == (second.p, second.low, second.high)
+    assert second.p_holm >= first.p_holm
+
+
+def test_the_random_signs_suffice_for_many_variants() -> None:
+    """With 2,000 signs and Holm's correction of 120 tests, not even the largest difference would be significant."""
+    rng = np.random.default_rng(0)
+    none, large = rng.choice([-1.0, 0.0, 1.0], (119, 50)), np.ones((1, 50))
+    pairs = {n: Paired(change, np.full(50, 1 / 50), np.zeros(2), 1) for n, change in enumerate([*none, *large])}
+    found = compare(pairs, ReportParams(), "demo")
+    assert found[119].p_holm < 0.01
+    assert found[119].difference == pytest.approx(1.0)
+    assert min(comparison.p_holm for n, comparison in found.items() if n < 119) > 0.05
+
+
+def test_captions_say_how_many_seeds_and_how_far_they_move_the_numbers() -> None:
+    for seeds, over, spread in (
+        ((0,), "over 3 folds, one seed", "one seed nothing"),
+        ((0, 1), "mean of 2 seeds", "2 seeds, the standard deviation"),
+    ):
+        part = build(project(seeds=seeds).write(), "demo")
+        components = table(part, "components")
+        assert over in components.caption
+        assert spread in components.remarks[0]
+        assert ("seed_sd" in [column.key for column in components.columns]) == (len(seeds) > 1)
+
+
+def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
+    part = build(project(datasets={"mine": "dfew"}, selection="best_test").write(), "mine")
+    main = table(part, "main")
+    origins = [row.origin for row in main.rows]
+    assert origins.count("published") == 33
+    assert origins.count("measured") == 2
+    audio = next(row for row in main.rows if row.label == "MMA-DFER")
+    assert audio.cells["war"].mark == ""
+    assert "not comparable" in audio.notes[0]
+    best = next(row for row in main.rows if row.label == "UniLearn")
+    assert best.cells["war"].mark == "best"
+    assert "optimistic" in main.caption
+    assert "on mine, published and measured here with" in main.caption
+    below = render.to_latex(main).splitlines()
+    assert below[below.index(r"\multicolumn{11}{l}{\emph{measured here}} \\") + 1].startswith("TG-DFER (full)")
+    assert any("not the numbers of any paper" in remark for remark in main.remarks)
+    assert "UniLearn" in render.to_csv(main)
+    assert [c.text for c in (row(part, "main", "mean-pool linear probe").cells["modality"],)] == ["video"]
+    demo = build(project().write(), "demo")
+    assert {row.origin for row in table(demo, "main").rows} == {"measured"}
+    assert "on demo, measured here with" in table(demo, "main").caption
+    assert "emph{measured here}" not in render.to_latex(table(demo, "main"))
+
+
+def test_only_what_sees_text_is_said_to() -> None:
+    models = {"tgdfer": {}, "cls": {"architecture": "transformer-cls"}, "mil": {"architecture": "attention-mil"}}
+    models["free"] = {"architecture": "transformer-cls", "text": "none"}
+    variants = {name: {"label": name, "tables": ["main"], "set": {"model": model}} for name, model in models.items()}
+    part = build(
+        project(datasets={"mine": "dfew"}, variants=variants, accuracy=dict.fromkeys(variants, 0.6)).write(), "mine"
+    )
+    said = {name: row(part, "main", name).cells["modality"].text for name in variants}
+    assert said == {"tgdfer": "video+text", "cls": "video+text", "mil": "video", "free": "video"}
+
+
+def test_mafw_has_its_classes_and_says_that_nothing_published_is_at_hand() -> None:
+    part = build(project(datasets={"mafw": "mafw"}, classes=ELEVEN).write(), "mafw")
+    assert [column.key for column in table(part, "main").columns][2:-2] == list(ELEVEN)
+    assert any("No published results for MAFW" in remark for remark in table(part, "main").remarks)
+
+
+def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:
+    part = build(project(accuracy={**ACCURACY, "no-text": 0.3}).write(), "demo")
+    markdown, latex = render.to_markdown(table(part, "main")), render.to_latex(table(part, "main"))
+    best, second = row(part, "main", "TG-DFER (full)"), row(part, "main", "mean-pool linear probe")
+    assert best.cells["war"].mark == "best"
+    assert second.cells["war"].mark == "second"
+    assert f"**{best.cells['war'].value:.2f} ± {best.cells['war'].sd:.2f}**" in markdown
+    assert rf"\tgsecond{{\tgval{{{second.cells['war'].value:.2f}}}}}" in latex
+    assert latex.count(r"\toprule") == 1
+    interval = render.number(best.cells["uar"], Column("", "", "interval"))
+    components = render.to_latex(table(part, "components")).splitlines()
+    values = next(n for n, line in enumerate(components) if line.startswith("TG-DFER"))
+    assert rf"\tgci{{{interval}}}" in components[values + 1]
+    assert components[values].count("&") == components[values + 1].count("&") == components[values - 2].count("&")
+    assert r"& \shortstack[l]{Temporal\\network} & Text &" in components[values - 2]
+    assert latex.count("{") - latex.count(r"\{") == latex.count("}") - latex.count(r"\}")
+
+
+def test_what_comes_from_data_is_escaped_in_every_format() -> None:
+    variants = {**FEW, "no-text": {**FEW["no-text"], "label": "100 % | <b>x</b> & $a_1$ #~^\\"}}
+    part = build(project(variants=variants).write(), "demo")
+    components = table(part, "components")
+    assert "100 % \\| &lt;b&gt;x&lt;/b&gt; &amp; $a\\_1$" in render.to_markdown(components)
+    assert r"100 \% | $<$b$>$x$<$/b$>$ \& \$a\_1\$ \#\textasciitilde{}\textasciicircum{}\textbackslash{}" in (
+        render.to_latex(components)
+    )
+    widths = {
+        line.count("|") - line.count("\\|") for line in render.to_markdown(components).splitlines() if "|" in line
+    }
+    assert len(widths) == 1
+
+
+def test_a_spreadsheet_runs_no_formula_from_a_label() -> None:
+    variants = {**FEW, "no-text": {**FEW["no-text"], "label": '=HYPERLINK("x")'}}
+    part = build(project(variants=variants).write(), "demo")
+    assert {r["row"] for r in records(part, "components")} == {"TG-DFER (full)", '\'=HYPERLINK("x")'}
+
+
+def test_the_components_table_shows_what_is_on() -> None:
+    part = build(project().write(), "demo")
+    full, without = row(part, "components", "TG-DFER (full)"), row(part, "components", "without text")
+    keys = ("has_temporal", "has_text", "has_context", "has_visual_prompt", "has_coarse")
+    assert [full.cells[key].text for key in keys] == ["✓"] * 5
+    assert [without.cells[key].text for key in keys] == ["✓", "–", "–", "–", "✓"]
+
+
+def test_costs_are_those_of_the_runs() -> None:
+    part = build(project().write(), "demo")
+    seconds = [json.loads((paths.run("demo", "tgdfer", f, 0) / "run.json").read_text())["seconds"] for f in (1, 2, 3)]
+    cells = row(part, "costs", "TG-DFER (full)").cells
+    assert cells["seconds"].value == pytest.approx(np.mean(seconds))
+    assert cells["parameters"].value == 12345
+    assert "x86_64, 2 CPUs, no GPU" in table(part, "costs").caption
+
+
+def test_macros_are_letters_alone() -> None:
+    assert numbers.macro("uar", "crema-d", "window_16") == "UarCremaDWindowOneSix"
+    params = project().write()
+    text = numbers.to_latex(params, {"demo": build(params, "demo").results})
+    value = row(build(params, "demo"), "main", "mean-pool linear probe").cells["uar"].value
+    assert f"\\newcommand{{\\UarDemoLinearProbe}}{{{value:.2f}}}" in text

@@ -1,0 +1,267 @@
+"""Every number that any table prints, recomputed from the files of the runs: scikit-learn, a bootstrap and sign flips
+of the test's own. Nothing of the report's code but the cells themselves."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import report_project
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
+
+from tgdfer.core.classes import SEVEN
+from tgdfer.reporting.layout import Cell, Table
+from tgdfer.reporting.report import Part, build
+
+FOLDS, SEEDS, DRAWS = (1, 2, 3), (0, 3), 4000
+RNG = np.random.default_rng(99)
+VARIANTS: dict[str, dict[str, Any]] = {
+    **report_project.VARIANTS,
+    "max": {"label": "max", "tables": ["aggregation"], "set": {"model": {"aggregation": "max"}}},
+    "per-class": {"label": "prompt per class", "tables": ["visual-prompt"],
+                  "set": {"model": {"visual_prompt": "per-class"}}},
+}  # fmt: skip
+LABELS = {str(about["label"]): name for name, about in VARIANTS.items()}
+SIMPLE = (
+    "chance (all frames alike)",
+    "middle of the clip",
+    "feature's distance to the clip's mean",
+    "feature's distance to the first frame's",
+)
+Values = Mapping[str, list[np.ndarray]]
+"""By row: of every fold the outcome of each clip [n], averaged over seeds."""
+
+
+@dataclass
+class Made:
+    part: Part
+    runs: dict[tuple[str, int, int], pd.DataFrame]
+    info: dict[str, list[dict[str, Any]]]
+    label: list[np.ndarray]
+    right: Values
+    relevance: dict[str, Values]
+    groups: dict[str, dict[bool, list[float]]]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("values"))
+        project = report_project.Project(
+            variants=VARIANTS, folds=3, seeds=SEEDS, clips=120, bootstrap=DRAWS, features=True
+        )
+        part = build(project.write(), "demo")
+        assert part.experiment.problems == []
+        runs = {(v, f, s): read(v, f, s) for v in VARIANTS for f in FOLDS for s in SEEDS}
+        info = {
+            v: [json.loads(Path(f"runs/demo/{v}/fold{f}/seed{s}/run.json").read_text()) for f in FOLDS for s in SEEDS]
+            for v in VARIANTS
+        }
+        label = [runs["tgdfer", f, 0]["label"].to_numpy() for f in FOLDS]
+        right = {
+            v: [np.mean([runs[v, f, s]["prediction"] == runs[v, f, s]["label"] for s in SEEDS], axis=0) for f in FOLDS]
+            for v in VARIANTS
+        }
+        relevance, groups = relevances(runs)
+        return Made(part, runs, info, label, right, relevance, groups)
+
+
+def read(variant: str, fold: int, seed: int) -> pd.DataFrame:
+    frame = pq.read_table(f"runs/demo/{variant}/fold{fold}/seed{seed}/predictions.parquet").to_pandas()
+    frame = frame[frame["selection"] == "last"].sort_values("clip_id").reset_index(drop=True)
+    frame["prediction"] = [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
+    return frame
+
+
+def relevances(runs: dict[tuple[str, int, int], pd.DataFrame]) -> tuple[dict[str, Values], dict[str, Any]]:
+    """AUROC, AP and hit of every clip that has both kinds of frames; AUROC of right and wrong ones."""
+    truth = pq.read_table("data/raw/demo/truth.parquet").to_pandas().groupby("clip_id")
+    known = {clip: rows.set_index("frame_index")["intensity"] for clip, rows in truth}
+    cache = pq.read_table("data/demo/features/demo-clip/cache/0.parquet").to_pandas().groupby("clip_id")
+    features = {
+        clip: np.stack([np.frombuffer(x, np.float16).astype(float) for x in rows["feature"]]) for clip, rows in cache
+    }
+    values: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in ("auroc", "ap", "hit")}
+    groups: dict[str, Any] = {name: {True: [], False: []} for name in VARIANTS}
+    for name in (*VARIANTS, *SIMPLE):
+        for fold in FOLDS:
+            seeds = []
+            for seed in SEEDS if name in VARIANTS else SEEDS[:1]:
+                found = []
+                for clip in runs[name if name in VARIANTS else "tgdfer", fold, seed].itertuples():
+                    intensity = known[clip.clip_id]
+                    positive = (intensity[clip.frame_index] >= intensity.max() / 2).to_numpy() & (intensity.max() > 0)
+                    if positive.all() or not positive.any():
+                        continue
+                    score = clip.relevance if name in VARIANTS else simple(name, features[clip.clip_id], clip)
+                    auroc = roc_auc_score(positive, score)
+                    found.append(
+                        [auroc, average_precision_score(positive, score), positive[score == score.max()].mean()]
+                    )
+                    if name in VARIANTS:
+                        groups[name][clip.label == clip.prediction].append(auroc)
+                seeds.append(found)
+            for m, measure in enumerate(values):
+                values[measure].setdefault(name, []).append(np.mean(seeds, axis=0)[:, m])
+    return values, groups
+
+
+def simple(name: str, features: np.ndarray, clip: Any) -> np.ndarray:
+    count = len(clip.frame_index)
+    if name == SIMPLE[0]:
+        return np.zeros(count)
+    if name == SIMPLE[1]:
+        return -np.abs(np.arange(count) - (count - 1) / 2)
+    x = features[clip.frame_index]
+    x = x / np.linalg.norm(x, axis=1)[:, None]
+    origin = x.mean(axis=0) if name == SIMPLE[2] else x[0]
+    return np.linalg.norm(x - origin / np.linalg.norm(origin), axis=1)  # in the order of 1 - cosine
+
+
+def weights(made: Made, metric: str) -> list[np.ndarray]:
+    """The share of a clip in the mean over its fold."""
+    if metric != "uar":
+        return [np.full(len(label), 1 / len(label)) for label in made.label]
+    shares = [pd.Series(label).value_counts() for label in made.label]
+    return [1 / (len(share) * share[label].to_numpy()) for share, label in zip(shares, made.label, strict=True)]
+
+
+def resampled(values: Values, labels: list[np.ndarray] | None) -> dict[str, np.ndarray]:
+    """[R] by row: the mean over folds of the mean over drawn clips, or over classes if ``labels`` are given."""
+    total = dict.fromkeys(values, np.zeros(DRAWS))
+    for f in range(len(FOLDS)):
+        size = len(next(iter(values.values()))[f])
+        times = RNG.multinomial(size, np.full(size, 1 / size), DRAWS)
+        groups = [np.full(size, True)] if labels is None else [labels[f] == c for c in np.unique(labels[f])]
+        for name, by_fold in values.items():
+            with np.errstate(invalid="ignore"):
+                means = [(times[:, group] @ by_fold[f][group]) / times[:, group].sum(axis=1) for group in groups]
+            total[name] = total[name] + np.nanmean(means, axis=0) / len(FOLDS)
+    return total
+
+
+def p_of(change: np.ndarray, flips: int = 6000) -> float:
+    flipped = RNG.choice([-1.0, 1.0], (flips, len(change))) @ change
+    return float((1 + (np.abs(flipped) >= abs(change.sum()) - 1e-12).sum()) / (flips + 1))
+
+
+def holm(p: Mapping[Any, float]) -> dict[Any, float]:
+    largest, adjusted = 0.0, {}
+    for rank, (key, value) in enumerate(sorted(p.items(), key=lambda entry: entry[1])):
+        largest = max(largest, min(1.0, (len(p) - rank) * value))
+        adjusted[key] = largest
+    return adjusted
+
+
+def check_rate(cell: Cell, values: list[float]) -> None:
+    assert cell.value == pytest.approx(100 * np.mean(values), abs=1e-4)
+    assert cell.sd == pytest.approx(100 * np.std(values, ddof=1), abs=1e-4)
+
+
+def check_interval(cell: Cell, draws: np.ndarray) -> None:
+    low, high = 100 * np.quantile(draws, [0.025, 0.975])
+    assert (cell.low, cell.high) == (pytest.approx(low, abs=1.0), pytest.approx(high, abs=1.0))
+
+
+def check_p(cell: Cell, p: float, adjusted: float, change: np.ndarray) -> None:
+    own = p_of(change)
+    assert p == pytest.approx(own, abs=4 * np.sqrt(max(own * (1 - own), 1e-3) * (1 / 20000 + 1 / 6000)))
+    assert cell.value == pytest.approx(adjusted)
+
+
+def of(part: Part, name: str) -> Table:
+    return next(table for table in part.tables if table.name == name)
+
+
+def test_these_are_all_the_tables(made: Made) -> None:
+    rates = ["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
+    assert [table.name for table in made.part.tables] == [*rates, "relevance", "costs"]
+
+
+def test_every_printed_number_of_the_rates(made: Made) -> None:
+    scores: dict[str, Callable[[pd.DataFrame], float]] = {
+        "uar": lambda run: float(balanced_accuracy_score(run["label"], run["prediction"])),
+        "war": lambda run: float((run["label"] == run["prediction"]).mean()),
+        **{
+            c: lambda run, c=c: recall_score(run["label"], run["prediction"], labels=[c], average=None)[0]  # type: ignore[misc]
+            for c in SEVEN
+        },
+    }
+    draws = {"uar": resampled(made.right, made.label), "war": resampled(made.right, None)}
+    found = {(v, m): c for v, r in made.part.results["last"].items() for m, c in r.comparisons.items()}
+    assert set(found) == {(v, m) for v in list(VARIANTS)[1:] for m in ("uar", "war")}, "the family of the correction"
+    adjusted = holm({key: comparison.p for key, comparison in found.items()})
+    change = {v: [a - b for a, b in zip(made.right[v], made.right["tgdfer"], strict=True)] for v in VARIANTS}
+    checked = 0
+    for table in made.part.tables:
+        for row in table.rows if table.name not in ("relevance", "costs") else []:
+            v = LABELS[row.label]
+            for column in (column for column in table.columns if column.kind != "text"):
+                cell, key = row.cells.get(column.key, Cell()), column.key
+                checked += 1
+                if key in scores:
+                    by_seed = [[scores[key](made.runs[v, f, s]) for s in SEEDS] for f in FOLDS]
+                    check_rate(cell, np.mean(by_seed, axis=1).tolist())
+                elif key in ("uar_ci", "war_ci"):
+                    check_interval(cell, draws[key[:3]][v])
+                elif key == "seed_sd":
+                    by_seed = [[scores["uar"](made.runs[v, f, s]) for f in FOLDS] for s in SEEDS]
+                    assert cell.value == pytest.approx(100 * np.std(np.mean(by_seed, axis=1), ddof=1), abs=1e-9)
+                elif v == "tgdfer":
+                    assert cell.value is None is cell.low  # nothing to compare the reference with
+                elif key == "delta":
+                    by_fold = [scores["uar"](made.runs[x, f, s]) for x in (v, "tgdfer") for f in FOLDS for s in SEEDS]
+                    assert cell.value == pytest.approx(100 * -np.diff(np.reshape(by_fold, (2, -1)).mean(axis=1))[0])
+                elif key == "delta_ci":
+                    check_interval(cell, draws["uar"][v] - draws["uar"]["tgdfer"])
+                elif key == "wins":
+                    gain = np.concatenate(change[v])
+                    assert cell.value == pytest.approx(100 * gain[gain > 0].sum() / np.abs(gain).sum())
+                else:
+                    assert key == "p"
+                    weighed = [w * x for w, x in zip(weights(made, "uar"), change[v], strict=True)]
+                    check_p(cell, found[v, "uar"].p, adjusted[v, "uar"], np.concatenate(weighed))
+    assert checked == 2 * 9 + 9 * (2 + 3 + 2 + 2 + 2 + 2)
+
+
+def test_every_printed_number_of_relevance(made: Made) -> None:
+    table, auroc = of(made.part, "relevance"), made.relevance["auroc"]
+    assert [row.label for row in table.rows] == [*SIMPLE, *LABELS]
+    assert f"; {sum(map(len, auroc['tgdfer']))} clips count" in table.caption
+    draws = resampled(auroc, None)
+    found = {name: r.comparison for name, r in made.part.relevance["last"].items() if r and r.comparison}  # type: ignore[index]
+    assert set(found) == {*auroc} - {"tgdfer"}, "the family of the correction"
+    adjusted = holm({name: comparison.p for name, comparison in found.items()})
+    for row in table.rows:
+        name, cells = LABELS.get(row.label, row.label), row.cells
+        for measure, values in made.relevance.items():
+            check_rate(cells[measure], [by_fold.mean() for by_fold in values[name]])
+        check_interval(cells["auroc_ci"], draws[name])
+        for key, right in (("right", True), ("wrong", False)):
+            values = made.groups.get(name, {}).get(right)
+            assert cells[key].value == (None if values is None else pytest.approx(100 * np.mean(values), abs=1e-4))
+        if name == "tgdfer":
+            assert not {"delta_ci", "p"} & set(cells)
+            continue
+        change = [a - b for a, b in zip(auroc[name], auroc["tgdfer"], strict=True)]
+        assert cells["delta"].value == pytest.approx(100 * np.mean([x.mean() for x in change]), abs=1e-4)
+        check_interval(cells["delta_ci"], draws[name] - draws["tgdfer"])
+        check_p(cells["p"], found[name].p, adjusted[name], np.concatenate([x / len(x) for x in change]))
+    printed = {column.key for column in table.columns}
+    assert printed == {"label", "auroc_ci", "delta", "delta_ci", "p", "right", "wrong", *made.relevance}
+
+
+def test_every_printed_number_of_the_costs(made: Made) -> None:
+    table = of(made.part, "costs")
+    assert {column.key for column in table.columns} == {"label", "seconds", "memory", "runs", "parameters"}
+    for row in table.rows:
+        info = made.info[LABELS[row.label]]
+        assert row.cells["seconds"].value == pytest.approx(np.mean([run["seconds"] for run in info]))
+        assert row.cells["memory"].value == pytest.approx(np.mean([run["peak_memory_mb"] for run in info]))
+        assert row.cells["runs"].value == len(info) == 6
+        assert row.cells["parameters"].value == 12345

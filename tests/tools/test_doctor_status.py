@@ -1,0 +1,300 @@
+"""What is said of a project: in a fresh clone, in a half-done one, and on a machine without ffmpeg."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from graphs import ROOT
+from training_project import make_project, params
+from typer.testing import CliRunner
+
+from tgdfer.cli import app
+from tgdfer.config import dependencies
+from tgdfer.config.params import load_params
+from tgdfer.core import paths, storage
+from tgdfer.tools import doctor, status
+
+
+def tgdfer(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "TGDFER_"))}
+    command = [sys.executable, "-m", "tgdfer", *arguments]
+    return subprocess.run(command, cwd=cwd, env={**environment, **variables}, capture_output=True, text=True)
+
+
+def said(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in findings}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a clone holds before anything was run."""
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copy2(ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "TGDFER_FFMPEG"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_fresh_clone_is_ready_and_nothing_is_done(fresh: Path) -> None:
+    result = tgdfer("doctor", cwd=fresh)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.splitlines()[-1] == "ready to run"
+    assert "tgdfer render-demo" in result.stdout
+    assert sorted(path.name for path in fresh.iterdir()) == ["params.yaml", "requirements.lock"], "it only looks"
+    result = tgdfer("status", cwd=fresh)
+    variants = len(load_params().grid)
+    assert result.stdout.splitlines()[-1].startswith(f"0 of {variants} runs are done; next: snakemake")
+
+
+def test_a_machine_without_ffmpeg(fresh: Path) -> None:
+    (fresh / "hidden").mkdir()
+    (fresh / "hidden" / "imageio_ffmpeg.py").write_text("raise ImportError('no imageio_ffmpeg')\n")
+    package = os.pathsep.join([str(fresh / "hidden"), str(ROOT)])
+    result = tgdfer("doctor", cwd=fresh, PATH="", PYTHONPATH=package)
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("WRONG") and "ffmpeg" in line)
+    assert lines[at + 1].strip() == "-> make venv"
+    assert lines[-1] == "1 thing to mend"
+    (fresh / "a.mp4").write_bytes(b"")
+    script = "from tgdfer.media import ffmpeg; ffmpeg.executable()"
+    failed = subprocess.run(
+        [sys.executable, "-c", script], env={"PATH": "", "PYTHONPATH": package}, capture_output=True, text=True
+    )
+    assert "UserError: no ffmpeg" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("break_it", "what", "mend"),
+    [
+        (lambda text: text.replace("max_frames: 32", "max_frame: 32"), "parameters", "correct params.yaml"),
+        (
+            lambda text: text.replace(
+                "datasets:\n", "datasets:\n  x: {layout: dfew, root: /no, annotations: /no, encoder: demo-clip}\n", 1
+            ),
+            "data x",
+            "correct datasets.x.root in params.yaml",
+        ),
+        (
+            lambda text: text.replace("encoder: demo-clip", "encoder: e", 1).replace(
+                "encoders: {}", "encoders: {e: {model: RN50, pretrained: /no/such.pt}}"
+            ),
+            "encoder e",
+            "correct encoders.e.pretrained in params.yaml",
+        ),
+    ],
+    ids=["parameters", "data root", "weights"],
+)
+def test_what_is_wrong_is_named_with_its_mending(fresh: Path, break_it, what: str, mend: str) -> None:
+    text = (fresh / "params.yaml").read_text()
+    changed = break_it(text)
+    assert changed != text
+    (fresh / "params.yaml").write_text(changed)
+    finding = said(doctor.examine(Path("params.yaml")))[what]
+    assert (finding.verdict, finding.mend) == (doctor.BAD, mend)
+
+
+def test_a_broken_database_other_versions_a_server_that_is_away(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths.MLFLOW.mkdir()
+    (paths.MLFLOW / "mlflow.db").write_bytes(b"no database" * 100)
+    lock = fresh / "requirements.lock"
+    lock.write_text(lock.read_text().replace("\nmlflow==", "\nmlflow==0."))
+    found = said(doctor.examine(Path("params.yaml")))
+    assert found["MLflow"].verdict == found["packages"].verdict == doctor.BAD
+    assert "mlflow 3" in found["packages"].found
+    assert found["packages"].mend == "make venv"
+    (paths.MLFLOW / "mlflow.db").unlink()
+    with sqlite3.connect(paths.MLFLOW / "mlflow.db") as database:
+        database.execute("create table runs (run_uuid text)")
+    assert said(doctor.examine(Path("params.yaml")))["MLflow"].found.endswith(": 0 runs")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    away = said(doctor.examine(Path("params.yaml")))["MLflow"]
+    assert away.verdict == doctor.NOTE
+    assert "does not answer" in away.found
+
+
+@pytest.fixture
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A project in which one run is done, and one each is outdated, running, broken off, failed and missing."""
+    monkeypatch.chdir(tmp_path)
+    make_project(folds=6)
+    of = params({"probe": {"model": {"architecture": "linear-probe"}}})
+    features = storage.read_json(paths.features("tiny", "demo-clip"))["fingerprint"]
+
+    def run(fold: int, **changes: object) -> None:
+        made = {
+            "classes": of.datasets["tiny"].classes,
+            "fold": fold,
+            "seed": 0,
+            **of.run("probe").model_dump(mode="json"),
+        }
+        record = {
+            "parameters": {**made, **changes},
+            "code": dependencies.code_fingerprint("train"),
+            "inputs": {"features": features},
+            "seconds": 3.0,
+        }
+        storage.write_json(paths.run("tiny", "probe", fold, 0) / "run.json", record)
+
+    run(1)
+    run(2, classes=["other"])
+    for fold, age in ((3, 10), (4, 7200)):
+        file = paths.checkpoint("tiny", "probe", fold, 0)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+        os.utime(file, (time.time() - age,) * 2)
+    rows = [{"fold": 5, "seed": 0, "failed": "loss is not finite"}, {"fold": 1, "seed": 0, "failed": None}]
+    storage.write_json(paths.variant("tiny", "probe"), {"runs": rows})
+    storage.write_table(
+        paths.frames("tiny").with_name("rejects.parquet"),
+        "rejects",
+        {
+            "clip_id": ["a", "b"],
+            "stage": ["frames"] * 2,
+            "reason": ["a.mp4: no face in any frame", "b.mp4: no face in any frame"],
+        },
+        {},
+    )
+    return of
+
+
+def test_a_half_done_project(half) -> None:
+    (found,) = status.look(half)
+    assert [run.state for run in found.variants["probe"]] == [
+        "done",
+        "outdated",
+        "running",
+        "broken off",
+        "failed",
+        "missing",
+    ]
+    text = status.as_text([found])
+    assert "1 done, 1 outdated, 1 running, 1 broken off, 1 failed, 1 missing" in text
+    assert "fold 5 seed 0 failed: loss is not finite" in text
+    assert "last checkpoint 2 h ago" in text
+    assert "2 clips: 2 no face in any frame" in text
+    assert "fold 2 seed 0 outdated: made with other parameters" in status.as_text([found], folds=True)
+    assert json.loads(status.as_json([found]))[0]["variants"]["probe"][0]["state"] == "done"
+
+
+DAMAGED = {
+    "run": lambda: paths.run("tiny", "probe", 1, 0) / "run.json",
+    "summary": lambda: paths.variant("tiny", "probe"),
+    "clips": lambda: paths.clips("tiny"),
+    "folds": lambda: paths.folds("tiny"),
+    "rejects": lambda: paths.frames("tiny").with_name("rejects.parquet"),
+    "frames": lambda: paths.frames("tiny"),
+    "features": lambda: paths.features("tiny", "demo-clip"),
+}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b'{"runs": [{', b"\xff\xfe", b"[" * 100_000, b"PAR1" + bytes(99)]
+)
+@pytest.mark.parametrize("which", DAMAGED)
+def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, content: bytes) -> None:
+    DAMAGED[which]().parent.mkdir(parents=True, exist_ok=True)
+    DAMAGED[which]().write_bytes(content)
+    found = status.look(half)
+    text = status.as_text(found, folds=True)
+    json.loads(status.as_json(found))
+    if which == "run":
+        assert "fold 1 seed 0 missing: its run.json cannot be read" in text
+    if which in ("clips", "folds"):
+        assert not next(stage for stage in found[0].prepared if stage.stage == "clips").done
+
+
+def test_a_doctor_that_stumbles_says_so_and_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble() -> None:
+        raise RuntimeError("a machine as nobody foresaw it\nat all")
+
+    monkeypatch.setattr(doctor, "_disk", stumble)
+    (fresh / "requirements.lock").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:no/")
+    found = doctor.examine(Path("params.yaml"))
+    text = doctor.as_text(found)
+    assert said(found)["disk"].found == "cannot be looked at: RuntimeError: a machine as nobody foresaw it at all"
+    assert said(found)["packages"].verdict == doctor.BAD
+    assert {"ffmpeg", "parameters", "MLflow"} <= set(said(found))
+    assert "secret" not in text
+    assert len(text.splitlines()) < 40
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_data_root_that_may_not_be_read(fresh: Path) -> None:
+    _closed_root(fresh)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_data_root_that_another_user_may_not_read(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh.chmod(0o755)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    _closed_root(fresh)
+
+
+def _closed_root(fresh: Path) -> None:
+    (fresh / "closed").mkdir(mode=0o000)
+    section = "datasets:\n  x: {layout: dfew, root: closed, annotations: closed, encoder: demo-clip}\n"
+    text = (fresh / "params.yaml").read_text()
+    (fresh / "params.yaml").write_text(text.replace("datasets:\n", section, 1))
+    finding = said(doctor.examine(Path("params.yaml")))["data x"]
+    assert finding.verdict == doctor.BAD
+    assert finding.found == "closed: may not be read"
+    assert finding.mend.startswith("chmod")
+
+
+def test_a_disk_that_does_not_let_us_is_a_line(fresh: Path) -> None:
+    script = (
+        "import errno, sys; from tgdfer import cli, status; sys.argv = ['tgdfer', 'status']\n"
+        "def full(*_): raise OSError({0}, 'No space left on device', 'runs/x')\n"
+        "status.look = full; cli.main()"
+    )
+    run = [
+        subprocess.run([sys.executable, "-c", script.format(code)], capture_output=True, text=True) for code in (28, 5)
+    ]
+    assert (run[0].returncode, run[0].stderr) == (2, "error: runs/x: No space left on device\n")
+    assert "Traceback" in run[1].stderr, "an error of the disk itself"
+
+
+def test_a_whole_run_is_done_and_changed_code_or_features_make_it_outdated(
+    half, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = paths.features("tiny", "demo-clip")
+    storage.write_json(manifest, {**storage.read_json(manifest), "fingerprint": "other"})
+    assert status.look(half)[0].variants["probe"][0].about == "made from other features"
+    monkeypatch.setattr(dependencies, "code_fingerprint", lambda *_: "other")
+    assert status.look(half)[0].variants["probe"][0].about == "made by other code"
+
+
+def test_a_log_for_programs(fresh: Path) -> None:
+    from tgdfer.core.progress import log, setup_logging
+
+    result = tgdfer("--log", "xml", "status", cwd=fresh)
+    assert result.returncode == 2
+    assert result.stderr.strip() == "error: --log xml: expected text or json"
+    script = (
+        "from tgdfer.core.progress import log, setup_logging\nsetup_logging(as_json=True)\n"
+        "log.warning('%s: \\n2', 'é')\n"
+        "try: 1 / 0\nexcept ZeroDivisionError: log.exception('bad')"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr
+    first, second = map(json.loads, out.splitlines())
+    assert (first["level"], first["message"]) == ("WARNING", "é: \n2")
+    assert "ZeroDivisionError" in second["traceback"]
+    setup_logging()
+    assert log.handlers
+
+
+def test_completion_is_there() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert "--install-completion" in result.output
+    assert "--show-completion" in result.output

@@ -1,0 +1,260 @@
+"""The train stage on a small project: files, protocol, repeatability, kept runs, and what goes wrong with data."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import training_project as project
+from safetensors.torch import load_file
+
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
+from tgdfer.evaluation.metrics import evaluate
+from tgdfer.stages import train as training
+from tgdfer.training.folds import load_inputs
+
+RUN = Path("runs/tiny/tgdfer/fold1/seed0")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)
+
+
+def train(variant="tgdfer", dataset="tiny", folds=None, seeds=None, **settings) -> int:
+    return training.train_variant(project.params(**settings), dataset, variant, folds=folds, seeds=seeds)
+
+
+def test_the_files_of_a_run_agree_with_each_other():
+    project.make_project()
+    assert train() == 0
+    metrics = storage.read_json(RUN / "metrics.json")
+    history = storage.read_json(RUN / "history.json")
+    table = storage.read_table(RUN / "predictions.parquet", "predictions")
+    assert json.loads(pq.read_schema(RUN / "predictions.parquet").metadata[b"tgdfer"])["classes"] == project.CLASSES
+    assert set(metrics["selections"]) == {"last", "best_val", "best_test"}
+    assert (metrics["n_train"] + metrics["n_val"], metrics["n_test"]) == (24, 24)
+    assert metrics["n_val"] > 0
+    for name, chosen in metrics["selections"].items():
+        rows = table.filter(np.array(table["selection"]) == name).to_pydict()
+        label = np.array([project.CLASSES.index(name) for name in rows["label"]])
+        again = evaluate(np.array(rows["probabilities"], np.float32), label, project.CLASSES)
+        assert {key: chosen[key] for key in again} == again
+        assert history[chosen["epoch"] - 1]["test_war"] == pytest.approx(chosen["war"])
+        assert all(sum(r) == pytest.approx(1, abs=1e-5) for r in rows["relevance"])
+    assert metrics["selections"]["last"]["epoch"] == len(history) == 3
+    assert metrics["selections"]["best_test"]["war"] == max(row["test_war"] for row in history)
+    best = metrics["selections"]["best_val"]["epoch"]
+    assert best == 1 + int(np.argmax([row["val_war"] for row in history]))
+    summary = storage.read_json(Path("runs/tiny/tgdfer/summary.json"))
+    assert [(run["fold"], run["seed"], run["failed"]) for run in summary["runs"]] == [(1, 0, None), (2, 0, None)]
+    assert summary["runs"][0]["metrics"] == storage.file_fingerprint(RUN / "metrics.json")
+    assert storage.read_json(RUN / "run.json")["seconds"] > 0
+    assert not list(Path("checkpoints").rglob("*.pt"))
+
+
+def test_the_same_bits_again_and_alone_and_after_other_runs():
+    project.make_project()
+    train()
+    whole = project.results()
+    for path in sorted(Path("runs").rglob("*.json")):
+        path.unlink()
+    torch.rand(7)  # the state of the global generator must not matter
+    train(folds=[2])
+    train("mil")
+    train()
+    again = project.results()
+    assert {name: again[name] for name in whole} == whole
+
+
+def test_training_leaves_the_global_random_state_and_settings_alone():
+    project.make_project()
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train("probe")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_other_seeds_give_other_runs_and_finished_ones_are_kept():
+    project.make_project()
+    train("mil")
+    first = project.results()
+    stamp = Path("runs/tiny/mil/fold1/seed0/run.json").stat().st_mtime_ns
+    train("mil", seeds=(0, 1))
+    both = project.results()
+    assert Path("runs/tiny/mil/fold1/seed0/run.json").stat().st_mtime_ns == stamp
+    assert first["tiny/mil/fold1/seed0/metrics.json"] == both["tiny/mil/fold1/seed0/metrics.json"]
+    weights = [both[f"tiny/mil/fold1/seed{seed}/model.safetensors"] for seed in (0, 1)]
+    assert weights[0] != weights[1]
+
+
+def test_what_does_not_fit_any_more_is_made_again():
+    project.make_project()
+    train("probe")
+    run = Path("runs/tiny/probe/fold1/seed0")
+    before = project.results()
+    (run / "metrics.json").write_text("{}")
+    train("probe")
+    assert project.results() == before, "a damaged file"
+    train("probe", learning_rate=0.02)
+    assert project.results()["tiny/probe/fold1/seed0/history.json"] != before["tiny/probe/fold1/seed0/history.json"]
+    project.write_features({f"clip{i:03d}": i % 3 for i in range(48)}, seed=1)
+    changed = (run / "history.json").read_bytes()
+    train("probe", learning_rate=0.02)
+    assert (run / "history.json").read_bytes() != changed, "other features"
+
+
+def test_other_variants_do_not_matter_to_a_run():
+    project.make_project()
+    train("probe")
+    stamp = Path("runs/tiny/probe/fold1/seed0/run.json").stat().st_mtime_ns
+    train("probe", variants={**project.VARIANTS, "new": {"training": {"epochs": 1}}})
+    assert Path("runs/tiny/probe/fold1/seed0/run.json").stat().st_mtime_ns == stamp
+
+
+def test_the_summary_waits_for_all_folds():
+    project.make_project()
+    summary = Path("runs/tiny/probe/summary.json")
+    assert train("probe", folds=[2]) == 0
+    assert not summary.exists()
+    assert train("probe", folds=[1]) == 0
+    assert [run["fold"] for run in storage.read_json(summary)["runs"]] == [1, 2]
+    train("probe", folds=[1], learning_rate=0.5)
+    assert not summary.exists(), "a summary of runs that are no longer there is gone"
+
+
+def test_test_clips_influence_nothing_but_their_own_numbers():
+    clips = project.make_project()
+    train("tgdfer", folds=[1])
+    before, history = load_file(RUN / "model.safetensors"), storage.read_json(RUN / "history.json")
+    test = [c for i, c in enumerate(clips) if i // 3 % 2 == 0]
+    for clip in test:
+        clips[clip] = (clips[clip] + 1) % 3
+    folds = pq.read_table("data/tiny/folds.parquet").to_pydict()
+    project.write_tables(clips, list(zip(folds["clip_id"], folds["fold"], folds["split"], strict=True)))
+    train("tgdfer", folds=[1])
+    after, again = load_file(RUN / "model.safetensors"), storage.read_json(RUN / "history.json")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    for one, other in zip(history, again, strict=True):
+        assert {k: v for k, v in one.items() if "test" not in k} == {k: v for k, v in other.items() if "test" not in k}
+        assert one["test_war"] != other["test_war"]
+
+
+def test_no_validation_split_no_best_val():
+    project.make_project()
+    train("probe", folds=[1], validation_fraction=0.0)
+    metrics = storage.read_json(Path("runs/tiny/probe/fold1/seed0/metrics.json"))
+    assert set(metrics["selections"]) == {"last", "best_test"}
+    assert metrics["n_val"] == 0
+
+
+def test_average_of_weights_is_what_is_evaluated_and_stored():
+    project.make_project()
+    train("mil", folds=[1])
+    plain = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
+    train("mil", folds=[1], ema=0.9)
+    averaged = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
+    assert any(not torch.equal(plain[name], averaged[name]) for name in plain)
+
+
+def test_a_model_without_training_is_evaluated_once(monkeypatch):
+    project.make_project()
+
+    original = training.build_model
+
+    def build(*arguments):
+        model = original(*arguments)
+        model.trainable = False
+        return model
+
+    monkeypatch.setattr(training, "build_model", build)
+    assert train("probe") == 0
+    run = Path("runs/tiny/probe/fold1/seed0")
+    selections = storage.read_json(run / "metrics.json")["selections"]
+    assert selections["last"] == selections["best_val"] == selections["best_test"]
+    assert selections["last"]["epoch"] == 0
+    assert storage.read_json(run / "history.json") == []
+
+
+def one_fold(labels: list[int], train_clips: int) -> None:
+    clips = {f"c{i:02d}": label for i, label in enumerate(labels)}
+    project.write_features(clips)
+    project.write_tables(clips, [(c, 1, "train" if i < train_clips else "test") for i, c in enumerate(clips)])
+
+
+def test_a_loss_that_is_no_number_fails_its_run_alone(caplog):
+    clips = project.make_project()
+    folds = pq.read_table("data/tiny/folds.parquet").to_pydict()
+    rows = zip(folds["clip_id"], folds["fold"], folds["split"], strict=True)
+    # clip000 is a training clip of fold 2 and takes no part in fold 1
+    project.write_tables(clips, [row for row in rows if row[:2] != ("clip000", 1)])
+    cache = load_inputs(project.params(), "tiny").cache
+    cache.features[0, : cache.offsets[1]] = float("nan")
+    assert train("tgdfer", validation_fraction=0.0) == training.FAILED
+    runs = storage.read_json(Path("runs/tiny/tgdfer/summary.json"))["runs"]
+    assert runs[0]["failed"] is None
+    assert runs[1]["failed"].startswith("the loss is not finite at epoch 1, step ")
+    assert runs[1]["metrics"] is None
+    assert "tiny/tgdfer fold 2 seed 0: failed" in caplog.text
+    assert not Path("runs/tiny/tgdfer/fold2/seed0/metrics.json").exists()
+
+
+def test_a_class_without_training_clips():
+    one_fold([0, 1] * 8 + [0, 1, 2], 16)
+    for imbalance in ("none", "class-balanced", "logit-adjustment"):
+        assert train("v", variants={"v": {"model": {"text": "none", "imbalance": imbalance}}}) == 0
+        recall = storage.read_json(Path("runs/tiny/v/fold1/seed0/metrics.json"))["selections"]["last"]["recall"]
+        assert all(value is not None for value in recall.values())
+
+
+def test_a_class_without_test_clips_has_no_recall():
+    one_fold([0, 1, 2] * 5 + [0, 1], 15)
+    train("probe")
+    last = storage.read_json(Path("runs/tiny/probe/fold1/seed0/metrics.json"))["selections"]["last"]
+    assert last["recall"]["angry"] is last["f1"]["angry"] is None
+    assert last["uar"] == pytest.approx((last["recall"]["happy"] + last["recall"]["sad"]) / 2)
+
+
+@pytest.mark.parametrize("variant", ["probe", "mil", "tgdfer"])
+def test_one_training_clip_and_one_test_clip(variant):
+    one_fold([0, 1], 1)
+    assert train(variant) == 0
+    metrics = storage.read_json(Path(f"runs/tiny/{variant}/fold1/seed0/metrics.json"))
+    assert (metrics["n_train"], metrics["n_val"], metrics["n_test"]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(("count", "what"), [(6, "no test clips"), (0, "no training clips")])
+def test_a_fold_without_clips_is_bad_input(count, what):
+    one_fold([0, 1, 2, 0, 1, 2], count)
+    with pytest.raises(UserError, match=f"fold 1 has {what}"):
+        train("probe")
+
+
+def test_rejected_clips_take_no_part(caplog):
+    one_fold([0, 1, 2] * 4, 6)
+    clips = {f"c{i:02d}": i % 3 for i in range(12)}
+    project.write_features({c: label for c, label in clips.items() if c not in ("c00", "c11")})
+    train("probe")
+    metrics = storage.read_json(Path("runs/tiny/probe/fold1/seed0/metrics.json"))
+    assert (metrics["n_train"] + metrics["n_val"], metrics["n_test"]) == (5, 5)
+    assert "2 clips have no features" in caplog.text
+
+
+def test_bad_input_says_what_and_where():
+    project.make_project()
+    with pytest.raises(UserError, match="no fold 9; its folds are: 1, 2"):
+        train("probe", folds=[9])
+    with pytest.raises(UserError, match="no variant 'x'"):
+        train("x")
+    with pytest.raises(UserError, match=r"training\.device: 'warp' cannot be used"):
+        train("probe", device="warp")
+    Path("data/tiny/folds.parquet").unlink()
+    with pytest.raises(UserError, match=r"folds\.parquet: no such file"):
+        train("probe")

@@ -1,0 +1,154 @@
+"""What both graphs do with a change, on the stub of the stages; and the real stages on a tiny configuration in both."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, outputs, skipped, tiny
+from slurm.cluster import why_not
+
+pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+
+STUB = (Path(__file__).parents[1] / "projects" / "stub_cli.py").read_text()
+LOCAL = ("--profile", "local", "all")
+MORE = "{layout: folder, root: data/raw/demo, annotations: data/raw/demo/clips.csv, encoder: demo-clip}"
+
+
+def stubbed(root: Path) -> Project:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["grid"] = ["tgdfer", "no-text"]
+    return Project.make(root, yaml.safe_dump(params, sort_keys=False), STUB)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A stubbed project that Snakemake has made and DVC has taken note of."""
+    project = stubbed(tmp_path_factory.mktemp("made") / "project")
+    project.snakemake(*LOCAL)
+    project.dvc("commit", "-f", "--no-relink")
+    project.forget_calls()
+    return project
+
+
+def test_both_graphs_find_nothing_to_do_after_snakemake(made: Project) -> None:
+    assert NOTHING in made.snakemake("-n", *LOCAL).stdout
+    said = made.dvc("repro").stdout
+    assert skipped(said) == {stage["name"] for stage in made.dvc_stages()}
+    assert made.calls() == []
+    assert made.run("git", "status", "--porcelain").stdout.split() == ["??", "dvc.lock"]
+
+
+def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) -> None:
+    second = made.clone(tmp_path / "second")
+    second.dvc("repro")
+    assert outputs(second) == outputs(made)
+    assert NOTHING in second.snakemake("-n", *LOCAL).stdout
+
+
+@pytest.mark.parametrize(
+    ("edit", "remade"),
+    [
+        pytest.param(
+            ("params.yaml", lambda text: text.replace("text: none", "text: template")),
+            {"train demo no-text", "report"},
+            id="a variant's parameter",
+        ),
+        pytest.param(
+            ("tgdfer/model/losses.py", lambda text: text + "\n# changed\n"),
+            {"train demo tgdfer", "train demo no-text", "report"},
+            id="the model's code",
+        ),
+        pytest.param(
+            ("tgdfer/frames.py", lambda text: text + "\n# changed\n"),
+            {"frames demo", "features demo demo-clip", "train demo tgdfer", "train demo no-text", "report"},
+            id="the frames' code",
+        ),
+        pytest.param(
+            ("params.yaml", lambda text: text.replace("datasets:\n", f"datasets:\n  more: {MORE}\n", 1)),
+            {"clips more", "frames more", "features more", "train more tgdfer", "train more no-text", "report"},
+            id="one more data set",
+        ),
+    ],
+)
+def test_a_change_remakes_what_depends_on_it_in_both(
+    made: Project, tmp_path: Path, edit: tuple, remade: set[str]
+) -> None:
+    project = copy_of(made, tmp_path / "project")
+    name, change = edit
+    before = (project.root / name).read_text()
+    (project.root / name).write_text(change(before))
+    assert change(before) != before
+
+    planned = project.snakemake("-n", "--quiet", "host", "--printshellcmds", *LOCAL).stdout
+    commands = re.findall(r"python -m tgdfer ([^>]+) >", planned)
+    assert {re.sub(r" --\w+ ", " ", command).strip() for command in commands} == {
+        call.removesuffix(" demo-clip") for call in remade
+    }
+    project.dvc("repro")
+    assert {call.removesuffix(" demo-clip") for call in project.calls()} == {
+        call.removesuffix(" demo-clip") for call in remade
+    }
+
+
+def copy_of(made: Project, root: Path) -> Project:
+    shutil.copytree(made.root, root, symlinks=True)
+    return Project(root)
+
+
+@pytest.mark.parametrize("stage", ["render-demo", "frames demo", "train demo"])
+def test_what_a_failed_job_took_away_is_made_by_the_next_call(made: Project, tmp_path: Path, stage: str) -> None:
+    project = copy_of(made, tmp_path / "project")
+    changes = {"render-demo": "clips: 1400", "frames demo": "max_frames: 32", "train demo": "dropout: 0.1"}
+    params = project.root / "params.yaml"
+    assert changes[stage] in params.read_text()
+    params.write_text(params.read_text().replace(changes[stage], changes[stage] + "2"))
+    calls = [stage, f"{stage} tgdfer", f"{stage} no-text"]
+    (project.root / "behaviour.json").write_text(json.dumps({call: {"fail": 1} for call in calls}))
+    project.forget_calls()
+    assert project.snakemake(*LOCAL, check=False).returncode
+    assert project.calls() == []
+    planned = project.snakemake("-n", *LOCAL).stdout
+    assert re.search(r"^train +2$", planned, re.MULTILINE) and re.search(r"^report +1$", planned, re.MULTILINE)
+
+
+def test_a_data_set_whose_list_is_missing_is_an_error_though_there_is_a_report(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "project")
+    params = project.root / "params.yaml"
+    more = MORE.replace("data/raw/demo/clips.csv", "elsewhere/clips.csv")
+    params.write_text(params.read_text().replace("datasets:\n", f"datasets:\n  more: {more}\n", 1))
+    refused = project.snakemake("-n", *LOCAL, check=False)
+    assert refused.returncode and "elsewhere/clips.csv" in refused.stdout
+
+
+def test_a_project_and_its_environment_may_lie_anywhere(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "für alle & 'uns'")
+    venv = project.root / ".venv"
+    venv.mkdir()
+    shutil.copy(BIN.parent / "pyvenv.cfg", venv)
+    for part in ("bin", "lib"):
+        (venv / part).symlink_to(BIN.parent / part)
+    project.forget_calls()
+    project.run(str(venv / "bin" / "python"), "-m", "snakemake", *LOCAL, "--forcerun", "report")
+    assert project.calls() == ["report"]
+
+
+def test_tracking_that_cannot_be_imported_ends_no_run(made: Project, tmp_path: Path) -> None:
+    project = copy_of(made, tmp_path / "project")
+    (project.root / "mlflow" / "events").mkdir()
+    (project.root / "mlflow" / "events" / "run.jsonl").touch()
+    (project.root / "behaviour.json").write_text('{"tracking": {"fail": 9}}')
+    said = project.snakemake(*LOCAL, "--forcerun", "report").stdout
+    assert "events wait in mlflow/events: see logs/import-tracking.log" in said
+    assert "told to fail" in (project.root / "logs" / "import-tracking.log").read_text()
+
+
+@pytest.mark.skipif(why_not() is None, reason="tests/test_slurm.py does the same on SLURM")
+def test_the_real_stages_in_both_graphs(tmp_path: Path) -> None:
+    first = Project.make(tmp_path / "first", tiny())
+    first.snakemake(*LOCAL, timeout=900)
+    hold_dvc_against(first, tmp_path / "second")

@@ -1,0 +1,175 @@
+"""Files that appear whole or not at all, and the schemas of the tables that stages hand to each other.
+
+Every table carries, under the metadata key ``tgdfer``, a JSON object that says what made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tgdfer.core.errors import UserError
+
+MADE_BY = b"tgdfer"
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "clips": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("n_frames", pa.int32()),
+            pa.field("subject", pa.string()),
+        ]
+    ),
+    "folds": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("fold", pa.int32(), nullable=False),
+            pa.field("split", pa.string(), nullable=False),
+        ]
+    ),
+    "frames": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("frame_index", pa.int32(), nullable=False),
+            pa.field("time_s", pa.float64(), nullable=False),
+            pa.field("jpeg", pa.binary(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+        ]
+    ),
+    "rejects": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("stage", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+        ]
+    ),
+    "truth": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("frame_index", pa.int32(), nullable=False),
+            pa.field("intensity", pa.float32(), nullable=False),
+        ]
+    ),
+    "predictions": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("fold", pa.int32(), nullable=False),
+            pa.field("selection", pa.string(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+            pa.field("frame_index", pa.list_(pa.int32()), nullable=False),
+            pa.field("relevance", pa.list_(pa.float32()), nullable=False),
+        ]
+    ),
+}
+"""The tables by name. The feature cache has a layout of its own: see :mod:`tgdfer.stages.features`."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it onto ``path`` when the block ends well, remove it otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)  # mkstemp makes files for their owner alone; results are read by others
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; the same value gives the same bytes. NaN is an error: absent numbers are null."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is a UserError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that makes it first") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # a number of too many digits, brackets too deep
+        raise UserError(f"{path}: not valid JSON ({error}); remove it and run its stage again") from None
+
+
+def write_table(path: Path, kind: str, columns: Mapping[str, Any] | pa.Table, made_by: Mapping[str, Any]) -> None:
+    """Write a table of schema ``kind`` atomically, with ``made_by`` in its metadata."""
+    schema = SCHEMAS[kind].with_metadata({MADE_BY: json.dumps(made_by, sort_keys=True)})
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns), schema=SCHEMAS[kind])
+    with atomic(path) as part:
+        pq.write_table(table.cast(schema), part)
+
+
+def read_table(path: Path, kind: str) -> pa.Table:
+    """Read a table and check its schema.
+
+    Raises:
+        UserError: the file is missing, is no Parquet file, or has other columns than ``kind`` asks for.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that makes it first") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+    check_schema(path, kind, table.schema)
+    return table
+
+
+def check_schema(path: Path, kind: str, schema: pa.Schema) -> None:
+    """Raise a UserError that names the first column of ``path`` that is not as ``kind`` asks."""
+    expected = SCHEMAS[kind]
+    for field in expected:
+        if field.name not in schema.names:
+            raise UserError(f"{path}: a {kind} table needs a column '{field.name}'; it has {', '.join(schema.names)}")
+        found = schema.field(field.name).type
+        if found != field.type:
+            raise UserError(f"{path}: column '{field.name}' is {found}, a {kind} table needs {field.type}")
+    extra = [name for name in schema.names if name not in expected.names]
+    if extra:
+        raise UserError(f"{path}: unexpected column '{extra[0]}' in a {kind} table")
+
+
+def made_by(path: Path) -> dict[str, Any]:
+    """What made the table at ``path``, from its footer alone."""
+    # of the file and not of its schema: what is known when the last row is written stands beside the schema
+    found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(MADE_BY, b"{}"))
+    return found
+
+
+def file_fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the stage that makes it first") from None
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Metrics of one run, and statistics over folds, seeds and clips."""

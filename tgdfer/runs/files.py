@@ -1,0 +1,162 @@
+"""The files of a run: what it depends on, whether a finished one still fits, writing it, and a variant's summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tgdfer.config import dependencies
+from tgdfer.config.params import Params
+from tgdfer.core import paths, provenance, storage
+from tgdfer.core.errors import UserError
+
+FILES = (
+    "metrics.json",
+    "history.json",
+    "predictions.parquet",
+    "vectors.safetensors",
+    "model.safetensors",
+    "model.json",
+)
+"""What a run writes before run.json, which names their fingerprints."""
+LEARNING = ("best_val", "best_test", "last")
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which run."""
+
+    dataset: str
+    variant: str
+    fold: int
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return paths.run(self.dataset, self.variant, self.fold, self.seed)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where it is resumed from."""
+        return paths.checkpoint(self.dataset, self.variant, self.fold, self.seed)
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.variant} fold {self.fold} seed {self.seed}"
+
+
+def made_by(params: Params, key: Key, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What a run depends on: its parameters, inputs and code."""
+    chosen = dependencies.run_settings(params, key.dataset, key.variant, key.fold, key.seed)
+    return dependencies.made_by("train", chosen, inputs, chosen["model"]["architecture"])
+
+
+def run_fingerprint(about: Mapping[str, Any]) -> str:
+    """The fingerprint of what :func:`made_by` says, tool versions aside."""
+    return storage.fingerprint({name: about[name] for name in ("parameters", "inputs", "code")})
+
+
+def is_finished(key: Key, fingerprint: str) -> bool:
+    """Whether all files of the run are there, whole, and made from what ``fingerprint`` stands for."""
+    try:
+        record = storage.read_json(key.folder / "run.json")
+        return bool(record["fingerprint"] == fingerprint) and all(
+            storage.file_fingerprint(key.folder / name) == record["outputs"][name] for name in FILES
+        )
+    except (UserError, KeyError, TypeError):
+        return False
+
+
+def clear(key: Key) -> None:
+    """Remove what an earlier run with other parameters left, so that nobody takes it for a result."""
+    for name in ("run.json", *FILES):
+        (key.folder / name).unlink(missing_ok=True)
+
+
+def write(
+    key: Key,
+    about: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    predictions: Mapping[str, Sequence[Any]],
+    vectors: dict[str, torch.Tensor],
+    state: dict[str, torch.Tensor],
+    description: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
+    """Write the files of a run, run.json last.
+
+    ``about`` is from :func:`made_by`, ``vectors`` from :func:`tgdfer.training.vectors.vectors`, ``description`` from
+    :func:`tgdfer.training.description.describe`; ``record`` is what belongs to this execution alone (seconds,
+    memory, tracking).
+    """
+    folder = key.folder
+    classes = about["parameters"]["classes"]
+    storage.write_json(folder / "metrics.json", metrics)
+    storage.write_json(folder / "history.json", list(history))
+    storage.write_table(
+        folder / "predictions.parquet", "predictions", predictions, {**about, "classes": classes, "seed": key.seed}
+    )
+    for name, tensors in (("vectors", vectors), ("model", state)):
+        with storage.atomic(folder / f"{name}.safetensors") as part:
+            save_file(tensors, part, metadata={"fingerprint": run_fingerprint(about)})
+    storage.write_json(folder / "model.json", {**description, "fingerprint": run_fingerprint(about)})
+    storage.write_json(
+        folder / "run.json",
+        {
+            **provenance.describe(),
+            "dataset": key.dataset,
+            "variant": key.variant,
+            "fold": key.fold,
+            "seed": key.seed,
+            "parameters": about["parameters"],
+            "inputs": about["inputs"],
+            "code": about["code"],
+            "fingerprint": run_fingerprint(about),
+            "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES},
+            **record,
+        },
+    )
+
+
+def write_summary(
+    params: Params, dataset: str, variant: str, runs: Sequence[tuple[Key, str]], failed: Mapping[Key, str]
+) -> bool:
+    """Write the variant's summary.json once every run of ``runs`` (with its fingerprint) is finished or in ``failed``.
+
+    Returns:
+        False if a run is still to be done; a summary that stood there from before is then removed.
+    """
+    path = paths.variant(dataset, variant)
+    rows = []
+    for key, fingerprint in runs:
+        reason = failed.get(key)
+        if reason is None and not is_finished(key, fingerprint):
+            path.unlink(missing_ok=True)
+            return False
+        rows.append(
+            {
+                "fold": key.fold,
+                "seed": key.seed,
+                "folder": f"fold{key.fold}/seed{key.seed}",
+                "metrics": None if reason else storage.file_fingerprint(key.folder / "metrics.json"),
+                "predictions": None if reason else storage.file_fingerprint(key.folder / "predictions.parquet"),
+                "failed": reason,
+            }
+        )
+    storage.write_json(
+        path,
+        {
+            "dataset": dataset,
+            "variant": variant,
+            "label": params.variants[variant].label,
+            "fingerprint": storage.fingerprint([fingerprint for _, fingerprint in runs]),
+            "runs": rows,
+        },
+    )
+    return True

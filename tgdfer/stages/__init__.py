@@ -1,0 +1,1 @@
+"""The stages of the graph, one file each: what `snakemake` and `dvc repro` run."""

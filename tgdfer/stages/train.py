@@ -1,0 +1,268 @@
+"""The train stage: every fold and seed of a variant in one process; finished runs are kept, broken-off ones resumed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tgdfer import tracking
+from tgdfer.config.params import Params
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
+from tgdfer.core.progress import log, track
+from tgdfer.evaluation import metrics
+from tgdfer.model import build_model
+from tgdfer.runs import files as runs
+from tgdfer.training import told
+from tgdfer.training.description import describe
+from tgdfer.training.determinism import derive, deterministic
+from tgdfer.training.distributed import Group, joined
+from tgdfer.training.engine import Engine, RunError, Stopped
+from tgdfer.training.evaluation import frames_and_relevance
+from tgdfer.training.folds import Fold, Inputs, check_folds, load_inputs, make_fold
+from tgdfer.training.vectors import vectors
+from tgdfer.training.weights import own_state
+
+if TYPE_CHECKING:
+    from tgdfer.encoders import Encoder
+
+FAILED = 1
+"""Exit code: at least one run has no result."""
+INTERRUPTED = 75
+"""Exit code (EX_TEMPFAIL): a signal asked to stop; the same command goes on where it stopped."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send before they kill."""
+
+
+def train_variant(
+    params: Params,
+    dataset: str,
+    variant: str,
+    folds: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> int:
+    """Train and evaluate ``variant`` on ``dataset``; all folds and the seeds of the parameters unless told otherwise.
+
+    A run whose parameters, inputs and code are as when it finished is kept. summary.json is written when all runs of
+    the variant are done, also those of folds and seeds that this call did not ask for.
+
+    Returns:
+        The exit code: 0, :data:`FAILED` or :data:`INTERRUPTED`.
+
+    Raises:
+        UserError: a name is unknown, an earlier stage has not run, or a fold has no training or no test clips.
+    """
+    run = params.run(variant)
+    device = pick_device(run.training.device)
+    inputs = load_inputs(params, dataset)
+    check_folds(inputs, folds if folds is not None else list(inputs.folds))
+    encoder_name = params.dataset(dataset).encoder
+    fingerprints = {**inputs.fingerprints, "encoder": storage.read_json(paths.encoder(encoder_name))["fingerprint"]}
+    wanted = [
+        runs.Key(dataset, variant, fold, seed)
+        for fold in (folds if folds is not None else inputs.folds)
+        for seed in (seeds if seeds is not None else params.seeds)
+    ]
+    about = {key: runs.made_by(params, key, fingerprints) for key in wanted}
+    failed: dict[runs.Key, str] = {}
+    with joined(device) as group, deterministic(run.training.threads), _stop_signals() as stopped:
+        done = group.gather([runs.is_finished(key, runs.run_fingerprint(about[key])) for key in wanted])[0]
+        todo = [key for key, finished in zip(wanted, done, strict=True) if not finished]
+        for key in wanted if group.first else ():
+            if key not in todo and tracking.broke_off(storage.read_json(key.folder / "run.json")["tracking_run"]):
+                _tell_again(params, key, about[key])
+        if len(todo) < len(wanted):
+            log.info(
+                "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
+            )
+        encoder = _load_encoder(encoder_name, device) if todo and run.model.uses_text else None
+        for key in track(todo, f"{dataset}/{variant}", unit="runs") if todo and group.first else todo:
+            try:
+                _one_run(params, inputs, key, about[key], encoder, device, stopped, group)
+            except RunError as reason:
+                log.error("%s: failed: %s", key, reason)
+                failed[key] = str(reason)
+                key.checkpoint.unlink(missing_ok=True)
+            except Stopped:
+                log.warning("%s: stopped by a signal; run the same command to go on", key)
+                return INTERRUPTED
+        if group.first:
+            _summarise(params, inputs, variant, fingerprints, failed)
+    return FAILED if failed else 0
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU if there is one, else the CPU; under torchrun ``auto`` and ``cuda`` are the local rank's."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"training.device: '{name}' cannot be used here ({reason}); try auto or cpu") from None
+    return device
+
+
+def _one_run(
+    params: Params,
+    inputs: Inputs,
+    key: runs.Key,
+    about: dict[str, Any],
+    encoder: Encoder | None,
+    device: torch.device,
+    stopped: Callable[[], bool],
+    group: Group,
+) -> None:
+    started = time.monotonic()
+    run = params.run(key.variant)
+    if group.first:
+        runs.clear(key)
+    fold = make_fold(inputs, key.fold, run.bags, run.training.validation_fraction, device)
+    torch.manual_seed(derive(key.seed, key.fold, "weights"))
+    model = build_model(run.model, inputs.classes, inputs.cache.dim, encoder)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    engine = Engine(model, fold, run, key.seed, device, key.checkpoint, runs.run_fingerprint(about), stopped, group)
+    if not group.first:
+        engine.run()
+        return
+    with _tracked(params, key, about) as tracker:
+        told.begin(tracker, params, key, about["inputs"], {"train": len(fold.train), "test": len(fold.test_ids)})
+        engine.run(lambda row: tracker.metrics(told.epoch(row), row["epoch"]))
+        result = _metrics(key, inputs.classes, fold, engine)
+        seconds = time.monotonic() - started
+        record = {
+            "encoder": inputs.cache.encoder,
+            "seconds": round(seconds, 3),
+            "peak_memory_mb": _peak_memory_mb(device),
+            "device": str(device),
+            "processes": group.size,
+            "tracking_run": tracker.name,
+        }
+        runs.write(
+            key,
+            about,
+            result,
+            engine.history,
+            _predictions(key, inputs.classes, fold, engine),
+            vectors(engine.model, engine.test_parts, np.asarray(fold.test_labels)),
+            own_state(model),
+            describe(key.dataset, inputs.cache.encoder, about, model, inputs.cache.dim, run.bags.frames),
+            record,
+        )
+        key.checkpoint.unlink(missing_ok=True)
+        told.result(tracker, params, key, result, record)  # which may take long, and be killed
+    last = result["selections"]["last"]
+    log.info(
+        "%s: %d epochs in %.1f s; last epoch UAR %.1f %%, WAR %.1f %%",
+        *(key, last["epoch"], seconds, 100 * last["uar"], 100 * last["war"]),
+    )
+
+
+def _tracked(params: Params, key: runs.Key, about: dict[str, Any]) -> AbstractContextManager[tracking.Tracker]:
+    return tracking.run(
+        params,
+        dataset=key.dataset,
+        variant=key.variant,
+        fold=key.fold,
+        seed=key.seed,
+        parameters=about["parameters"],
+        tags={"fingerprint": runs.run_fingerprint(about), **{f"input.{k}": v for k, v in about["inputs"].items()}},
+    )
+
+
+def _tell_again(params: Params, key: runs.Key, about: dict[str, Any]) -> None:
+    """Track the result of a run that was killed between its last file and the end of its tracking."""
+    with _tracked(params, key, about) as tracker:
+        told.result(
+            tracker, params, key, *(storage.read_json(key.folder / f"{name}.json") for name in ("metrics", "run"))
+        )
+
+
+def _metrics(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, Any]:
+    return {
+        "dataset": key.dataset,
+        "variant": key.variant,
+        "fold": key.fold,
+        "seed": key.seed,
+        "classes": classes,
+        "n_train": int(fold.train_counts.sum()),
+        "n_val": len(fold.validation_labels),
+        "n_test": len(fold.test_ids),
+        "parameters_trainable": sum(parameter.numel() for parameter in engine.trainable),
+        "selections": {
+            name: {"epoch": chosen.epoch, **metrics.evaluate(chosen.scores.probabilities, fold.test_labels, classes)}
+            for name, chosen in sorted(engine.selections.items())
+        },
+    }
+
+
+def _predictions(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("clip_id", "fold", "selection", "label", "probabilities", "frame_index", "relevance")
+    }
+    for name, chosen in sorted(engine.selections.items()):
+        columns["clip_id"] += fold.test_ids
+        columns["fold"] += [key.fold] * len(fold.test_ids)
+        columns["selection"] += [name] * len(fold.test_ids)
+        columns["label"] += [classes[label] for label in fold.test_labels]
+        columns["probabilities"] += list(chosen.scores.probabilities)
+        for column, values in frames_and_relevance(engine.test_parts, chosen.scores).items():
+            columns[column] += values
+    return columns
+
+
+def _summarise(
+    params: Params, inputs: Inputs, variant: str, fingerprints: dict[str, str], failed: dict[runs.Key, str]
+) -> None:
+    every = []
+    for fold in inputs.folds:
+        for seed in params.seeds:
+            key = runs.Key(inputs.dataset, variant, fold, seed)
+            every.append((key, runs.run_fingerprint(runs.made_by(params, key, fingerprints))))
+    if not runs.write_summary(params, inputs.dataset, variant, every, failed):
+        log.info(
+            "%s/%s: other folds or seeds are still to be run; then the summary is written", inputs.dataset, variant
+        )
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    """On a GPU what this run allocated there, else what the process held at most."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def _load_encoder(name: str, device: torch.device) -> Encoder:
+    from tgdfer.encoders import load_encoder
+
+    return load_encoder(name, str(device))
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """A function that says whether one of :data:`SIGNALS` has come since; handlers are as before afterwards."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event.is_set
+        return
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in SIGNALS}
+    try:
+        yield event.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,67 @@
+"""Unpack archives: nothing is written outside the folder, and what was unpacked is known by a later call."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import atomic, read_json, write_json
+from tgdfer.datasets.listing import below_root
+from tgdfer.tools.download.sources import RemoteFile
+
+SWOLLEN = 20
+"""An archive that unpacks to so many times its size is refused: videos are as large outside as inside."""
+
+
+def unpack(archive: Path, folder: Path, file: RemoteFile) -> None:
+    """Unpack a zip into ``folder``, every member atomically, and note that this was done.
+
+    Raises:
+        UserError: it is no whole zip, or holds a link, a path that leads out of ``folder``, or absurdly much.
+    """
+    members = {}
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            inside = [info for info in opened.infolist() if not info.is_dir() and not _is_clutter(info.filename)]
+            if sum(info.file_size for info in inside) > SWOLLEN * max(1, file.size):
+                raise UserError(f"{archive}: unpacks to more than {SWOLLEN} times its size")
+            for info in inside:
+                where = f"{archive}: member '{info.filename}'"
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise UserError(f"{where}: is a link, expected a file")
+                target = folder / below_root(info.filename, where)
+                if not target.resolve().is_relative_to(folder.resolve()):
+                    raise UserError(f"{where}: leads out of {folder}")
+                with opened.open(info) as stream, atomic(target) as part, part.open("wb") as out:
+                    shutil.copyfileobj(stream, out, 1 << 20)
+                members[target.relative_to(folder).as_posix()] = info.file_size
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(f"{archive}: not a zip that can be unpacked ({error})") from None
+    write_json(_note(folder, file), {"checksum": file.checksum, "members": members})
+
+
+def is_unpacked(folder: Path, file: RemoteFile) -> bool:
+    """Whether this very archive was unpacked into ``folder`` and its members still lie there, by their sizes."""
+    path = _note(folder, file)
+    if not path.is_file():
+        return False
+    try:
+        noted = read_json(path)
+        return noted["checksum"] == file.checksum and all(
+            (folder / name).stat().st_size == size for name, size in noted["members"].items()
+        )
+    except (UserError, FileNotFoundError, KeyError, TypeError):
+        return False
+
+
+def _is_clutter(name: str) -> bool:
+    """What file managers put into archives, and names that are this project's own."""
+    return any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in name.split("/") if part)
+
+
+def _note(folder: Path, file: RemoteFile) -> Path:
+    return folder / ".unpacked" / f"{file.name}.json"

@@ -1,0 +1,203 @@
+"""Where the open data sets come from, under which licence, and which files with which checksums they consist of.
+
+No checksum is kept here: the sources publish them, and are asked once for each folder.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import tarfile
+import urllib.error
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import read_json, write_json
+from tgdfer.datasets.listing import below_root
+from tgdfer.tools.download.transfer import reason, request
+
+LISTING = "files.json"
+"""The list of files, sizes and checksums that a download leaves in its folder, and that a mirror may have."""
+_CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A published file: its path below the base, its size in bytes, its checksum (``md5:`` or ``sha256:`` and hex)."""
+
+    name: str
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open data set.
+
+    ``listed`` reads the answer of ``list_url`` as files; ``parts`` says by a pattern of names which of them are wanted;
+    ``base`` is the address that names are below; ``section`` is its entry in params.yaml.
+    """
+
+    name: str
+    notice: str
+    list_url: str
+    listed: Callable[[BinaryIO], list[RemoteFile]]
+    base: str
+    parts: dict[str, str]
+    unpack: bool
+    section: str
+    mirror: str = ""
+
+    def url(self, base: str, file: RemoteFile) -> str:
+        """Address of a file."""
+        return f"{base}/{urllib.parse.quote(file.name)}"
+
+    def hint(self, base: str) -> str:
+        """What else there is to try."""
+        return f", or try the authors' mirror: --base-url {self.mirror}" if self.mirror and base == self.base else ""
+
+
+def _zenodo(stream: BinaryIO) -> list[RemoteFile]:
+    """The files of a record, from the answer of Zenodo's API."""
+    return [RemoteFile(file["key"], int(file["size"]), file["checksum"]) for file in json.load(stream)["files"]]
+
+
+def _lfs_pointers(stream: BinaryIO) -> list[RemoteFile]:
+    """The files of a GitHub repository that lie in Git LFS: its archive holds their pointers."""
+    files = []
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        for member in archive:
+            if not member.isfile() or member.size > 1024:
+                continue
+            opened = archive.extractfile(member)
+            text = opened.read() if opened else b""
+            pointer = re.search(rb"^oid (sha256:[0-9a-f]{64})\nsize (\d+)$", text, re.MULTILINE)
+            if text.startswith(b"version https://git-lfs") and pointer:
+                name = member.name.partition("/")[2]  # below the folder that GitHub adds
+                files.append(RemoteFile(name, int(pointer[2]), pointer[1].decode()))
+    return files
+
+
+SOURCES = {
+    "ravdess": Source(
+        name="ravdess",
+        notice="""\
+RAVDESS, the Ryerson Audio-Visual Database of Emotional Speech and Song, by S. R. Livingstone and F. A. Russo
+from  https://zenodo.org/records/1188976
+cite  Livingstone SR, Russo FA (2018), PLoS ONE 13(5): e0196391, https://doi.org/10.1371/journal.pone.0196391
+licence: Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0)
+    You may copy, share and adapt the material if you name its authors, the licence and your changes (attribution);
+    not for commercial purposes; and only if you pass on what you make of it under this same licence (share alike).
+    The binding text: https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode
+It shows the faces and voices of 24 actors: use it for what they agreed to, and not to single out a person.""",
+        list_url="https://zenodo.org/api/records/1188976",
+        listed=_zenodo,
+        base="https://zenodo.org/records/1188976/files",
+        parts={
+            "speech": r"Video_Speech_Actor_\d\d\.zip",
+            "song": r"Video_Song_Actor_\d\d\.zip",
+            "both": r"Video_(Speech|Song)_Actor_\d\d\.zip",
+        },
+        unpack=True,
+        section=(
+            "{{layout: ravdess, root: {root}, annotations: {root}, encoder: vit-b-32, options: {{calm: neutral}}, "
+            "frames: {{crop: face}}}}"
+        ),
+    ),
+    "crema_d": Source(
+        name="crema_d",
+        notice="""\
+CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset, by H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur,
+A. Nenkova and R. Verma
+from  https://github.com/CheyneyComputerScience/CREMA-D
+cite  Cao H et al. (2014), IEEE Transactions on Affective Computing 5(4): 377-390, doi:10.1109/TAFFC.2014.2336244
+licence: Open Database License (ODbL) 1.0, its contents under the Database Contents License (DbCL) 1.0
+    You may copy, share, adapt and use the database if you name its source (attribution), pass on what you make of
+    the database under this same licence (share alike), and lock no copy away by technical means (keep open).
+    The binding texts: https://opendatacommons.org/licenses/odbl/1-0/ and https://opendatacommons.org/licenses/dbcl/1-0/
+It shows the faces and voices of 91 actors: use it for what they agreed to, and not to single out a person.""",
+        list_url="https://github.com/CheyneyComputerScience/CREMA-D/archive/refs/heads/master.tar.gz",
+        listed=_lfs_pointers,
+        base="https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master",
+        parts={"videos": r"VideoFlash/[^/]+\.flv"},
+        unpack=False,
+        section=(
+            "{{layout: crema_d, root: {root}, annotations: {root}, encoder: vit-b-32, "
+            "classes: [happy, sad, neutral, angry, disgust, fear], frames: {{crop: face}}}}"
+        ),
+        mirror="https://gitlab.com/cs-cooper-lab/crema-d-mirror/-/raw/main",
+    ),
+}
+
+
+def checked_base(url: str) -> str:
+    """A mirror's address without the slash at its end; a UserError where it is no address of a web server."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise UserError(f"download: --base-url: '{url}': expected http(s)://host/folder")
+    return url.rstrip("/")
+
+
+def listing(source: Source, folder: Path, base: str | None, part: str) -> list[RemoteFile]:
+    """The files of a part: as noted in ``folder`` by an earlier call, else from the mirror, else as published.
+
+    Raises:
+        UserError: the list cannot be had, or is none.
+    """
+    path = folder / LISTING
+    if path.is_file():
+        where, files = str(path), _read(read_json(path), str(path))
+    else:
+        where, files = _ask(source, base)
+        rows = [{"name": file.name, "size": file.size, "checksum": file.checksum} for file in files]
+        write_json(path, {"from": where, "files": rows})
+    wanted = re.compile(source.parts[part])
+    chosen = sorted((file for file in files if wanted.fullmatch(file.name)), key=lambda file: file.name)
+    if not chosen:
+        raise UserError(f"{where}: lists no file like {source.parts[part]}")
+    return chosen
+
+
+def _ask(source: Source, base: str | None) -> tuple[str, list[RemoteFile]]:
+    every = re.compile("|".join(source.parts.values()))
+    if base:
+        url = f"{base}/{LISTING}"
+        try:
+            with request(url) as response:
+                return url, [file for file in _read(json.load(response), url) if every.fullmatch(file.name)]
+        except urllib.error.HTTPError as error:
+            if error.code not in (403, 404, 410):
+                raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise UserError(f"{url}: {reason(error)}") from None
+    url = source.list_url
+    try:
+        with request(url) as response:
+            files = [file for file in source.listed(response) if every.fullmatch(file.name)]
+    except (OSError, http.client.HTTPException, tarfile.TarError, EOFError) as error:
+        raise UserError(f"{url}: the list of files cannot be had: {reason(error)}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{url}: not the list of files that was expected ({type(error).__name__}: {error})") from None
+    return url, [_checked(file, url) for file in files]
+
+
+def _read(found: object, where: str) -> list[RemoteFile]:
+    try:
+        rows = found["files"]  # type: ignore[index]
+        return [_checked(RemoteFile(row["name"], int(row["size"]), row["checksum"]), where) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{where}: not a list of files as a download leaves it ({type(error).__name__}: {error})"
+        ) from None
+
+
+def _checked(file: RemoteFile, where: str) -> RemoteFile:
+    below_root(file.name, where)
+    if file.size < 0 or not _CHECKSUM.fullmatch(file.checksum):
+        raise UserError(f"{where}: {file.name}: size {file.size}, checksum '{file.checksum}', expected md5: or sha256:")
+    return file
