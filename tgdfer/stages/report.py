@@ -42,7 +42,7 @@ def make_report(params: Params) -> None:
         parts = _make(params)
         told.metrics({name: sum(len(getattr(part, name)) for part in parts) for name in ("tables", "pictures")})
         told.metrics({"runs": sum(run.problem is None for part in parts for run in part.experiment.runs)})
-        for path in (METRICS, paths.REPORT_PAGE):
+        for path in (paths.REPORT_METRICS, paths.REPORT_PAGE):
             told.artifact(path)
     # in either graph this is the last stage: what short runs have left in files is sent now
     tracking.import_waiting(params)
