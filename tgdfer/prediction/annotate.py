@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tgdfer.core.errors import UserError
+from tgdfer.core.plots import COLOURS
 from tgdfer.core.storage import atomic
 from tgdfer.media import ffmpeg
 from tgdfer.prediction.result import NOTICE, Prediction, entropy
-from tgdfer.reporting.figures import COLOURS
 
 WIDTH = 640
 PER_SECOND = 5

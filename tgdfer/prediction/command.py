@@ -15,13 +15,13 @@ from typing import Any, cast, get_args
 
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.escaping import csv_cell
 from tgdfer.core.progress import log, track
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
 from tgdfer.media.images import LEADS_OUT, SUFFIXES, leads_out
 from tgdfer.prediction.looking import Crop
 from tgdfer.prediction.predictor import Predictor
 from tgdfer.prediction.result import NOTICE, Prediction, shown
-from tgdfer.reporting.render import plain
 
 LONGEST = 200
 """Bytes of a video's name that its files are named by; file systems allow some more."""
@@ -178,7 +178,7 @@ def _table(model: Predictor, done: Sequence[Prediction], failed: dict[str, str])
     writer.writeheader()
     rows = chain.from_iterable(prediction.rows() for prediction in done)
     for row in chain(rows, ({"source": source, "reason": reason} for source, reason in failed.items())):
-        writer.writerow({key: plain(value) for key, value in row.items()})
+        writer.writerow({key: csv_cell(value) for key, value in row.items()})
     return out.getvalue()
 
 

@@ -8,9 +8,9 @@ from string import Template
 
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.escaping import markdown
 from tgdfer.encoders import CONFIG, WEIGHTS
 from tgdfer.prediction.saved import ENCODER, SavedModel
-from tgdfer.reporting.render import markdown
 
 NEEDED = ("model.safetensors", "model.json", "run.json")
 HARMLESS = (".json", ".txt", ".model")

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from tgdfer.core.plots import COLOURS, GREY, style
 from tgdfer.core.storage import atomic
 from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy, shown
-from tgdfer.reporting.figures import COLOURS, GREY, style
 
 WIDTH = 9.0
 """Inches."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tgdfer.config.params import Params
+from tgdfer.core.plots import COLOURS, GREY
 from tgdfer.core.storage import atomic
 from tgdfer.evaluation.metrics import CALIBRATION_BINS, calibration_error
 from tgdfer.reporting.analysis import Estimate, Result
@@ -22,24 +21,7 @@ from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.wording import label_of
 from tgdfer.runs.results import Experiment
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's palette, the yellow left out: it is too light for lines on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#6b7280"
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "tgdfer",
-}
 
 
 @dataclass(frozen=True)
@@ -51,13 +33,6 @@ class Picture:
     title: str
     caption: str
     photographs: bool = False
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Matplotlib's settings of all figures."""
-    with matplotlib.rc_context(STYLE):
-        yield
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tgdfer.config.params import Params
+from tgdfer.core import plots
 from tgdfer.reporting import figures, maps, strips
 from tgdfer.reporting.figures import Picture
 from tgdfer.reporting.layout import SELECTION_NAMES
@@ -18,7 +19,7 @@ from tgdfer.reporting.wording import variants_of
 def make_figures(params: Params, part: Part, folder: Path) -> list[Picture]:
     """Draw and save the figures of one data set."""
     pictures = []
-    with figures.style():
+    with plots.style():
         for name, title, caption, figure, photographs in _figures(params, part):
             if figure is None:
                 continue

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tgdfer.reporting.figures import COLOURS, MARKERS
+from tgdfer.core.plots import COLOURS
+from tgdfer.reporting.figures import MARKERS
 from tgdfer.runs.results import Experiment, Run
 
 FRAMES = 6

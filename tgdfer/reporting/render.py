@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
+from tgdfer.core.escaping import csv_cell, markdown
 from tgdfer.reporting.layout import Cell, Column, Row, Table
 
 DASH = "–"
@@ -75,18 +75,8 @@ def to_csv(table: Table) -> str:
     writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
     writer.writeheader()
     for record in table.records:
-        writer.writerow({key: plain(value) for key, value in record.items()})
+        writer.writerow({key: csv_cell(value) for key, value in record.items()})
     return stream.getvalue()
-
-
-def plain(value: Any) -> Any:
-    """A value for a cell of a CSV: numbers in full, text as nothing but text."""
-    if isinstance(value, float):
-        return repr(float(value))
-    # a spreadsheet would run these as formulas
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return f"'{value}"
-    return value
 
 
 def to_markdown(table: Table) -> str:
@@ -114,13 +104,6 @@ def to_markdown(table: Table) -> str:
 
 def _mixed(table: Table) -> bool:
     return len({row.origin for row in table.rows} & {"measured", "published"}) == 2
-
-
-def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in one line."""
-    for character in "\\`*_|[]":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
 
 
 def to_latex(table: Table) -> str:

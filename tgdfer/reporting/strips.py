@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tgdfer.core import paths
+from tgdfer.core.plots import COLOURS, GREY
 from tgdfer.core.storage import read_json
-from tgdfer.reporting.figures import COLOURS, GREY
 from tgdfer.reporting.relevance import Truth
 from tgdfer.runs.results import Experiment
 

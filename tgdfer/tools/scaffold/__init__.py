@@ -119,7 +119,7 @@ def new_dataset(
 def _fill(template: str, source: Source, **values: Any) -> str:
     import jinja2
 
-    from tgdfer.reporting.render import markdown
+    from tgdfer.core.escaping import markdown
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
