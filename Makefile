@@ -33,13 +33,15 @@ help: ## this list
 
 venv: $(STAMP) ## the environment in .venv, exactly as requirements.lock says
 
-# uv's own version comes from the lock as well
+# uv's own version comes from the lock as well. The path of the editable install is made relative: Python 3.11 decodes .pth
+# files by the locale, and under LC_ALL=C it would not start in a folder whose name has an umlaut.
 $(STAMP): requirements.lock pyproject.toml
 	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; on Debian: apt-get install python3-venv; or say make PYTHON=/path/to/python" >&2; exit 2; }
 	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@echo ../../../.. > $(VENV)/lib/python3*/site-packages/_editable_impl_tgdfer.pth
 	@touch $@
 
 demo: venv ## the whole way on the embedded data set: clips to tables, figures and the page
@@ -85,7 +87,7 @@ format: venv ## put the code into its format, and its modules into dvc.yaml
 ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
 	@[ -d mlflow ] || { echo "error: mlflow: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
-	@uri="$$(python -c 'from tgdfer.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
+	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
 	case "$$uri" in http*) echo "the runs are on a server, which has a UI of its own: $$uri";; \
 	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT);; esac
 

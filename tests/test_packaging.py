@@ -47,6 +47,13 @@ def test_the_lock_has_hashes_and_the_extras_are_those_that_are_named() -> None:
     assert set(EXTRAS) == {"dev", "docs"}
 
 
+@pytest.mark.skipif(not (ROOT / ".venv").is_dir(), reason="installed in another way than by make venv")
+def test_python_starts_in_a_folder_of_any_name_under_any_locale() -> None:
+    """Python 3.11 decodes .pth files by the locale: an absolute path with an umlaut would stop it under LC_ALL=C."""
+    (installed,) = (ROOT / ".venv" / "lib").glob("python3*/site-packages/_editable_impl_tgdfer.pth")
+    assert installed.read_text() == "../../../..\n"
+
+
 def steps(recipe: str) -> list[str]:
     """The shell commands of a container's recipe that build it, in order, line continuations resolved."""
     text = (ROOT / "containers" / recipe).read_text().replace("\\\n", " ")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from graphs import ROOT
+from graphs import BIN, ROOT
 from media import write_csv
 from typer.testing import CliRunner
 
@@ -191,7 +191,7 @@ def test_what_is_made_passes_the_projects_own_tests(project: Path) -> None:
     assert "3 passed" in ran.stdout
     for tool in (["format", "--check"], ["check"]):
         checked = subprocess.run(
-            ["ruff", *tool, "tgdfer/datasets", "tests"], cwd=project, capture_output=True, text=True
+            [BIN / "ruff", *tool, "tgdfer/datasets", "tests"], cwd=project, capture_output=True, text=True
         )
         assert checked.returncode == 0, checked.stdout
     (project / "videos/anna/sad.mp4").unlink()
