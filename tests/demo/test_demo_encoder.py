@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-import tgdfer.model
 from tgdfer.config.params import Params, load_params
+from tgdfer.config.words import DESCRIPTIONS
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.demo import captions
@@ -17,7 +17,6 @@ from tgdfer.encoders import load_encoder
 from tgdfer.stages import train_demo_encoder as encoder
 
 ROOT = Path(__file__).parents[2]
-DESCRIPTIONS = Path(tgdfer.model.__file__).parent / "descriptions.yaml"
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from model_tools import DIM, VARIANTS, clip, encoder, frames, mask_of, model, params
 
+from tgdfer.config.words import DESCRIPTIONS, Words, load_words, prompts
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model, losses, parameter_groups
-from tgdfer.model.text import DESCRIPTIONS, LabelText, Words, load_words, prompts
+from tgdfer.model.text import LabelText
 
 
 def test_the_words_cover_all_classes_in_order():

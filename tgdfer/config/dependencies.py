@@ -13,6 +13,7 @@ from typing import Any
 from tgdfer.config import code
 from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.config.params import Params
+from tgdfer.config.words import load_words, prompts
 from tgdfer.core.version import __version__
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -54,6 +55,12 @@ def run_settings(params: Params, dataset: str, variant: str, fold: int, seed: in
         "seed": seed,
         **params.run(variant).model_dump(mode="json"),
     }
+
+
+def words(params: Params, dataset: str, variant: str) -> list[list[str]] | None:
+    """The texts of each class that a variant reads of descriptions.yaml; None where it reads none."""
+    model = params.run(variant).model
+    return prompts(model, params.dataset(dataset).classes, load_words()) if model.uses_text else None
 
 
 def entries(stage: str, architecture: str | None = None) -> list[str]:

@@ -6,95 +6,17 @@ The frozen text tower of the encoder is not a part of the model's state: the enc
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import nn
 
+from tgdfer.config.words import Words, load_words, prompts
 from tgdfer.core.errors import UserError
 
 if TYPE_CHECKING:
     from tgdfer.config.params import ModelParams
-
-DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")
-
-
-@dataclass(frozen=True)
-class Words:
-    """The content of descriptions.yaml."""
-
-    template: str
-    prefix: str
-    names: dict[str, str]
-    descriptions: dict[str, list[str]]
-
-
-def load_words(path: Path = DESCRIPTIONS) -> Words:
-    """Read the text side of the model.
-
-    Raises:
-        UserError: the file is missing or not of the expected form; the message names the key.
-    """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict) or set(raw) != {"template", "prefix", "classes"}:
-        raise UserError(f"{path}: expected the keys template, prefix and classes")
-    for key in ("template", "prefix"):
-        if not isinstance(raw[key], str):
-            raise UserError(f"{path}: {key}: expected a text")
-    if raw["template"].count("{name}") != 1:
-        raise UserError(f"{path}: template: expected one {{name}} in {raw['template']!r}")
-    if not isinstance(raw["classes"], dict):
-        raise UserError(f"{path}: classes: expected a mapping of class names")
-    names, descriptions = {}, {}
-    for label, entry in raw["classes"].items():
-        key = f"{path}: classes.{label}"
-        if not isinstance(entry, dict) or set(entry) != {"name", "descriptions"}:
-            raise UserError(f"{key}: expected the keys name and descriptions")
-        lines = entry["descriptions"]
-        if not isinstance(entry["name"], str) or not entry["name"].strip():
-            raise UserError(f"{key}.name: expected a text")
-        if (
-            not isinstance(lines, list)
-            or not lines
-            or not all(isinstance(line, str) and line.strip() for line in lines)
-        ):
-            raise UserError(f"{key}.descriptions: expected a list of at least one text")
-        names[str(label)], descriptions[str(label)] = entry["name"], lines
-    return Words(raw["template"], raw["prefix"], names, descriptions)
-
-
-def prompts(params: ModelParams, classes: Sequence[str], words: Words) -> list[list[str]]:
-    """The K texts of each class, before context tokens; eq. (6).
-
-    Learnt context tokens stand in the place of the descriptions' fixed prefix, from which they start.
-
-    Raises:
-        UserError: a class without words, or with fewer descriptions than are asked for.
-    """
-    for label in classes:
-        if label not in words.names:
-            raise UserError(f"{DESCRIPTIONS.name}: no words for the class '{label}'; known: {', '.join(words.names)}")
-        found = len(words.descriptions[label])
-        if params.text == "descriptions" and found < params.descriptions_per_class:
-            raise UserError(
-                f"model.descriptions_per_class: {params.descriptions_per_class}, but {DESCRIPTIONS.name} has {found} "
-                f"of the class '{label}'; write more there, or ask for fewer"
-            )
-    if params.text == "class-name":
-        return [[words.names[label]] for label in classes]
-    if params.text == "template":
-        return [[words.template.format(name=words.names[label])] for label in classes]
-    prefix = "" if params.context_tokens else words.prefix + " "
-    return [[prefix + line for line in words.descriptions[label][: params.descriptions_per_class]] for label in classes]
 
 
 class LabelText(nn.Module):
@@ -201,6 +123,6 @@ def _initial_context(tower: Any, prefix: str, count: int, device: torch.device) 
     tokens = tower.tokenize([prefix])
     row = tokens[0, tower.start_tokens() : int(tower.eot(tokens)[0])]
     if len(row) == 0:
-        raise UserError(f"{DESCRIPTIONS.name}: prefix: learnt context tokens start from it, so it must not be empty")
+        raise UserError("descriptions.yaml: prefix: learnt context tokens start from it, so it must not be empty")
     repeated = row.repeat(-(-count // len(row)))[-count:]
     return tower.embed(repeated[None].to(device)).detach()

@@ -1,0 +1,147 @@
+"""Whether a run is current: the one answer for trainings, ``tgdfer status``, ``tgdfer explain``, the report and the graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tgdfer.config import dependencies
+from tgdfer.config.params import Params
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
+from tgdfer.runs.files import FILES, Key, made_by
+
+FRESH_S = 300.0
+"""A checkpoint that was written within this time belongs to a training that is running; one is written every 20 s."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the files of a run say of it."""
+
+    name: str
+    """done, outdated, damaged, running, interrupted, failed or missing."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not done, each in a few words."""
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """The content of run.json; empty where it is missing or broken."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is finished, whole, and made from what is on disk now."""
+        return self.name == "done"
+
+
+class Expected:
+    """What the runs of ``dataset`` are made from now: parameters, code, and the fingerprints of the inputs on disk."""
+
+    def __init__(self, params: Params, dataset: str) -> None:
+        self.params, self.dataset = params, dataset
+        encoder = params.dataset(dataset).encoder
+        self.inputs: dict[str, str | None] = {
+            "clips": _of_file(paths.clips(dataset)),
+            "folds": _of_file(paths.folds(dataset)),
+            "features": _of_manifest(paths.features(dataset, encoder)),
+            "encoder": _of_manifest(paths.encoder(encoder)),
+        }
+        """By name; None for an input that is not on disk, which no run can be compared with."""
+        self._words: dict[str, str | None] = {}
+
+    def made_by(self, key: Key) -> dict[str, Any]:
+        """The parameters, inputs and code of a run that is made now."""
+        if key.variant not in self._words:
+            words = dependencies.words(self.params, self.dataset, key.variant)
+            self._words[key.variant] = words and storage.fingerprint(words)
+        words = self._words[key.variant]
+        return made_by(self.params, key, {**self.inputs, **({"words": words} if words else {})})
+
+    def state(self, key: Key, files: Collection[str] = FILES) -> State:
+        """The state of a run, of whose files ``files`` are compared with the checksums that run.json records."""
+        folder, record = key.folder, _object(key.folder / "run.json")
+        if key.checkpoint.is_file():
+            age = time.time() - key.checkpoint.stat().st_mtime
+            return State("running" if age < FRESH_S else "interrupted", (f"last checkpoint {duration(age)} ago",))
+        if not record:
+            if reason := failures(key.dataset, key.variant).get((key.fold, key.seed)):
+                return State("failed", (reason,))
+            left = [name for name in ("run.json", *FILES) if (folder / name).exists()]
+            damaged = [f"run.json is {'broken' if 'run.json' in left else 'missing'}"] if left else []
+            return State("damaged" if left else "missing", tuple(damaged))
+        if damages := _damages(folder, record, files):
+            return State("damaged", damages, record)
+        changes = _changes(record, self.made_by(key))
+        return State("outdated" if changes else "done", changes, record)
+
+    def unchecked(self) -> list[str]:
+        """The inputs that are not on disk."""
+        return [name for name, value in self.inputs.items() if value is None]
+
+
+def failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:
+    """Why runs of a variant failed, by fold and seed, as its summary says."""
+    listed = _object(paths.variant(dataset, variant)).get("runs", [])
+    return {(row["fold"], row["seed"]): str(row["failed"]) for row in listed if row.get("failed")}
+
+
+def _damages(folder: Path, record: Mapping[str, Any], files: Collection[str]) -> tuple[str, ...]:
+    """The files that are not those that the run wrote."""
+    found = []
+    written = record.get("outputs") or {}
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{name} is missing")
+        elif name not in written or storage.file_fingerprint(path) != written[name]:
+            found.append(f"{name} is not the file that the run wrote")
+    return tuple(found)
+
+
+def _changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run was made from and is not so now."""
+    found = []
+    then, asked = _flat(record.get("parameters") or {}), _flat(now["parameters"])
+    for name in sorted(then.keys() | asked.keys()):
+        if then.get(name) != asked.get(name):
+            found.append(f"parameter {name} was {then.get(name)}, is {asked.get(name)}")
+    for name in sorted(record.get("inputs", {}).keys() | now["inputs"].keys()):
+        was, value = record.get("inputs", {}).get(name), now["inputs"].get(name)
+        if was != value and not (name in now["inputs"] and value is None):
+            found.append(f"the {name} changed")
+    if record.get("code") != now["code"]:
+        found.append("the code of the training changed")
+    return tuple(found)
+
+
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _of_file(path: Path) -> str | None:
+    return storage.file_fingerprint(path) if path.is_file() else None
+
+
+def _of_manifest(path: Path) -> str | None:
+    return _object(path).get("fingerprint")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where the file is missing or broken."""
+    try:
+        found = storage.read_json(path)
+    except UserError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its most fitting unit."""
+    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (129600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
