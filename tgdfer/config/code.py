@@ -22,6 +22,7 @@ NEUTRAL = (
     "core/progress.py",
     "core/provenance.py",
     "core/version.py",
+    "runs/state.py",
     "tracking",
 )
 """Files and folders that decide where, by whom and with which messages, but never what an output holds."""

@@ -86,7 +86,7 @@ def code_fingerprint(stage: str, architecture: str | None = None) -> str:
 
 
 def made_by(
-    stage: str, chosen: Mapping[str, Any], inputs: Mapping[str, str], architecture: str | None = None
+    stage: str, chosen: Mapping[str, Any], inputs: Mapping[str, str | None], architecture: str | None = None
 ) -> dict[str, Any]:
     """The metadata of a stage's outputs: parameters, fingerprints of inputs and code, and the versions of the tools."""
     return {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING, Any
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, provenance, storage
 from tgdfer.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 FILES = (
     "metrics.json",
@@ -50,7 +50,7 @@ class Key:
         return f"{self.dataset}/{self.variant} fold {self.fold} seed {self.seed}"
 
 
-def made_by(params: Params, key: Key, inputs: Mapping[str, str]) -> dict[str, Any]:
+def made_by(params: Params, key: Key, inputs: Mapping[str, str | None]) -> dict[str, Any]:
     """What a run depends on: its parameters, inputs and code."""
     chosen = dependencies.run_settings(params, key.dataset, key.variant, key.fold, key.seed)
     return dependencies.made_by("train", chosen, inputs, chosen["model"]["architecture"])
@@ -95,6 +95,8 @@ def write(
     :func:`tgdfer.training.description.describe`; ``record`` is what belongs to this execution alone (seconds,
     memory, tracking).
     """
+    from safetensors.torch import save_file
+
     folder = key.folder
     classes = about["parameters"]["classes"]
     storage.write_json(folder / "metrics.json", metrics)

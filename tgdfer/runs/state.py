@@ -1,4 +1,4 @@
-"""Whether a run is current: the one answer for trainings, ``tgdfer status``, ``tgdfer explain``, the report and the graph."""
+"""Whether a run is current: one answer for trainings, status, explain, the report and the graph."""
 
 from __future__ import annotations
 
@@ -48,15 +48,14 @@ class Expected:
             "encoder": _of_manifest(paths.encoder(encoder)),
         }
         """By name; None for an input that is not on disk, which no run can be compared with."""
-        self._words: dict[str, str | None] = {}
+        self._words: dict[str, dict[str, str]] = {}
 
     def made_by(self, key: Key) -> dict[str, Any]:
         """The parameters, inputs and code of a run that is made now."""
         if key.variant not in self._words:
-            words = dependencies.words(self.params, self.dataset, key.variant)
-            self._words[key.variant] = words and storage.fingerprint(words)
-        words = self._words[key.variant]
-        return made_by(self.params, key, {**self.inputs, **({"words": words} if words else {})})
+            texts = dependencies.words(self.params, self.dataset, key.variant)
+            self._words[key.variant] = {"words": storage.fingerprint(texts)} if texts else {}
+        return made_by(self.params, key, {**self.inputs, **self._words[key.variant]})
 
     def state(self, key: Key, files: Collection[str] = FILES) -> State:
         """The state of a run, of whose files ``files`` are compared with the checksums that run.json records."""
