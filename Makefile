@@ -74,7 +74,7 @@ lint: venv ## format, style, types, Snakemake's own lint, and the documentation
 	snakemake --lint
 	mkdocs build --strict --quiet --site-dir site
 
-docs: venv ## the documentation as a site in site/, built strictly: dead links and bad equations are errors
+docs: venv ## the documentation as a site in site/, built strictly: dead links are errors
 	mkdocs build --strict --quiet --site-dir site
 	@echo "The documentation:  $(CURDIR)/site/index.html"
 

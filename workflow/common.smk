@@ -143,7 +143,7 @@ def gpus_here():
 
 
 if config.get("gpus") == "auto":
-    # the scheduler counts the GPUs, and each job takes one (tgdfer/gpus.py); without a GPU jobs ask for none
+    # the scheduler counts the GPUs, and each job takes one (tgdfer/core/gpus.py); without a GPU jobs ask for none
     shared = gpus_here() * int(config.get("jobs_per_gpu", 1))
     workflow.register_resource("gpu", len(shared))
     os.environ[gpus.VARIABLE] = ",".join(shared)
