@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths
 from tgdfer.core.storage import write_text
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.evaluation.statistics import mean_and_deviation
 from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import Comparison, Result
-from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.report import Part, build
 from tgdfer.reporting.wording import missing_notes, seeds_line
@@ -82,12 +82,12 @@ def rates(params: Params, results: dict[str, Result], table: str, relevance: dic
     names = [name for name, about in params.variants.items() if table in about.tables and results[name].measured]
     if len(names) < 2:
         return None
-    columns = parts.COLUMNS[table]
+    about = params.report.tables[table]
     several = len(params.seeds) > 1
     rows = []
     for name in names:
         result = results[name]
-        row = [params.variants[name].label, *(parts.describe(params, name, key) for key, _ in columns)]
+        row = [params.variants[name].label, *(parts.setting(params, name, key, about.ticks) for key in about.columns)]
         row += [f"{points(e.mean)} ± {points(e.sd)} ({span(e.low, e.high)})" for e in (result.uar, result.war)]
         found = result.comparisons.get("uar")
         by_seed = ", ".join(points(value, True) for value in found.by_seed.values()) if found else ""
@@ -100,7 +100,7 @@ def rates(params: Params, results: dict[str, Result], table: str, relevance: dic
         if relevance:
             row.append(f"{relevance[name].auroc.mean:.3f}" if name in relevance else "–")
         rows.append(row)
-    head = ["", *(title for _, title in columns), "UAR, %", "WAR, %"]
+    head = ["", *about.columns.values(), "UAR, %", "WAR, %"]
     head += ["SD of UAR over seeds", "Δ UAR of each seed"] if several else []
     head += ["Δ UAR", "p (Holm)", "verdict", *(["AUROC of relevance"] if relevance else [])]
     return markdown(head, rows)
@@ -194,7 +194,7 @@ def study(params: Params, dataset: str, selection: str) -> str:
         "Made by `python workflow/study.py` from the files of the runs; do not edit it. "
         f"{len(params.variants)} variants, {len(part.experiment.folds)} folds, {trainings}: "
         f"{runs} of {len(part.experiment.runs)} runs are finished. "
-        f"The epoch is chosen by: {SELECTION_NAMES[selection]}. ± is the standard deviation over folds; in "
+        f"The epoch is chosen by: {SELECTIONS[selection]}. ± is the standard deviation over folds; in "
         f"parentheses are {100 * params.report.confidence:.0f} % bootstrap intervals over clips. Each variant is "
         f"tested against {label} on the same clips (signs flipped at random) and corrected after Holm over all "
         "variants and both metrics. Intervals and tests are about the clips, for the models as trained. How far "

@@ -82,6 +82,9 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("datasets", "demo", "classes"), ["happy", "sad", "happy"], "datasets.demo.classes: .*different names"),
         (("datasets", "demo", "frames"), {"crop": "head"}, "datasets.demo.frames.crop: .*'none' or 'face', got 'head'"),
         (("datasets", "demo", "frames"), {"size": 3}, "datasets.demo.frames.size: unknown key"),
+        (("variants", "tgdfer", "tables"), ["man"], "variants.tgdfer.tables: no table 'man'; known: main, baselines.*"),
+        (("report", "tables"), {"a": {"title": "A", "columns": {"model.size": "Size"}}}, "report.tables.a.*model.size"),
+        (("report", "tables"), {"main": {"title": "A", "columns": {}}}, "report.tables: 'main' is the name of another"),
         (("encoders",), {"demo-clip": {"model": "RN50"}}, "encoders.demo-clip: .*choose another"),
     ],
 )

@@ -17,9 +17,9 @@ from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
+from tgdfer.evaluation.protocol import SELECTIONS
 
 SHARES = (0.21, 0.16, 0.23, 0.18, 0.13, 0.02, 0.07)
-SELECTIONS = ("last", "best_val", "best_test")
 VARIANTS: dict[str, dict[str, Any]] = {
     "tgdfer": {
         "label": "TG-DFER (full)",

@@ -14,6 +14,7 @@ from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN
 from tgdfer.reporting import numbers, render
 from tgdfer.reporting.report import build
+from tgdfer.stages import report
 
 
 @pytest.fixture(autouse=True)
@@ -152,13 +153,11 @@ def test_a_variant_without_the_text_encoder_is_no_other_version_of_the_data() ->
     assert build(params, "demo").experiment.problems == []
 
 
-def test_a_variant_outside_the_grid_is_shown_once_it_was_run(monkeypatch) -> None:
-    import tgdfer.reporting as reporting
-
+def test_a_variant_outside_the_grid_is_shown_once_it_was_run() -> None:
     made = project()
     params = made.write().model_copy(update={"grid": ["tgdfer"]})
     paths.variant("demo", "no-text").unlink()
-    shown = reporting._with_others(params)
+    shown = report._with_others(params)
     assert shown.grid == list(shown.variants) == [name for name in made.variants if name != "no-text"]
 
 

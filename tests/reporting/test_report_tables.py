@@ -10,7 +10,7 @@ from report_project import ACCURACY
 from report_tables import FEW, project, records, row, table
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from tgdfer.config.params import ReportParams
+from tgdfer.config.params import ReportParams, load_params
 from tgdfer.core import paths
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.reporting import numbers, render
@@ -195,12 +195,28 @@ def test_a_spreadsheet_runs_no_formula_from_a_label() -> None:
     assert {r["row"] for r in records(part, "components")} == {"TG-DFER (full)", '\'=HYPERLINK("x")'}
 
 
-def test_the_components_table_shows_what_is_on() -> None:
+def test_the_settings_of_a_variant_are_those_that_mean_something() -> None:
     part = build(project().write(), "demo")
-    full, without = row(part, "components", "TG-DFER (full)"), row(part, "components", "without text")
-    keys = ("has_temporal", "has_text", "has_context", "has_visual_prompt", "has_coarse")
-    assert [full.cells[key].text for key in keys] == ["✓"] * 5
-    assert [without.cells[key].text for key in keys] == ["✓", "–", "–", "–", "✓"]
+    shown = {
+        name: [[cell.text for key, cell in row.cells.items() if "." in key] for row in table(part, name).rows]
+        for name in ("components", "text", "baselines")
+    }
+    assert shown["components"] == [["✓"] * 5, ["✓", "–", "–", "–", "✓"]]
+    assert shown["text"] == [["descriptions", "8", "shared"], ["none", "–", "–"]]
+    assert shown["baselines"] == [["tgdfer"], ["linear-probe"]]
+
+
+def test_a_table_is_added_in_params_yaml() -> None:
+    made = project()
+    text = Path("params.yaml").read_text()
+    added = "tables: {steps: {title: Step sizes, columns: {training.learning_rate: Step, model.dropout: Dropout}}}"
+    text = text.replace("report:\n", f"report:\n  {added}\n").replace("- text\n", "- text\n    - steps\n")
+    Path("params.yaml").write_text(text)
+    made.write()
+    steps = table(build(load_params(), "demo"), "steps")
+    assert steps.title == "Step sizes"
+    assert [column.head for column in steps.columns][:4] == ["Variant", "Step", "Dropout", "UAR"]
+    assert [row.cells["training.learning_rate"].text for row in steps.rows] == ["0.001"] * 2
 
 
 def test_costs_are_those_of_the_runs() -> None:

@@ -104,8 +104,15 @@ class Params(Section):
             raise ValueError(
                 f"report.reference: no variant '{self.report.reference}' in the grid: {', '.join(self.grid)}"
             )
-        for name in self.variants:
+        known_tables = ["main", *self.report.tables]
+        for name, variant in self.variants.items():
             self.run(name)
+            for table in variant.tables:
+                if table not in known_tables:
+                    raise ValueError(
+                        f"variants.{name}.tables: no table '{table}'; known: {', '.join(known_tables)}; "
+                        "a new table is an entry of report.tables, see docs/howto-ablation.md"
+                    )
         for name in self.datasets:
             self.frames_of(name)
         return self

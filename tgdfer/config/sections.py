@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.core.classes import SEVEN
+from tgdfer.evaluation.protocol import SELECTIONS
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -165,14 +166,75 @@ class TrainingParams(Section):
     """Of one process on the CPU; another number may change the last digits."""
 
 
-class ReportParams(Section):
-    """What is printed: the selection of the protocol, and the statistics' settings."""
+class TableParams(Section):
+    """A table that compares variants with the reference: its title, and which of their parameters it shows.
 
-    selection: Literal["last", "best_val", "best_test"] = "last"
+    ``columns`` maps keys of bags, model and training (``model.window``) to the heads of their columns. With ``ticks``
+    a cell shows only whether the part is there.
+    """
+
+    title: str
+    columns: dict[str, str]
+    ticks: bool = False
+
+    @field_validator("columns")
+    @classmethod
+    def _are_parameters(cls, columns: dict[str, str]) -> dict[str, str]:
+        sections: dict[str, type[Section]] = {"bags": BagsParams, "model": ModelParams, "training": TrainingParams}
+        known = {f"{section}.{key}" for section, keys in sections.items() for key in keys.model_fields}
+        for key in columns:
+            if key not in known:
+                raise ValueError(f"'{key}': expected a key of bags, model or training, for example model.window")
+        return columns
+
+
+TABLES = {
+    "baselines": TableParams(title="Baselines on the same features", columns={"model.architecture": "Architecture"}),
+    "components": TableParams(
+        title="Components",
+        columns={
+            "model.temporal": "Temporal network",
+            "model.text": "Text",
+            "model.context_tokens": "Learnable prompt",
+            "model.visual_prompt": "Visual prompt",
+            "model.coarse_weight": "Coarse branch",
+        },
+        ticks=True,
+    ),
+    "temporal": TableParams(
+        title="Temporal network", columns={"model.temporal": "Temporal network", "model.window": "Window"}
+    ),
+    "text": TableParams(
+        title="Text",
+        columns={"model.text": "Text", "model.context_tokens": "Learnable tokens", "model.context": "Context"},
+    ),
+    "visual-prompt": TableParams(title="Visual prompt", columns={"model.visual_prompt": "Visual prompt"}),
+    "aggregation": TableParams(
+        title="MIL aggregation", columns={"model.aggregation": "Aggregation", "model.top_k": "k"}
+    ),
+}
+"""The tables that every report has; ``report.tables`` adds others."""
+OTHER_TABLES = ("main", "relevance", "costs")
+"""The tables that do not compare settings."""
+
+
+class ReportParams(Section):
+    """What is printed: the selection of the protocol, the statistics' settings, and tables beside the usual ones."""
+
+    selection: Literal[tuple(SELECTIONS)] = "last"  # type: ignore[valid-type]
     reference: Name = "tgdfer"
     bootstrap: Positive = 2000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     seed: int = 0
+    tables: Annotated[dict[Name, TableParams], Field(validate_default=True)] = {}
+
+    @field_validator("tables")
+    @classmethod
+    def _with_the_usual_ones(cls, given: dict[str, TableParams]) -> dict[str, TableParams]:
+        for name in OTHER_TABLES:
+            if name in given:
+                raise ValueError(f"'{name}' is the name of another table; choose another one")
+        return TABLES | given
 
 
 class TrackingParams(Section):
@@ -196,14 +258,11 @@ class Overrides(Section):
     training: dict[str, Any] = {}
 
 
-TableName = Literal["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
-
-
 class VariantParams(Section):
     """One entry of the grid: its name in print, the tables it is a row of, and what it changes."""
 
     label: str
-    tables: list[TableName]
+    tables: list[Name]
     set: Overrides
 
 

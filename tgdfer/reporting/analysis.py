@@ -11,9 +11,9 @@ import numpy as np
 
 from tgdfer.config.params import ReportParams
 from tgdfer.evaluation import statistics
+from tgdfer.evaluation.protocol import METRICS
 from tgdfer.runs.results import Experiment, Run
 
-METRICS = ("uar", "war")
 LEVEL = 0.05
 """Of significance, after the correction."""
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from tgdfer.config.params import Params
 from tgdfer.core import plots
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import figures, maps, strips
 from tgdfer.reporting.figures import Picture
-from tgdfer.reporting.layout import SELECTION_NAMES
 from tgdfer.reporting.report import Part
 from tgdfer.reporting.wording import variants_of
 
@@ -36,7 +36,7 @@ def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure
     label = params.variants[reference].label
     level = f"{100 * params.report.confidence:g} %"
     over_seeds = ", mean over seeds" if len(params.seeds) > 1 else ""
-    protocol = f"Selection: {SELECTION_NAMES[selection]}."
+    protocol = f"Selection: {SELECTIONS[selection]}."
     if not any(result.measured for result in results.values()):
         return
     yield (

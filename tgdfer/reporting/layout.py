@@ -8,13 +8,6 @@ from typing import Any
 
 from tgdfer.reporting.analysis import Comparison, Estimate, Result
 
-SELECTION_NAMES = {
-    "last": "last epoch, no selection",
-    "best_val": "best epoch on an inner validation split of the training fold",
-    "best_test": "best epoch on the test fold: the literature's custom, optimistic",
-}
-
-
 DIGITS = {"count": 0, "number": 1, "percent": 2, "points": 2}
 """Decimals in print, by kind of column."""
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 from tgdfer.config.params import Params
-from tgdfer.reporting.analysis import METRICS
-from tgdfer.reporting.layout import SELECTION_NAMES, Results
+from tgdfer.evaluation.protocol import METRICS, SELECTIONS
+from tgdfer.reporting.layout import Results
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -27,7 +27,7 @@ def to_latex(params: Params, by_dataset: dict[str, Results]) -> str:
     """The macros of every data set and variant under the printed selection."""
     lines = [
         "% made by `tgdfer report`; percent, mean over folds",
-        f"% selection: {SELECTION_NAMES[params.report.selection]}",
+        f"% selection: {SELECTIONS[params.report.selection]}",
     ]
     seen: dict[str, str] = {}
     for dataset, results in by_dataset.items():

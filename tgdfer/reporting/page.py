@@ -13,8 +13,9 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.storage import write_text
 from tgdfer.core.version import __version__
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import findings, render
-from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Column, Row, Table
+from tgdfer.reporting.layout import Cell, Column, Row, Table
 from tgdfer.reporting.report import Part
 from tgdfer.reporting.wording import POWER
 
@@ -36,8 +37,8 @@ def write_page(params: Params, parts: list[Part], path: Path) -> None:
         css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
         version=__version__,
-        selection=SELECTION_NAMES[params.report.selection],
-        selections=SELECTION_NAMES,
+        selection=SELECTIONS[params.report.selection],
+        selections=SELECTIONS,
         report=params.report,
         reference=params.variants[params.report.reference].label,
         seeds=params.seeds,

@@ -23,9 +23,10 @@ import numpy as np
 from tgdfer.config.params import ReportParams
 from tgdfer.core.storage import read_table
 from tgdfer.evaluation import statistics
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting.analysis import Comparison, Estimate, Paired, compare, generator
 from tgdfer.reporting.rankings import Ranking, first_times
-from tgdfer.runs.results import SELECTIONS, Experiment
+from tgdfer.runs.results import Experiment
 
 HALF = 0.5
 """The share of a clip's largest intensity from which a frame is a positive."""

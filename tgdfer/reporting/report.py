@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import relevance
 from tgdfer.reporting.analysis import analyse
 from tgdfer.reporting.figures import Picture
@@ -14,7 +15,7 @@ from tgdfer.reporting.layout import Results, Table
 from tgdfer.reporting.rankings import rankings
 from tgdfer.reporting.relevance import Relevance, Truth
 from tgdfer.reporting.tables import make_tables
-from tgdfer.runs.results import SELECTIONS, Experiment, collect
+from tgdfer.runs.results import Experiment, collect
 
 
 @dataclass

@@ -6,8 +6,9 @@ import csv
 from pathlib import Path
 
 from tgdfer.config.params import Params
+from tgdfer.evaluation.protocol import METRICS
 from tgdfer.reporting import parts
-from tgdfer.reporting.analysis import METRICS, Estimate
+from tgdfer.reporting.analysis import Estimate
 from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, mark, percent
 from tgdfer.reporting.relevance import Relevance
 from tgdfer.reporting.side_tables import costs_table, relevance_table
@@ -29,7 +30,7 @@ def make_tables(
 ) -> list[Table]:
     """Every table of a data set that has a row."""
     made = [_main(params, experiment, results)]
-    for name in ("baselines", "components", "temporal", "text", "visual-prompt", "aggregation"):
+    for name in params.report.tables:
         made.append(_ablation(params, experiment, results, name))
     if relevance is not None:
         made.append(relevance_table(params, experiment, relevance))
@@ -110,9 +111,9 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
     variants = variants_of(params, name)
     if variants == [params.report.reference]:
         variants = []  # nothing to compare it with
-    settings = parts.COLUMNS[name]
+    about = params.report.tables[name]
     level = f"{100 * params.report.confidence:g} %"
-    columns = [Column("label", "Variant"), *(Column(key, head) for key, head in settings)]
+    columns = [Column("label", "Variant"), *(Column(key, head) for key, head in about.columns.items())]
     columns += [
         Column("uar", "UAR", "percent", 1),
         Column("uar_ci", f"{level} interval", "interval"),
@@ -127,7 +128,7 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
     rows = []
     for variant in variants:
         result = results[params.report.selection][variant]
-        cells = {key: Cell(text=parts.describe(params, variant, key)) for key, _ in settings}
+        cells = {key: Cell(text=parts.setting(params, variant, key, about.ticks)) for key in about.columns}
         for metric in METRICS:
             cells[metric] = cells[f"{metric}_ci"] = percent(getattr(result, metric))
             cells[f"{metric}_ci"] = Cell(None, None, cells[metric].low, cells[metric].high)
@@ -139,8 +140,8 @@ def _ablation(params: Params, experiment: Experiment, results: Results, name: st
     return Table(
         name,
         experiment.dataset,
-        TITLES[name],
-        caption_of(params, experiment, results, TITLES[name], "UAR and WAR", "in brackets")
+        about.title,
+        caption_of(params, experiment, results, about.title, "UAR and WAR", "in brackets")
         + (" SD over seeds: of the UAR's mean over folds." if len(params.seeds) > 1 else "")
         + f" Δ UAR: minus {params.variants[params.report.reference].label}, in points, on the same clips; p: paired "
         "sign-flip test over clips, corrected after Holm for all variants and both metrics; won: of the clips on "

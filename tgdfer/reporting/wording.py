@@ -6,19 +6,14 @@ from statistics import median
 from typing import Any
 
 from tgdfer.config.params import Params, ReportParams
-from tgdfer.reporting.analysis import METRICS, Estimate, Result
-from tgdfer.reporting.layout import SELECTION_NAMES, Cell, Results, Row, compared_record, spread
-from tgdfer.runs.results import SELECTIONS, Experiment
+from tgdfer.evaluation.protocol import METRICS, SELECTIONS
+from tgdfer.reporting.analysis import Estimate, Result
+from tgdfer.reporting.layout import Cell, Results, Row, compared_record, spread
+from tgdfer.runs.results import Experiment
 
 POWER = "What these data can tell"
 TITLES = {
     "main": "Recall per class, UAR and WAR",
-    "baselines": "Against baselines on the same features",
-    "components": "Components",
-    "temporal": "Temporal network",
-    "text": "Text",
-    "visual-prompt": "Visual prompt",
-    "aggregation": "MIL aggregation",
     "relevance": "Frame relevance against the true intensity",
     "costs": "Costs",
 }
@@ -82,7 +77,7 @@ def seeds_line(params: Params, results: Results, selection: str) -> str:
 
 def selection_of(report: ReportParams) -> str:
     """The selection in print, for a caption."""
-    return f"selection: {SELECTION_NAMES[report.selection]}"
+    return f"selection: {SELECTIONS[report.selection]}"
 
 
 def caption_of(

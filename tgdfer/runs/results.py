@@ -16,8 +16,8 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 from tgdfer.core.storage import check_schema, read_json, read_table
+from tgdfer.evaluation.protocol import SELECTIONS
 
-SELECTIONS = ("last", "best_val", "best_test")
 SHARED = ("clips", "folds", "features")
 """The inputs that every run of a data set has; a text encoder is one of the variants that use text alone."""
 AGREE = 1e-6

@@ -12,13 +12,9 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.evaluation.statistics import mean_and_deviation
 
-SELECTIONS = {
-    "last": "last epoch, no selection",
-    "best_val": "best epoch on an inner validation split",
-    "best_test": "best epoch on the test fold: optimistic",
-}
 TARGET = re.compile(r"(?:.*/)?runs/(.+)|([^/]+/.+)")
 RUN = re.compile(r"([^/]+)/([^/]+)(?:/fold(\d+)/seed(\d+))?")
 
