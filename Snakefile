@@ -17,7 +17,6 @@ report: "workflow/report/workflow.rst"
 
 localrules:
     all,
-    tracking,
 
 
 wildcard_constraints:
@@ -35,7 +34,6 @@ rule all:
 
 include: "workflow/rules/demo.smk"
 include: "workflow/rules/encoders.smk"
-include: "workflow/rules/tracking.smk"
 include: "workflow/rules/clips.smk"
 include: "workflow/rules/frames.smk"
 include: "workflow/rules/features.smk"
@@ -43,10 +41,10 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/report.smk"
 
 
-# jobs on other machines leave their tracking events in files; the machine that holds the database imports them
+# the only writer of MLflow's database is this process, on the machine that started the jobs
 onsuccess:
-    import_events()
+    update_mlflow()
 
 
 onerror:
-    import_events()
+    update_mlflow()

@@ -174,13 +174,14 @@ def _run(
         {"epoch": e, "loss": 2 / e, "test_uar": 0.5 - 0.4 / e, "test_war": 0.5 - 0.4 / e, "learning_rate": 1e-3}
         for e in range(1, 31)
     ]
-    storage.write_json(folder / "history.json", history)
+    for row in history:
+        storage.append_line(folder / "history.jsonl", row)
     storage.write_json(
         folder / "run.json",
         {
             "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"}, "inputs": {"clips": "c" * 64},
             "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "seconds": 10.0, "peak_memory_mb": 500.0,
-            "fingerprint": "0" * 64, "tracking_run": f"{fold:032x}",
+            "fingerprint": "0" * 64,
         },
     )  # fmt: skip
 

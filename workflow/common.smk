@@ -110,22 +110,21 @@ def features_of(wildcards):
     return paths.features(wildcards.dataset, PARAMS.datasets[wildcards.dataset].encoder)
 
 
-def import_events():
-    """Import the tracking events that jobs have left in files; a run is not worth less if that fails."""
-    if any((paths.MLFLOW / "events").rglob("*.jsonl")):
-        log = Path("logs/import-tracking.log")
-        log.parent.mkdir(exist_ok=True)
-        with log.open("w") as out:
-            done = subprocess.run(
-                [sys.executable, "-m", "tgdfer", "tracking"],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        if done.returncode:
-            print(
-                f"warning: the jobs' tracking events wait in mlflow/events: see {log}, then `tgdfer tracking`",
-                file=sys.stderr,
-            )
+def update_mlflow():
+    """Bring MLflow to what the files of runs and stages say; a failure there is a warning."""
+    log = Path("logs/tracking.log")
+    log.parent.mkdir(exist_ok=True)
+    with log.open("w") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "tgdfer", "tracking"],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    if done.returncode:
+        print(
+            f"warning: MLflow is not up to date: see {log}, then run `tgdfer tracking`",
+            file=sys.stderr,
+        )
 
 
 def gpus_here():

@@ -28,7 +28,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["grid"] = list(VARIANTS)
     project = Project.make(tmp_path_factory.mktemp("gpus") / "project", yaml.safe_dump(params), STUB)
-    project.snakemake("--profile", "local", "--until", "features", "tracking")
+    project.snakemake("--profile", "local", "--until", "features")
     told = {f"train demo {variant}": {"seconds": 0.7} for variant in VARIANTS}
     (project.root / "behaviour.json").write_text(json.dumps(told))
     return project

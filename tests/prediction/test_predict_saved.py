@@ -1,6 +1,5 @@
 """Saved models: what does not fit is refused, nothing that is loaded can run, and a folder can be given away."""
 
-import json
 import os
 import pickle
 import shutil
@@ -10,7 +9,6 @@ from pathlib import Path
 import prediction_project as project
 import pytest
 import torch
-import yaml
 from prediction_project import RUN
 from safetensors.torch import load_file, save_file
 
@@ -18,8 +16,6 @@ from tgdfer import Predictor
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.prediction.saved import load_saved
-from tgdfer.tracking import create_store
-from tgdfer.tracking.models import folder_of
 
 
 @pytest.fixture(scope="module")
@@ -293,31 +289,3 @@ def test_a_folder_to_give_away_needs_nothing_else(original: Path, root: Path, tm
         assert word in card, word
     with pytest.raises(UserError, match="exists already"):
         mine.save(given)
-
-
-def test_a_model_by_its_name_in_mlflow(original: Path, monkeypatch, tmp_path: Path) -> None:
-    copy = tmp_path / "project"
-    shutil.copytree(original, copy)
-    monkeypatch.chdir(copy)
-    params = project.params()
-    create_store(params)
-    from tgdfer.tracking.store import Store
-
-    client = Store(params).client
-    experiment = client.get_experiment_by_name("tgdfer/tiny").experiment_id
-    ids = {run.data.tags["tgdfer.run"]: run.info.run_id for run in client.search_runs([experiment])}
-    words, probe = ids["tiny/words/fold1/seed0"], ids["tiny/probe/fold1/seed0"]
-    for uri in (f"runs:/{words}", f"runs:/{words}/model", "models:/tgdfer-tiny/1", "models:/tgdfer-tiny@fold1-seed0"):
-        folder = folder_of(params, uri)
-        assert folder.resolve() != RUN.resolve()
-        assert load_saved(folder, Path("models"), "cpu").name == "tiny/words fold 1 seed 0"
-    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
-    assert Predictor.from_run(f"runs:/{words}", device="cpu").saved.name == "tiny/words fold 1 seed 0"
-    assert folder_of(params, f"runs:/{probe}") == Path("runs/tiny/probe/fold1/seed0"), (
-        "not stored: the run's own folder"
-    )
-    about = json.loads(Path("runs/tiny/probe/fold1/seed0/run.json").read_text())
-    storage.write_json(Path("runs/tiny/probe/fold1/seed0/run.json"), {**about, "fingerprint": "another"})
-    for uri in (f"runs:/{probe}", "runs:/0123", "models:/tgdfer-tiny/7", "models:/nothing@x", "models:/x"):
-        with pytest.raises(UserError, match=uri):
-            folder_of(params, uri)

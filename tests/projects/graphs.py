@@ -142,7 +142,7 @@ def outputs(project: Project) -> dict[str, bytes]:
     return {
         path.relative_to(project.root).as_posix(): path.read_bytes()
         for path in found
-        if path.name not in ("run.json", "history.json")
+        if path.name not in ("run.json", "attempt.json")
     }
 
 

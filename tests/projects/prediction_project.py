@@ -61,7 +61,7 @@ def params(**frames) -> Params:
             "features": {"dtype": "float32", "device": "cpu"},
             "bags": {"frames": 4},
             "training": {"epochs": 4, "batch_size": 4, "warmup_epochs": 1, "validation_fraction": 0.0, "device": "cpu"},
-            "tracking": {"mode": "events"},
+            "tracking": {},
             "seeds": [0],
             "variants": {name: {"label": name, "tables": [], "set": value} for name, value in variants.items()},
             "report": {"reference": "words"},

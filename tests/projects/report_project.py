@@ -81,7 +81,7 @@ class Project:
                 for name, layout in self.datasets.items()
             },
             **{name: {} for name in ("demo", "frames", "features", "bags", "model", "training")},
-            "tracking": {"mode": "events"},
+            "tracking": {},
             "seeds": self.seeds,
             "variants": self.variants,
             "report": {"selection": selection, "reference": next(iter(self.variants)), "bootstrap": bootstrap},
@@ -248,7 +248,8 @@ class Project:
              "test_uar": float(uar * (1 - np.exp(-e / 5))), "test_war": float(uar * (1 - np.exp(-e / 5)))}
             for e in epochs
         ]  # fmt: skip
-        storage.write_json(folder / "history.json", history)
+        for row in history:
+            storage.append_line(folder / "history.jsonl", row)
         storage.write_json(
             folder / "run.json",
             {
@@ -258,7 +259,7 @@ class Project:
                 "dataset": dataset, "variant": variant, "fold": fold, "seed": seed,
                 "inputs": {"clips": "c" * 64, "folds": "d" * 64, "features": "f" * 64},
                 "encoder": "demo-clip", "fingerprint": "0" * 64, "seconds": float(10 + rng.random()),
-                "peak_memory_mb": 500.0, "tracking_run": f"{fold:032x}",
+                "peak_memory_mb": 500.0,
             },
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ def params(variants: dict | None = None, seeds: tuple[int, ...] = (0,), **traini
             **{key: {} for key in ("demo", "frames", "features", "model")},
             "bags": {"frames": 4},
             "training": {**SMALL, **training},
-            "tracking": {"mode": "events"},
+            "tracking": {},
             "seeds": list(seeds),
             "variants": {name: {"label": name, "tables": [], "set": value} for name, value in chosen.items()},
             "report": {"reference": next(iter(chosen))},
@@ -119,7 +119,7 @@ def make_project(count: int = 48, folds: int = 2, **features) -> dict[str, int]:
 def results(folder: Path = Path("runs")) -> dict[str, bytes]:
     """The bytes of every file of the runs that is the same whenever the run is."""
     weights = ("vectors.safetensors", "model.safetensors")
-    names = ("metrics.json", "history.json", "predictions.parquet", *weights, "summary.json")
+    names = ("metrics.json", "history.jsonl", "predictions.parquet", *weights, "summary.json")
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.name in names}
 
 

@@ -1,6 +1,5 @@
 """What the figures show, recomputed from the files of the runs."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from report_project import VARIANTS, Project
 from sklearn.metrics import confusion_matrix
 
 from tgdfer.config.params import Params
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.reporting import figures
 from tgdfer.reporting.report import Part, build
@@ -109,7 +108,7 @@ def test_curves_are_means_over_runs(made: Made) -> None:
     figure = figures.curves(made.params, made.part.experiment, ["tgdfer"])
     assert figure is not None
     folders = [paths.run("demo", "tgdfer", *key) for key in RUNS]
-    histories = [json.loads((folder / "history.json").read_text()) for folder in folders]
+    histories = [storage.read_lines(folder / "history.jsonl") for folder in folders]
     for axis, key, scale in zip(figure.axes, ("loss", "test_uar"), (1, 100), strict=True):
         expected = scale * np.mean([[epoch[key] for epoch in history] for history in histories], axis=0)
         assert axis.lines[0].get_ydata() == pytest.approx(expected)

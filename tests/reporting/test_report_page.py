@@ -88,9 +88,7 @@ def test_the_page_is_whole_and_holds_all_it_loads(page: Page) -> None:
     assert len(page.ids) == len(set(page.ids))
     inside = [link[1:] for link in page.links if link.startswith("#")]
     assert set(inside) <= set(page.ids)
-    outside = [link for link in page.links if "://" in link]
-    assert outside
-    assert all(link.startswith("http://127.0.0.1:5000/#/") for link in outside)
+    assert not [link for link in page.links if "://" in link]
 
 
 def test_files_that_the_page_links_to_exist(page: Page, report: Path) -> None:

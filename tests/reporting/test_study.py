@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from report_project import VARIANTS, Project
 
+from tgdfer.core import storage
 from tgdfer.reporting.analysis import Comparison
 from tgdfer.reporting.report import build
 
@@ -92,9 +93,9 @@ def test_what_the_inner_validation_split_would_choose_looks_at_no_test_clip() ->
     for (variant, fold), value in validated.items():
         for seed, shift in ((0, 0.3), (1, -0.3)):
             folder = Path(f"runs/demo/{variant}/fold{fold}/seed{seed}")
-            rows = json.loads((folder / "history.json").read_text())
+            rows = storage.read_lines(folder / "history.jsonl")
             rows[0]["val_uar"], rows[-1]["val_uar"] = 1 - value, value + shift
-            (folder / "history.json").write_text(json.dumps(rows))
+            (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             uar[variant, fold, seed] = json.loads((folder / "metrics.json").read_text())["selections"]["last"]["uar"]
     chosen = np.mean([uar["no-text", 1, seed] for seed in (0, 1)] + [uar["tgdfer", 2, seed] for seed in (0, 1)])
     (line,) = [line for line in STUDY["study"](params, "demo", "last").splitlines() if line.startswith("Had each fold")]

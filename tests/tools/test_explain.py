@@ -76,7 +76,8 @@ def test_a_run_says_what_made_it(target: str) -> None:
     record = storage.read_json(RUN / "run.json")
     assert fits
     assert "percent; one fold, 1 seed" in text
-    for fact in (record["command"], record["inputs"]["features"], record["versions"]["torch"], record["tracking_run"]):
+    name = "tgdfer.run = tiny/mil/fold1/seed0"
+    for fact in (record["command"], record["inputs"]["features"], record["versions"]["torch"], name):
         assert fact in text
     assert "variant changes  model.architecture: attention-mil" in text
     assert "python -m tgdfer train --dataset tiny --variant mil --fold 1 --seed 0" in text

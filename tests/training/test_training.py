@@ -34,7 +34,7 @@ def test_the_files_of_a_run_agree_with_each_other():
     project.make_project()
     assert train() == 0
     metrics = storage.read_json(RUN / "metrics.json")
-    history = storage.read_json(RUN / "history.json")
+    history = storage.read_lines(RUN / "history.jsonl")
     table = storage.read_table(RUN / "predictions.parquet", "predictions")
     assert json.loads(pq.read_schema(RUN / "predictions.parquet").metadata[b"tgdfer"])["classes"] == project.CLASSES
     assert set(metrics["selections"]) == {"last", "best_val", "best_test"}
@@ -104,11 +104,11 @@ def test_what_does_not_fit_any_more_is_made_again():
     train("probe")
     assert project.results() == before, "a damaged file"
     train("probe", learning_rate=0.02)
-    assert project.results()["tiny/probe/fold1/seed0/history.json"] != before["tiny/probe/fold1/seed0/history.json"]
+    assert project.results()["tiny/probe/fold1/seed0/history.jsonl"] != before["tiny/probe/fold1/seed0/history.jsonl"]
     project.write_features({f"clip{i:03d}": i % 3 for i in range(48)}, seed=1)
-    changed = (run / "history.json").read_bytes()
+    changed = (run / "history.jsonl").read_bytes()
     train("probe", learning_rate=0.02)
-    assert (run / "history.json").read_bytes() != changed, "other features"
+    assert (run / "history.jsonl").read_bytes() != changed, "other features"
 
 
 def test_other_variants_do_not_matter_to_a_run():
@@ -133,14 +133,14 @@ def test_the_summary_waits_for_all_folds():
 def test_test_clips_influence_nothing_but_their_own_numbers():
     clips = project.make_project()
     train("tgdfer", folds=[1])
-    before, history = load_file(RUN / "model.safetensors"), storage.read_json(RUN / "history.json")
+    before, history = load_file(RUN / "model.safetensors"), storage.read_lines(RUN / "history.jsonl")
     test = [c for i, c in enumerate(clips) if i // 3 % 2 == 0]
     for clip in test:
         clips[clip] = (clips[clip] + 1) % 3
     folds = pq.read_table("data/tiny/folds.parquet").to_pydict()
     project.write_tables(clips, list(zip(folds["clip_id"], folds["fold"], folds["split"], strict=True)))
     train("tgdfer", folds=[1])
-    after, again = load_file(RUN / "model.safetensors"), storage.read_json(RUN / "history.json")
+    after, again = load_file(RUN / "model.safetensors"), storage.read_lines(RUN / "history.jsonl")
     assert all(torch.equal(before[name], after[name]) for name in before)
     for one, other in zip(history, again, strict=True):
         assert {k: v for k, v in one.items() if "test" not in k} == {k: v for k, v in other.items() if "test" not in k}
@@ -180,7 +180,7 @@ def test_a_model_without_training_is_evaluated_once(monkeypatch):
     selections = storage.read_json(run / "metrics.json")["selections"]
     assert selections["last"] == selections["best_val"] == selections["best_test"]
     assert selections["last"]["epoch"] == 0
-    assert storage.read_json(run / "history.json") == []
+    assert storage.read_lines(run / "history.jsonl") == []
 
 
 def one_fold(labels: list[int], train_clips: int) -> None:

@@ -43,7 +43,7 @@ def test_two_processes_killed_and_resumed_are_one_within_rounding(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     project.make_project(count=33)
     training.train_variant(project.params(**SETTINGS), "tiny", "tgdfer")
-    weights, history = load_file(RUN / "model.safetensors"), storage.read_json(RUN / "history.json")
+    weights, history = load_file(RUN / "model.safetensors"), storage.read_lines(RUN / "history.jsonl")
     metrics = storage.read_json(RUN / "metrics.json")
     (RUN / "run.json").unlink()
     assert torchrun("killed after its first checkpoint").returncode != 0
@@ -55,7 +55,7 @@ def test_two_processes_killed_and_resumed_are_one_within_rounding(tmp_path, monk
     for name, value in load_file(RUN / "model.safetensors").items():
         # Adam blows rounding up to a share of the learning rate (0.01) where a gradient is next to nothing
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-3)
-    for one, two in zip(history, storage.read_json(RUN / "history.json"), strict=True):
+    for one, two in zip(history, storage.read_lines(RUN / "history.jsonl"), strict=True):
         assert one == pytest.approx(two, rel=1e-4, abs=1e-5)
     again = storage.read_json(RUN / "metrics.json")
     assert again["selections"]["last"]["confusion"] == metrics["selections"]["last"]["confusion"]

@@ -16,9 +16,8 @@ import training_project as project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
 from tgdfer.stages import train as training
-from tgdfer.tracking import events
 from tgdfer.training import engine
 
 PROGRAM = Path(project.__file__)
@@ -99,25 +98,39 @@ def test_a_checkpoint_is_used_and_removed(folder, monkeypatch, caplog):
     assert not CHECKPOINT.exists()
 
 
-def test_a_run_that_is_killed_while_it_is_tracked_is_done(folder, monkeypatch):
+def test_files_say_how_far_a_run_is(folder, monkeypatch):
     monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
-    with monkeypatch.context() as patch:
-        patch.setattr(training.told, "result", lambda *_: (_ for _ in ()).throw(Killed()))
+    run, rows = Path("runs/tiny/tgdfer/fold1/seed0"), []
+    finish, step = engine.Engine._finish_epoch, engine.Engine._train_step
+
+    def fail(self):
+        raise engine.RunError("on request") if self.epoch == 3 else Killed
+
+    with monkeypatch.context() as patch:  # killed in the second epoch, after its first checkpoint
+        patch.setattr(engine.Engine, "_finish_epoch", lambda self: finish(self) if self.epoch < 2 else fail(self))
         with pytest.raises(Killed):
             train()
-    finished = Path("runs/tiny/tgdfer/fold1/seed0/run.json").stat().st_mtime_ns
-    assert not CHECKPOINT.exists(), "who looks would take it for a run that is broken off"
-    name = "tiny/tgdfer/fold1/seed0"
-    (killed,) = events.pending(name)
-    killed.write_bytes(b"".join(killed.read_bytes().splitlines(keepends=True)[:-1]))  # the end, which no kill tells
+    killed = storage.read_json(run / "attempt.json")
+    assert killed["failed"] is None and killed["ended"] > killed["started"]
+    assert [row["epoch"] for row in storage.read_lines(run / "history.jsonl")] == [1]
+    with monkeypatch.context() as patch:  # resumed, and failed in the third
+        patch.setattr(engine.Engine, "_finish_epoch", lambda self: finish(self) if self.epoch < 3 else fail(self))
+        patch.setattr(
+            engine.Engine,
+            "_train_step",
+            lambda self, chosen: (rows.append(storage.read_lines(run / "history.jsonl")), step(self, chosen)),
+        )
+        assert train() == 1
+    assert [row["epoch"] for row in rows[0]] == [1], "what the checkpoint has, before the first step"
+    assert [row["epoch"] for row in storage.read_lines(run / "history.jsonl")] == [1, 2]
+    failed = storage.read_json(run / "attempt.json")
+    assert failed["started"] == killed["started"] and failed["failed"] == "RunError: on request"
+    assert not (run / "run.json").exists()
     assert train() == 0
-    assert Path("runs/tiny/tgdfer/fold1/seed0/run.json").stat().st_mtime_ns == finished
-    _, again = events.pending(name)
-    said = list(events.read(again))
-    assert "last/uar" in {point[0] for event in said if event["event"] == "metrics" for point in event["points"]}
-    assert said[-1]["status"] == "FINISHED"
-    assert train() == 0
-    assert len(events.pending(name)) == 2, "told once"
+    record = storage.read_json(run / "run.json")
+    assert not (run / "attempt.json").exists() and record["started"] > failed["ended"]
+    assert [row["epoch"] for row in storage.read_lines(run / "history.jsonl")] == [1, 2, 3]
+    assert storage.read_lines(run / "system.jsonl")[-1]["system/process_memory_megabytes"] > 0
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "on a GPU"])

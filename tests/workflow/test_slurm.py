@@ -49,7 +49,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["grid"] = list(VARIANTS)
     project = Project.make(tmp_path_factory.mktemp("prepared") / "project", yaml.safe_dump(params), STUB)
-    project.snakemake("--profile", "local", "--until", "features", "tracking")
+    project.snakemake("--profile", "local", "--until", "features")
     project.forget_calls()
     return project
 
@@ -267,8 +267,8 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, r
 
     earlier = {job["id"] for job in cluster.jobs()}
     running = started(project, cluster, "snakemake", *ALL)
-    # its first event says that it is about to train; a hundred epochs take longer than a second
-    wait_for(lambda: list((project.root / "mlflow" / "events").rglob("fold1/**/*.jsonl")), 180)
+    # a hundred epochs take longer than a second
+    wait_for(lambda: list((project.root / "runs").rglob("fold1/**/history.jsonl")), 180)
     time.sleep(1)
     (job,) = [job for job in cluster.jobs("RUNNING") if "rule_train" in job["comment"]]
     for process in training_processes(job["id"]):
@@ -283,9 +283,7 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, r
     assert (first["state"], second["state"]) == ("TIMEOUT", "COMPLETED")
     assert second["limit"] == "08:00:00", "a job that was cut off gets twice the time"
     assert "resumed at epoch" in (project.root / "logs/train/demo/tgdfer.log").read_text()
-    # the jobs left their tracking in files, and Snakemake had it imported at its end
-    assert (project.root / "logs" / "import-tracking.log").exists()
-    assert not list((project.root / "mlflow" / "events").rglob("*.jsonl"))
+    assert (project.root / "mlflow" / "mlflow.db").exists(), "Snakemake updated MLflow at its end"
     results = [path for path in outputs(undisturbed) if path.startswith("runs/demo/tgdfer/")]
     assert len(results) > 2
     assert {path: outputs(project)[path] for path in results} == {path: outputs(undisturbed)[path] for path in results}

@@ -23,9 +23,9 @@ TEST_CLIPS = 7
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose only products are the tiny demo encoder and the tracking store."""
+    """A project whose only product is the tiny demo encoder."""
     project = Project.make(tmp_path_factory.mktemp("way") / "project", tiny())
-    project.snakemake("--profile", "local", "models/demo-clip/encoder.json", "mlflow/experiments.json")
+    project.snakemake("--profile", "local", "models/demo-clip/encoder.json")
     return project
 
 

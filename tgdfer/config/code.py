@@ -18,12 +18,13 @@ NEUTRAL = (
     "config",  # parameters are compared by value
     "core/errors.py",
     "core/gpus.py",
+    "core/monitor.py",
     "core/paths.py",
     "core/progress.py",
     "core/provenance.py",
+    "core/record.py",
     "core/version.py",
     "runs/state.py",
-    "tracking",
 )
 """Files and folders that decide where, by whom and with which messages, but never what an output holds."""
 

@@ -20,7 +20,6 @@ STAGES: dict[str, tuple[str, ...]] = {
     "render-demo": ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
     "train-demo-encoder": ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
     "import-encoder": ("encoders.{encoder}",),
-    "tracking": (),
     "clips": ("datasets.{dataset}",),
     "frames": ("frames", "datasets.{dataset}.root"),
     "features": ("features", "datasets.{dataset}.encoder"),
@@ -65,7 +64,7 @@ def words(params: Params, dataset: str, variant: str) -> list[list[str]] | None:
 
 def entries(stage: str, architecture: str | None = None) -> list[str]:
     """The files below ``tgdfer/`` whose imports are the code of ``stage``; of a training also the architecture's."""
-    found = [f"stages/{stage.replace('-', '_')}.py"] if stage != "tracking" else []
+    found = [f"stages/{stage.replace('-', '_')}.py"]
     for name in DATA.get(stage, ()):
         files = (code.PACKAGE / name).rglob("*") if (code.PACKAGE / name).is_dir() else [code.PACKAGE / name]
         found += sorted(file.relative_to(code.PACKAGE).as_posix() for file in files if file.is_file())

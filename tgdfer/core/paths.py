@@ -8,11 +8,11 @@ RUNS = Path("runs")
 CHECKPOINTS = Path("checkpoints")
 REPORTS = Path("reports")
 MLFLOW = Path("mlflow")
+STAGE_RECORDS = Path("logs") / "stages"
 
 DEMO_ROOT = DATA / "raw" / "demo"
 DEMO_CLIPS = DEMO_ROOT / "clips.csv"
 DEMO_TRUTH = DEMO_ROOT / "truth.parquet"
-EXPERIMENTS = MLFLOW / "experiments.json"
 REPORT_PAGE = REPORTS / "index.html"
 REPORT_METRICS = REPORTS / "metrics.json"
 

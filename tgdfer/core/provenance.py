@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas", "pyarrow", "scikit-learn", "mlflow")
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas", "pyarrow", "scikit-learn")
 
 
 def cores() -> int:
@@ -33,18 +35,41 @@ def git_revision() -> dict[str, Any]:
     return {"commit": commit, "dirty": bool(changes.strip())}
 
 
-def describe() -> dict[str, Any]:
-    """The circumstances of this process."""
-    import torch
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+def reason(error: BaseException) -> str:
+    """Why something ended, in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def circumstances() -> dict[str, Any]:
+    """How this process was started: command, user, code revision, SLURM job, DVC experiment."""
     slurm = {
         key: os.environ[key] for key in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_JOB_NAME") if key in os.environ
     }
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
     return {
         "command": shlex.join([sys.executable, *sys.argv]),
+        "user": user,
         "git": git_revision(),
+        "slurm": slurm or None,
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
+    }
+
+
+def describe() -> dict[str, Any]:
+    """How this process was started, the versions of its packages and its hardware."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        **circumstances(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "hardware": {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": gpus},
-        "slurm": slurm or None,
     }

@@ -116,6 +116,23 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run its stage again") from None
 
 
+def append_line(path: Path, value: Any) -> None:
+    """Add a JSON value as a line to ``path``."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON values that :func:`append_line` added; without the last line if a process is still writing it."""
+    try:
+        with path.open(encoding="utf-8") as stream:
+            return [json.loads(line) for line in stream if line.endswith("\n")]
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise UserError(f"{path}: a line is not valid JSON ({error}); remove it and run its stage again") from None
+
+
 def write_table(path: Path, kind: str, columns: Mapping[str, Any] | pa.Table, made_by: Mapping[str, Any]) -> None:
     """Write a table of schema ``kind`` atomically, with ``made_by`` in its metadata."""
     schema = SCHEMAS[kind].with_metadata({MADE_BY: json.dumps(made_by, sort_keys=True)})

@@ -133,7 +133,6 @@ def run_line(run: Run, params: Params) -> dict[str, Any]:
         "clips": len(outcome.label) if outcome else "–",
         "revision": commit[:10] + (" + changes" if git.get("dirty") else "") if commit else "–",
         "fingerprint": str(run.info.get("fingerprint") or "–")[:12],
-        "tracking": run.info.get("tracking_run") or "–",
         "problem": run.problem or "",
         "folder": run.folder.as_posix(),
     }

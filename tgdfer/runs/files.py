@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 
 FILES = (
     "metrics.json",
-    "history.json",
+    "history.jsonl",
     "predictions.parquet",
     "vectors.safetensors",
     "model.safetensors",
     "model.json",
 )
 """What a run writes before run.json, which names their fingerprints."""
+ATTEMPT = "attempt.json"
+"""What a run without run.json is: running, failed or interrupted; it is removed when run.json has been written."""
+SYSTEM = "system.jsonl"
+"""The load of the machine during the run; what it holds is not a result."""
 LEARNING = ("best_val", "best_test", "last")
 
 
@@ -72,35 +77,65 @@ def is_finished(key: Key, fingerprint: str) -> bool:
         return False
 
 
-def clear(key: Key) -> None:
-    """Remove what an earlier run with other parameters left, so that nobody takes it for a result."""
-    for name in ("run.json", *FILES):
+@contextmanager
+def attempt(key: Key, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Keep attempt.json while the block trains; it gets the part of run.json that is known at the start.
+
+    What an earlier run with other parameters left is removed first, so that nobody takes it for a result. When the
+    block raises, attempt.json says when and why: an Exception is a failure, all else an interruption.
+    """
+    path, fingerprint = key.folder / ATTEMPT, run_fingerprint(about)
+    try:
+        earlier = storage.read_json(path)
+    except UserError:
+        earlier = {}
+    resumed = key.checkpoint.exists() and earlier.get("fingerprint") == fingerprint
+    for name in ("run.json", *FILES, *(() if resumed else (SYSTEM,))):
         (key.folder / name).unlink(missing_ok=True)
+    record = {
+        **provenance.describe(),
+        "dataset": key.dataset,
+        "variant": key.variant,
+        "fold": key.fold,
+        "seed": key.seed,
+        "parameters": about["parameters"],
+        "inputs": about["inputs"],
+        "code": about["code"],
+        "fingerprint": fingerprint,
+        "started": earlier["started"] if resumed else provenance.now(),
+    }
+    storage.write_json(path, record)
+    storage.write_text(key.folder / "history.jsonl", "")
+    try:
+        yield record
+    except BaseException as error:
+        failed = provenance.reason(error) if isinstance(error, Exception) else None
+        storage.write_json(path, {**record, "ended": provenance.now(), "failed": failed})
+        raise
+    path.unlink()
 
 
 def write(
     key: Key,
     about: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
     predictions: Mapping[str, Sequence[Any]],
     vectors: dict[str, torch.Tensor],
     state: dict[str, torch.Tensor],
     description: Mapping[str, Any],
     record: Mapping[str, Any],
 ) -> None:
-    """Write the files of a run, run.json last.
+    """Write the files of a run but history.jsonl, which has grown with its epochs; run.json last.
 
     ``about`` is from :func:`made_by`, ``vectors`` from :func:`tgdfer.training.vectors.vectors`, ``description`` from
-    :func:`tgdfer.training.description.describe`; ``record`` is what belongs to this execution alone (seconds,
-    memory, tracking).
+    :func:`tgdfer.training.description.describe`; ``record`` is from :func:`attempt`, with what else belongs to this
+    execution only (seconds, memory).
     """
     from safetensors.torch import save_file
 
     folder = key.folder
     classes = about["parameters"]["classes"]
     storage.write_json(folder / "metrics.json", metrics)
-    storage.write_json(folder / "history.json", list(history))
     storage.write_table(
         folder / "predictions.parquet", "predictions", predictions, {**about, "classes": classes, "seed": key.seed}
     )
@@ -111,17 +146,9 @@ def write(
     storage.write_json(
         folder / "run.json",
         {
-            **provenance.describe(),
-            "dataset": key.dataset,
-            "variant": key.variant,
-            "fold": key.fold,
-            "seed": key.seed,
-            "parameters": about["parameters"],
-            "inputs": about["inputs"],
-            "code": about["code"],
-            "fingerprint": run_fingerprint(about),
-            "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES},
             **record,
+            "ended": provenance.now(),
+            "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES},
         },
     )
 

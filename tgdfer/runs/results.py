@@ -15,7 +15,7 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
-from tgdfer.core.storage import check_schema, read_json, read_table
+from tgdfer.core.storage import check_schema, read_json, read_lines, read_table
 from tgdfer.evaluation.protocol import SELECTIONS
 
 SHARED = ("clips", "folds", "features")
@@ -71,8 +71,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """The epochs of the run, or an empty list when they were not kept."""
-        path = self.folder / "history.json"
-        return read_json(path) if path.exists() else []
+        return read_lines(self.folder / "history.jsonl")
 
     def relevance(self) -> dict[str, Relevances]:
         """The relevance of every test clip's frames, by selection."""

@@ -12,10 +12,10 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.runs.files import FILES, Key, made_by
+from tgdfer.runs.files import ATTEMPT, FILES, Key, made_by
 
-FRESH_S = 300.0
-"""A checkpoint that was written within this time belongs to a training that is running; one is written every 20 s."""
+FRESH_S = 60.0
+"""A run that wrote a file within this time is running; it writes its load every 10 s."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,8 @@ class Expected:
     def state(self, key: Key, files: Collection[str] = FILES) -> State:
         """The state of a run, of whose files ``files`` are compared with the checksums that run.json records."""
         folder, record = key.folder, _object(key.folder / "run.json")
-        if key.checkpoint.is_file():
-            age = time.time() - key.checkpoint.stat().st_mtime
-            return State("running" if age < FRESH_S else "interrupted", (f"last checkpoint {duration(age)} ago",))
+        if not record and (attempt := _object(folder / ATTEMPT)):
+            return _unfinished(folder, attempt)
         if not record:
             if reason := failures(key.dataset, key.variant).get((key.fold, key.seed)):
                 return State("failed", (reason,))
@@ -77,6 +76,15 @@ class Expected:
     def unchecked(self) -> list[str]:
         """The inputs that are not on disk."""
         return [name for name, value in self.inputs.items() if value is None]
+
+
+def _unfinished(folder: Path, attempt: Mapping[str, Any]) -> State:
+    """The state of a run that has an attempt.json and no run.json."""
+    if attempt.get("failed"):
+        return State("failed", (str(attempt["failed"]),))
+    age = time.time() - max(file.stat().st_mtime for file in folder.iterdir())
+    running = "ended" not in attempt and age < FRESH_S
+    return State("running" if running else "interrupted", (f"last sign of it {duration(age)} ago",))
 
 
 def failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import FeaturesParams, Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log, track
+from tgdfer.core.record import recorded
 from tgdfer.encoders import Encoder, choose_device, load_encoder
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features import cache as feature_cache
@@ -77,14 +77,14 @@ def encode(params: Params, dataset: str) -> None:
     total = sum(-(-shard.rows // _frames_per_batch(settings)) for shard in todo)
     header = {"cache": cache, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint}
     work = Work(encoder, settings, dtype, header)
-    with tracking.stage(params, made_by, dataset=dataset, encoder=encoder.name) as told:
+    with recorded(made_by, dataset, encoder.name) as numbers:
         started = time.monotonic()
         for _ in track(run(work, todo, devices), f"features {dataset}", total, "batches"):
             pass
         if todo:
             frames_done = sum(shard.rows for shard in todo)
             rate = frames_done / (time.monotonic() - started)
-            told.metrics({"frames": frames_done, "shards": len(todo), "frames_per_s": rate, "views": views})
+            numbers |= {"frames": frames_done, "shards": len(todo), "frames_per_s": rate, "views": views}
 
     listed = [
         {

@@ -18,13 +18,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import Meter, log
 from tgdfer.core.provenance import cores
+from tgdfer.core.record import recorded
 from tgdfer.media import ffmpeg, shards
 from tgdfer.media.shards import Clip, Shard
 from tgdfer.media.workforce import Processes, Threads, Workforce
@@ -63,16 +63,16 @@ def extract(params: Params, dataset: str) -> None:
     chosen = dependencies.settings(params, "frames", dataset=dataset)
     made_by = dependencies.made_by("frames", chosen, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     _tidy(folder, files)
-    with tracking.stage(params, made_by, dataset=dataset) as told:
+    with recorded(made_by, dataset) as numbers:
         started = time.monotonic()
         todo = _make(params, dataset, root, clips, shards.planned(files, members, params.frames))
         seconds = time.monotonic() - started
         _finish(params, dataset, files, len(clips), made_by)
         if todo:
             manifest = storage.read_json(paths.frames(dataset))
-            told.metrics({name: manifest[name] for name in ("clips", "frames", "rejects")})
             rows = sum(shard["rows"] for shard in manifest["shards"] if shard["file"] in todo)
-            told.metrics({"shards": len(todo), "frames_per_s": rows / seconds})
+            numbers |= {name: manifest[name] for name in ("clips", "frames", "rejects")}
+            numbers |= {"shards": len(todo), "frames_per_s": rows / seconds}
 
 
 def _make(params: Params, dataset: str, root: Path, clips: list[Clip], plan: list[Shard]) -> set[str]:

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import DEMO_ENCODER, EncoderParams, Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
+from tgdfer.core.record import recorded
 from tgdfer.encoders import CONFIG, quiet_open_clip, refuse_foreign, write_encoder
 
 OPENAI_MARKS = ("input_resolution", "context_length", "vocab_size")
@@ -61,8 +61,8 @@ def import_encoder(params: Params, name: str) -> None:
         {"checkpoint": storage.file_fingerprint(source.checkpoint)},
     )
     folder = paths.encoder(name).parent
-    with tracking.stage(params, made_by, encoder=name) as told:
-        told.metrics({"weights": sum(weight.numel() for weight in model.state_dict().values())})
+    with recorded(made_by, encoder=name) as numbers:
+        numbers["weights"] = sum(weight.numel() for weight in model.state_dict().values())
         write_encoder(folder, model, source.model_cfg, source.preprocess_cfg, made_by, tokenizer)
     log.info("%s: %s with %s", folder, source.model, source.checkpoint.name)
 

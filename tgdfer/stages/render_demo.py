@@ -18,13 +18,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log, track
 from tgdfer.core.provenance import cores
+from tgdfer.core.record import recorded
 from tgdfer.demo.faces import Image, draw
 from tgdfer.demo.script import ClipPlan, Script, plan, write_script
 from tgdfer.media import ffmpeg
@@ -111,14 +111,14 @@ def render(params: Params, workers: int | None = None) -> None:
     VIDEOS.mkdir(parents=True, exist_ok=True)
     jobs: list[Job] = [(clip, demo.seed, demo.size) for clip in clips if clip.clip_id not in done]
     made_by = dependencies.made_by("render-demo", dependencies.settings(params, "render-demo"), {})
-    with tracking.stage(params, made_by) as told, JOURNAL.open("a", encoding="utf-8") as journal:
+    with recorded(made_by) as numbers, JOURNAL.open("a", encoding="utf-8") as journal:
         rendered = _rendered(jobs, workers or cores())
         for clip_id, sha256 in track(rendered, "render-demo", len(jobs), "clips"):
             done[clip_id] = sha256
             journal.write(json.dumps([clip_id, made_from[clip_id], sha256]) + "\n")
             journal.flush()
         if jobs:
-            told.metrics({"clips": len(jobs)})
+            numbers["clips"] = len(jobs)
     lines = [json.dumps([clip.clip_id, made_from[clip.clip_id], done[clip.clip_id]]) for clip in clips]
     storage.write_text(JOURNAL, "\n".join(lines) + "\n")
     for path in VIDEOS.glob("*.mp4"):

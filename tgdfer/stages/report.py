@@ -9,12 +9,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.progress import log
 from tgdfer.core.provenance import cores
+from tgdfer.core.record import recorded
 
 if TYPE_CHECKING:
     from tgdfer.reporting.report import Part
@@ -38,14 +38,10 @@ def make_report(params: Params) -> None:
     made_by = dependencies.made_by(
         "report", dependencies.settings(params, "report"), {"runs": storage.fingerprint(inputs)}
     )
-    with tracking.stage(params, made_by) as told:
+    with recorded(made_by) as numbers:
         parts = _make(params)
-        told.metrics({name: sum(len(getattr(part, name)) for part in parts) for name in ("tables", "pictures")})
-        told.metrics({"runs": sum(run.problem is None for part in parts for run in part.experiment.runs)})
-        for path in (paths.REPORT_METRICS, paths.REPORT_PAGE):
-            told.artifact(path)
-    # in either graph this is the last stage: what short runs have left in files is sent now
-    tracking.import_waiting(params)
+        numbers |= {name: sum(len(getattr(part, name)) for part in parts) for name in ("tables", "pictures")}
+        numbers["runs"] = sum(run.problem is None for part in parts for run in part.experiment.runs)
 
 
 def _make(params: Params) -> list[Part]:

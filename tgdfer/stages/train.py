@@ -9,21 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from tgdfer import tracking
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.monitor import Monitor
 from tgdfer.core.progress import log, track
 from tgdfer.evaluation import metrics
 from tgdfer.model import build_model
 from tgdfer.runs import files as runs
-from tgdfer.training import told
 from tgdfer.training.description import describe
 from tgdfer.training.determinism import derive, deterministic
 from tgdfer.training.distributed import Group, joined
@@ -78,9 +78,6 @@ def train_variant(
     with joined(device) as group, deterministic(run.training.threads), _stop_signals() as stopped:
         done = group.gather([runs.is_finished(key, runs.run_fingerprint(about[key])) for key in wanted])[0]
         todo = [key for key, finished in zip(wanted, done, strict=True) if not finished]
-        for key in wanted if group.first else ():
-            if key not in todo and tracking.broke_off(storage.read_json(key.folder / "run.json")["tracking_run"]):
-                _tell_again(params, key, about[key])
         if len(todo) < len(wanted):
             log.info(
                 "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
@@ -128,8 +125,6 @@ def _one_run(
 ) -> None:
     started = time.monotonic()
     run = params.run(key.variant)
-    if group.first:
-        runs.clear(key)
     fold = make_fold(inputs, key.fold, run.bags, run.training.validation_fraction, device)
     torch.manual_seed(derive(key.seed, key.fold, "weights"))
     model = build_model(run.model, inputs.classes, inputs.cache.dim, encoder)
@@ -139,24 +134,21 @@ def _one_run(
     if not group.first:
         engine.run()
         return
-    with _tracked(params, key, about) as tracker:
-        told.begin(tracker, params, key, about["inputs"], {"train": len(fold.train), "test": len(fold.test_ids)})
-        engine.run(lambda row: tracker.metrics(told.epoch(row), row["epoch"]))
+    with runs.attempt(key, about) as record, Monitor(partial(storage.append_line, key.folder / runs.SYSTEM)):
+        engine.run(partial(storage.append_line, key.folder / "history.jsonl"))
         result = _metrics(key, inputs.classes, fold, engine)
         seconds = time.monotonic() - started
-        record = {
+        record |= {
             "encoder": inputs.cache.encoder,
             "seconds": round(seconds, 3),
             "peak_memory_mb": _peak_memory_mb(device),
             "device": str(device),
             "processes": group.size,
-            "tracking_run": tracker.name,
         }
         runs.write(
             key,
             about,
             result,
-            engine.history,
             _predictions(key, inputs.classes, fold, engine),
             vectors(engine.model, engine.test_parts, np.asarray(fold.test_labels)),
             own_state(model),
@@ -164,32 +156,11 @@ def _one_run(
             record,
         )
         key.checkpoint.unlink(missing_ok=True)
-        told.result(tracker, params, key, result, record)  # which may take long, and be killed
     last = result["selections"]["last"]
     log.info(
         "%s: %d epochs in %.1f s; last epoch UAR %.1f %%, WAR %.1f %%",
         *(key, last["epoch"], seconds, 100 * last["uar"], 100 * last["war"]),
     )
-
-
-def _tracked(params: Params, key: runs.Key, about: dict[str, Any]) -> AbstractContextManager[tracking.Tracker]:
-    return tracking.run(
-        params,
-        dataset=key.dataset,
-        variant=key.variant,
-        fold=key.fold,
-        seed=key.seed,
-        parameters=about["parameters"],
-        tags={"fingerprint": runs.run_fingerprint(about), **{f"input.{k}": v for k, v in about["inputs"].items()}},
-    )
-
-
-def _tell_again(params: Params, key: runs.Key, about: dict[str, Any]) -> None:
-    """Track the result of a run that was killed between its last file and the end of its tracking."""
-    with _tracked(params, key, about) as tracker:
-        told.result(
-            tracker, params, key, *(storage.read_json(key.folder / f"{name}.json") for name in ("metrics", "run"))
-        )
 
 
 def _metrics(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, Any]:

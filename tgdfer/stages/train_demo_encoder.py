@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer import tracking
 from tgdfer.config import dependencies
 from tgdfer.config.params import DEMO_ENCODER, Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.progress import log, track
 from tgdfer.core.provenance import cores
+from tgdfer.core.record import recorded
 from tgdfer.demo.captions import caption, descriptions
 from tgdfer.demo.faces import Image, draw, sample_pose, sample_scene
 from tgdfer.demo.people import sample_identity
@@ -248,11 +248,11 @@ def train(params: Params) -> None:
     """Train the demo encoder and write models/demo-clip/, metrics.json first and encoder.json last."""
     # before the work: what counts is the code that did it
     made_by = dependencies.made_by("train-demo-encoder", dependencies.settings(params, "train-demo-encoder"), {})
-    with tracking.stage(params, made_by, encoder=DEMO_ENCODER) as told:
-        _train(params, made_by, told)
+    with recorded(made_by, encoder=DEMO_ENCODER) as numbers:
+        numbers |= _train(params, made_by)
 
 
-def _train(params: Params, made_by: dict[str, Any], told: tracking.Tracker) -> None:
+def _train(params: Params, made_by: dict[str, Any]) -> dict[str, Any]:
     demo = params.demo
     folder = paths.encoder(DEMO_ENCODER).parent
     workers = cores()
@@ -271,7 +271,5 @@ def _train(params: Params, made_by: dict[str, Any], told: tracking.Tracker) -> N
         torch.use_deterministic_algorithms(deterministic)
     storage.write_json(folder / "metrics.json", {**metrics, "loss": [round(loss, 6) for loss in losses]})
     write_encoder(folder, model, CONFIG, PREPROCESS, made_by)
-    for epoch, loss in enumerate(losses, start=1):
-        told.metrics({"loss": loss}, epoch)
-    told.metrics({**metrics, "faces": demo.encoder_faces})
     log.info("demo encoder: %.0f s, %s", time.monotonic() - started, metrics)
+    return {**metrics, "loss": losses, "faces": demo.encoder_faces}

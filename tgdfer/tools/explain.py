@@ -135,9 +135,13 @@ def _made_by(params: Params, variant: str, runs: list[Run]) -> list[str]:
     lines += [
         ("encoder's name", values(lambda record: record.get("encoder"))),
         ("versions", values(lambda record: ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()))),
-        ("tracking", f"tag tgdfer.run = {values(lambda record: record.get('tracking_run'))}"),
+        ("MLflow", f"tag tgdfer.run = {values(_mlflow_name)}"),
     ]
     return [f"  {name:16} {text}" for name, text in lines]
+
+
+def _mlflow_name(record: dict[str, Any]) -> str:
+    return "{dataset}/{variant}/fold{fold}/seed{seed}".format_map(record)
 
 
 def _revision(record: dict[str, Any]) -> str:

@@ -15,11 +15,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tgdfer.config.params import Params
-from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
 from tgdfer.core.provenance import git_revision
-from tgdfer.core.storage import fingerprint, write_json
+from tgdfer.core.storage import fingerprint
 from tgdfer.tracking import events
 from tgdfer.tracking.imports import import_events, line
 from tgdfer.tracking.store import Store, experiment_of, sends
@@ -51,8 +50,6 @@ def create_store(params: Params) -> None:
         ) from error
     if imported:
         log.info("tracking: %d event files imported", imported)
-    if not paths.EXPERIMENTS.exists():
-        write_json(paths.EXPERIMENTS, {"made_by": "tgdfer tracking"})
 
 
 def import_waiting(params: Params) -> None:

@@ -4,9 +4,6 @@ rule train:
         folds=paths.folds("{dataset}"),
         # its manifest names the encoder by fingerprint, so a new encoder arrives here through the features
         features=features_of,
-        # the database and its experiments are made once, before any job writes to them; not `ancient`: were it to be
-        # made anew, Snakemake would overlook that outputs behind it are missing
-        tracking=paths.EXPERIMENTS,
     output:
         # runs lie beside it, undeclared, so that a retry keeps the finished ones; checkpoints lie elsewhere
         paths.variant("{dataset}", "{variant}"),

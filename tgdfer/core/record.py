@@ -1,0 +1,59 @@
+"""The record of a stage that computed: what it made from what, when, with which numbers and how it ended.
+
+Records are in ``logs/stages/``, outside the stages' outputs, whose bytes must not depend on the time of day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tgdfer.core import paths, provenance, storage
+from tgdfer.core.monitor import Monitor
+
+MADE_FROM = ("parameters", "inputs", "code")
+
+
+def fingerprint(made_by: Mapping[str, Any]) -> str:
+    """The fingerprint of what an output was made from, tool versions aside."""
+    return storage.fingerprint({name: made_by[name] for name in MADE_FROM})
+
+
+@contextmanager
+def recorded(
+    made_by: Mapping[str, Any], dataset: str | None = None, encoder: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Write the record of the block's work when it ends.
+
+    The block gets a dictionary for its numbers; a list has a value per epoch. A block that ends well without numbers
+    had nothing to do, and an earlier record stays.
+
+    Args:
+        made_by: from :func:`tgdfer.config.dependencies.made_by`.
+        dataset: the data set that the stage works on, if any.
+        encoder: the encoder that the stage makes or uses, if any.
+    """
+    record: dict[str, Any] = {
+        "stage": made_by["stage"],
+        "dataset": dataset,
+        "encoder": encoder,
+        **{name: made_by[name] for name in MADE_FROM},
+        "fingerprint": fingerprint(made_by),
+        **provenance.circumstances(),
+        "started": provenance.now(),
+        "failed": None,
+        "metrics": {},
+        "system": [],
+    }
+    try:
+        with Monitor(record["system"].append):
+            yield record["metrics"]
+    except BaseException as error:
+        record["failed"] = provenance.reason(error)
+        raise
+    finally:
+        if record["metrics"] or record["failed"]:
+            record["ended"] = provenance.now()
+            name = "-".join(name for name in (made_by["stage"], dataset, encoder) if name)
+            storage.write_json(paths.STAGE_RECORDS / name / f"{record['fingerprint'][:16]}.json", record)
