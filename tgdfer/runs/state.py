@@ -12,7 +12,7 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.runs.files import ATTEMPT, FILES, Key, made_by
+from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by
 
 FRESH_S = 60.0
 """A run that wrote a file within this time is running; it writes its load every 10 s."""
@@ -82,7 +82,8 @@ def _unfinished(folder: Path, attempt: Mapping[str, Any]) -> State:
     """The state of a run that has an attempt.json and no run.json."""
     if attempt.get("failed"):
         return State("failed", (str(attempt["failed"]),))
-    age = time.time() - max(file.stat().st_mtime for file in folder.iterdir())
+    written = [folder / name for name in (ATTEMPT, "history.jsonl", SYSTEM) if (folder / name).exists()]
+    age = time.time() - max(file.stat().st_mtime for file in written)
     running = "ended" not in attempt and age < FRESH_S
     return State("running" if running else "interrupted", (f"last sign of it {duration(age)} ago",))
 
