@@ -78,8 +78,9 @@ docs: venv ## the documentation as a site in site/, built strictly: dead links a
 	mkdocs build --strict --quiet --site-dir site
 	@echo "The documentation:  $(CURDIR)/site/index.html"
 
-format: venv ## put the code into its format, and its modules into dvc.yaml
+format: venv ## format the code, list its modules in dvc.yaml, and write docs/parameters.md
 	python workflow/dvc_code.py
+	python workflow/parameters_page.py
 	ruff format .
 	ruff check --fix .
 	snakefmt Snakefile workflow

@@ -1,5 +1,6 @@
-"""Parameters: what is read is what stands in the file, and every mistake names its key."""
+"""Parameters: what is read is what the file says, and every mistake names its key."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import ruamel.yaml
 import yaml
 
 from tgdfer.config import dependencies
-from tgdfer.config.params import ModelParams, load_params
+from tgdfer.config.params import Params, load_params
+from tgdfer.config.sections import ModelParams, Section
 from tgdfer.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,25 @@ def test_the_shipped_file_is_valid_and_every_variant_resolves() -> None:
     assert params.report.reference in params.grid
     made = [params.run(name).model_dump_json() for name in params.variants]
     assert len(set(made)) == len(made), "two variants are the same"
+
+
+def test_a_key_has_one_default(raw: dict) -> None:
+    """What the models assume for a key that is left out is what the shipped file says."""
+    for name, field in Params.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            assert field.annotation().model_dump(include=set(raw[name])) == raw[name], name
+
+
+def test_the_page_of_all_parameters_is_made_from_the_models() -> None:
+    spec = importlib.util.spec_from_file_location("parameters_page", ROOT / "workflow" / "parameters_page.py")
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    written = (ROOT / script.PAGE).read_text(encoding="utf-8")
+    assert script.page() == written, "make format writes it"
+    assert "| `training` |" not in written, "sections have their own tables"
+    assert "| `size` | whole number, at least 32, a multiple of 2 | `96` |" in written
+    assert "| `links` | `inside`, `anywhere` | `inside` |" in written
 
 
 def test_without_a_grid_every_variant_is_run(tmp_path: Path, raw: dict) -> None:
@@ -70,13 +91,13 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("datasets", "demo", "encoder"), "vit", "datasets.demo.encoder: no encoder 'vit'; known: demo-clip"),
         (("report", "reference"), "ours", "report.reference: no variant 'ours' in the grid: tgdfer"),
         (("grid",), ["tgdfer", "ours"], "grid: no variant 'ours'; known: tgdfer"),
-        (("grid",), ["tgdfer", "tgdfer"], "grid: 'tgdfer' stands there twice"),
+        (("grid",), ["tgdfer", "tgdfer"], "grid: 'tgdfer' is listed twice"),
         (("grid",), [], "grid: .*at least 1"),
         (("grid",), ["no-text"], "report.reference: no variant 'tgdfer' in the grid: no-text"),
         (("variants", "tgdfer", "set"), {"model": {"windw": 3}}, "variants.tgdfer.set.model.windw: unknown key"),
         (("variants", "tgdfer", "set"), {"frames": {}}, "variants.tgdfer.set.frames: unknown key"),
         (("seeds",), [], "seeds: .*at least 1"),
-        (("seeds",), [0, 1, 0], "seeds: '0' stands there twice"),
+        (("seeds",), [0, 1, 0], "seeds: '0' is listed twice"),
         (("seeds",), [-1], "seeds.0: .*greater than or equal to 0.*-1"),
         (("datasets",), {}, "datasets: .*at least 1"),
         (("datasets", "demo", "classes"), ["happy", "sad", "happy"], "datasets.demo.classes: .*different names"),
@@ -113,8 +134,8 @@ def test_a_missing_section_is_named(tmp_path: Path, raw: dict) -> None:
         ("- 1\n- 2\n", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: \0", "not valid YAML"),
-        ("variants:\n  a: {}\n  b: {}\n  a: {}\n", "line 4: 'a' stands there twice"),
-        ("bags: {frames: 1, frames: 2}\n", "line 1: 'frames' stands there twice"),
+        ("variants:\n  a: {}\n  b: {}\n  a: {}\n", "line 4: the key 'a' occurs twice"),
+        ("bags: {frames: 1, frames: 2}\n", "line 1: the key 'frames' occurs twice"),
     ],
 )
 def test_a_file_that_is_no_mapping_or_not_well_formed(tmp_path: Path, text: str, said: str) -> None:

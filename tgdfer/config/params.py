@@ -1,10 +1,11 @@
-"""Typed parameters: ``params.yaml`` is read here, validated once, and handed on as frozen objects.
+"""Read params.yaml and validate it as a whole.
 
 An unknown key, a wrong type or a value out of range is a :class:`~tgdfer.core.errors.UserError` that names the key.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -33,27 +34,9 @@ from tgdfer.config.sections import (
 )
 from tgdfer.core.errors import UserError
 
-__all__ = [
-    "DEMO_ENCODER",
-    "BagsParams",
-    "DatasetParams",
-    "DemoParams",
-    "EncoderParams",
-    "FeaturesParams",
-    "FramesParams",
-    "ModelParams",
-    "Params",
-    "ReportParams",
-    "RunParams",
-    "Section",
-    "TrackingParams",
-    "TrainingParams",
-    "load_params",
-]
-
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """The whole of params.yaml; its sections are in :mod:`tgdfer.config.sections`."""
 
     datasets: Annotated[dict[Name, DatasetParams], Field(min_length=1)]
     encoders: Annotated[dict[Name, EncoderParams], Field(default_factory=dict)]
@@ -64,9 +47,10 @@ class Params(Section):
     model: ModelParams
     training: TrainingParams
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """The seeds of the trainings; every variant is trained with each."""
     variants: Annotated[dict[Name, VariantParams], Field(min_length=1)]
     grid: Annotated[list[Name], Field(min_length=1, default_factory=lambda known: list(known.get("variants", ())))]
-    """The variants that are run by default; every one where it is left out."""
+    """The variants that run by default; all of them if it is left out."""
     report: ReportParams
     tracking: TrackingParams
 
@@ -74,7 +58,7 @@ class Params(Section):
     def _references_resolve(self) -> Params:
         if DEMO_ENCODER in self.encoders:
             raise ValueError(
-                f"encoders.{DEMO_ENCODER}: the name of the encoder that the project trains; choose another"
+                f"encoders.{DEMO_ENCODER}: this is the encoder that the project trains; choose another name"
             )
         for name, dataset in self.datasets.items():
             if len(dataset.classes) < 2 or len(set(dataset.classes)) < len(dataset.classes):
@@ -85,10 +69,9 @@ class Params(Section):
                     f"datasets.{name}.encoder: no encoder '{dataset.encoder}'; known: {known}; add it under encoders, "
                     "as docs/paper-tables.md does with vit-b-32"
                 )
-        told: dict[str, tuple[str, str]] = {}
-        for pair in ((dataset, variant) for dataset in self.datasets for variant in self.variants):
-            # DVC's name of a training
-            first = told.setdefault("-".join(pair), pair)
+        named: dict[str, tuple[str, str]] = {}
+        for pair in itertools.product(self.datasets, self.variants):
+            first = named.setdefault("-".join(pair), pair)  # the name of a training in DVC
             if first != pair:
                 raise ValueError(
                     f"datasets.{pair[0]} with variants.{pair[1]} and datasets.{first[0]} with variants.{first[1]} "
@@ -99,7 +82,7 @@ class Params(Section):
                 raise ValueError(f"grid: no variant '{name}'; known: {', '.join(self.variants)}")
         for key, listed in (("grid", self.grid), ("seeds", self.seeds)):
             if len(set(listed)) < len(listed):
-                raise ValueError(f"{key}: '{Counter(listed).most_common(1)[0][0]}' stands there twice")
+                raise ValueError(f"{key}: '{Counter(listed).most_common(1)[0][0]}' is listed twice")
         if self.report.reference not in self.grid:
             raise ValueError(
                 f"report.reference: no variant '{self.report.reference}' in the grid: {', '.join(self.grid)}"
@@ -118,25 +101,29 @@ class Params(Section):
         return self
 
     def dataset(self, name: str) -> DatasetParams:
-        """The data set called ``name``; a UserError that lists the known ones otherwise."""
+        """The data set called ``name``.
+
+        Raises:
+            UserError: there is none; the message lists the known ones.
+        """
         if name not in self.datasets:
             raise UserError(f"params.yaml: datasets: no data set '{name}'; known: {', '.join(self.datasets)}")
         return self.datasets[name]
 
     def frames_of(self, dataset: str) -> FramesParams:
-        """How frames of ``dataset`` are extracted: the section ``frames`` with its overrides applied."""
+        """The section ``frames`` with the overrides of ``dataset`` applied."""
         try:
             return FramesParams.model_validate({**self.frames.model_dump(), **self.dataset(dataset).frames})
         except ValidationError as error:
             raise ValueError(f"datasets.{dataset}.frames.{_one_line(error)}") from None
 
     def only(self, variants: Collection[str]) -> Params:
-        """These parameters with ``variants`` alone, in the order of the file, as the grid."""
+        """A copy that has only ``variants``, in the order of the file, and all of them in the grid."""
         kept = {name: about for name, about in self.variants.items() if name in variants}
         return self.model_copy(update={"variants": kept, "grid": list(kept)})
 
     def run(self, variant: str) -> RunParams:
-        """What a run of ``variant`` depends on: the base sections with its overrides applied; see ``as_read``."""
+        """The sections of a training with the overrides of ``variant`` applied; see :meth:`ModelParams.as_read`."""
         if variant not in self.variants:
             raise UserError(f"params.yaml: variants: no variant '{variant}'; known: {', '.join(self.variants)}")
         overrides = self.variants[variant].set
@@ -155,7 +142,7 @@ def _one_line(error: ValidationError) -> str:
     parts = []
     for problem in error.errors():
         if problem["type"] == "default_factory_not_called":
-            continue  # follows from another one
+            continue  # a consequence of another problem
         key = ".".join(str(step) for step in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -167,14 +154,16 @@ def _one_line(error: ValidationError) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it too: a key that stands twice is a mistake, and 1e-3 a number."""
+    """Reads YAML as DVC does: a key that occurs twice is a mistake, and 1e-3 is a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.MarkedYAMLError(problem=f"'{key.value}' stands there twice", problem_mark=key.start_mark)
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key '{key.value}' occurs twice", problem_mark=key.start_mark
+                    )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 

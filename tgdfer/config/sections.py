@@ -1,4 +1,7 @@
-"""The sections of params.yaml as frozen pydantic models: their keys, types, ranges and defaults."""
+"""The sections of params.yaml as frozen pydantic models: their keys, types, ranges, defaults and meanings.
+
+The docstring below a key is its meaning; ``workflow/parameters_page.py`` makes docs/parameters.md from them.
+"""
 
 from __future__ import annotations
 
@@ -22,113 +25,156 @@ DEMO_ENCODER = "demo-clip"
 class Section(BaseModel):
     """A part of params.yaml: no unknown keys, no silent conversions, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class DatasetParams(Section):
-    """Where a data set lies and how it is read.
-
-    ``links: anywhere`` follows links out of ``root`` too, as DVC and git-annex make them; else clips behind such links
-    are refused, for a data set of a stranger could lead to any picture of this machine. ``frames`` overrides keys of
-    the section of that name: not every data set needs its faces cut out.
-    """
+    """A data set on disk. There may be any number, each under a name of your choice."""
 
     layout: str
+    """How its files and lists are arranged, such as `dfew` or `folder`; each has its page under "Data sets"."""
     root: str
+    """The folder with its clips."""
     annotations: str
+    """The file or folder with its lists; both graphs watch it for changes."""
     encoder: Name
+    """The CLIP encoder of its frames: `demo-clip` or a name under `encoders`."""
     classes: list[str] = list(SEVEN)
+    """The classes, in the order of all tables."""
     truth: str | None = None
+    """A table of true intensities per frame, which only the report reads."""
     options: dict[str, str] = {}
+    """Options of the layout; the page of each data set lists them."""
     links: Literal["inside", "anywhere"] = "inside"
+    """Whether clips may be links out of `root`. A list from a stranger could lead to any picture of your machine."""
     frames: dict[str, Any] = {}
+    """Keys of the section `frames` that differ for this data set."""
 
 
 class EncoderParams(Section):
-    """An open_clip model to import into ``models/<name>/``.
-
-    ``pretrained`` is one of open_clip's tags for ``model`` or a checkpoint file. A ``model`` that starts with
-    ``local-dir:`` or ``hf-hub:`` brings its weights, and ``pretrained`` is left out.
-    """
+    """A model of open_clip, which `tgdfer import-encoder` stores in `models/<name>/`."""
 
     model: str
+    """Its name in open_clip. A name that starts with `local-dir:` or `hf-hub:` brings its weights."""
     pretrained: str | None = None
+    """A tag of open_clip for `model`, or a checkpoint file."""
 
 
 class DemoParams(Section):
     """The embedded data set and the small CLIP that is trained for it."""
 
     clips: Positive = 1400
+    """Clips to render."""
     folds: Annotated[int, Field(ge=2)] = 5
+    """Folds; no person is in training and test of one fold."""
     seed: int = 0
+    """Seed of clips and encoder."""
     size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
+    """Width and height of the clips in pixels."""
     encoder_faces: Positive = 16000
+    """Rendered faces that the encoder is trained on."""
     encoder_epochs: Positive = 5
+    """Epochs of the encoder's training."""
     encoder_threads: Positive = 2
+    """CPU threads of the encoder's training; another number may change the last digits."""
 
 
 class FramesParams(Section):
     """Frame extraction: which frames of a clip, how large, and whether faces are cropped."""
 
     sampling: Literal["all", "uniform", "every", "fps"] = "uniform"
+    """Which frames are taken: all, `max_frames` evenly spaced ones, every n-th, or `fps` per second."""
     max_frames: Positive = 32
+    """The most frames that `sampling: uniform` takes of a clip."""
     every: Positive = 1
+    """The n of `sampling: every`."""
     fps: Annotated[float, Field(gt=0)] = 8.0
+    """Frames per second of `sampling: fps`."""
     resize: Positive | None = None
+    """The longest that the shorter side of a stored frame may be, in pixels; null keeps the size."""
     crop: Literal["none", "face"] = "none"
+    """Whether the largest face is cut out."""
     face_margin: Annotated[float, Field(ge=0)] = 0.3
+    """Margin on each side of a face, as a fraction of its box."""
     face_box: Literal["smooth", "union"] = "smooth"
+    """One box per frame, smoothed over time, or one box for the clip that holds them all."""
     no_face: Literal["reject", "centre"] = "reject"
+    """What happens to a clip in which no face is found: it is rejected, or cut at its centre."""
     shards: Positive = 8
+    """Files that the frames are distributed over; it limits the parallel processes."""
     max_reject_fraction: Fraction = 0.05
+    """The stage fails if more clips than this fraction cannot be used."""
 
 
 class FeaturesParams(Section):
-    """The CLIP feature cache.
-
-    ``dtype: auto`` is the fastest format whose features agree with float32 on this hardware. ``views`` augmented
-    copies of each clip (flip, crop, colour; drawn from ``seed``) are cached beside the plain one: ``view_scale`` is the
-    smallest share of the plain one's area that a crop keeps, ``view_jitter`` the largest relative change of colour.
-    """
+    """The cache of CLIP features."""
 
     batch_size: Positive = 64
+    """Frames that are encoded at once."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the encoder; `auto` is the fastest one that agrees with float32 on this hardware."""
     device: str = "auto"
+    """`auto`, `cpu`, `mps`, `cuda` or `cuda:<number>`."""
     views: Annotated[int, Field(ge=0, le=100)] = 0
+    """Augmented copies of each clip (flip, crop, colour) in the cache, besides the plain one."""
     view_scale: Annotated[float, Field(gt=0, le=1)] = 0.7
+    """The smallest area of an augmented crop, as a fraction of the frame."""
     view_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """The largest relative change of colour."""
     seed: int = 0
+    """Seed of the augmentation."""
 
 
 class BagsParams(Section):
-    """A bag: ``frames`` instances of a clip, seen at once by the model, each the mean of ``instance_frames`` frames."""
+    """The bag of instances that the model sees of a clip."""
 
     frames: Positive = 16
+    """Instances in a bag."""
     instance_frames: Positive = 1
+    """Frames whose mean is an instance."""
 
 
 class ModelParams(Section):
-    """The model; see docs/model.md for the equations."""
+    """The model; [its page](model.md) has the equations."""
 
     architecture: Literal[tuple(ARCHITECTURES)] = "tgdfer"  # type: ignore[valid-type]
+    """The model, or a baseline on the same features, which reads only some of the keys below."""
     temporal: Literal["none", "short", "long", "both"] = "both"
+    """The temporal network: short-term (in a window), long-range (by content and distance in time), or both."""
     window: Positive = 4
+    """Window of the short-term branch, in instances."""
     attention_width: Positive | None = None
+    """Width of the long-range attention; null is half the feature dimension."""
     heads: Positive = 4
+    """Attention heads."""
     dropout: Fraction = 0.1
+    """Dropout rate."""
     text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"
+    """What frames are compared with; the words are in `tgdfer/model/descriptions.yaml`."""
     descriptions_per_class: Positive = 2
+    """Descriptions of each class that are used, from the first on."""
     context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
+    """Learnable tokens in front of each text."""
     context: Literal["shared", "per-class"] = "shared"
+    """Whether all classes share the learnable tokens."""
     visual_prompt: Literal["none", "pooled", "per-class"] = "pooled"
+    """The visual prompt: one of the clip, or one for each class."""
     prompt_temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Temperature of `visual_prompt: per-class`."""
     aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "top-k"
+    """How scores of instances become scores of the clip."""
     top_k: Positive = 4
+    """The k of `aggregation: top-k`."""
     sharpness: Annotated[float, Field(gt=0)] = 1.0
+    """The r of `aggregation: log-sum-exp`: towards 0 it is the mean, towards infinity the maximum."""
     coarse_weight: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of the coarse branch's loss; 0 leaves the branch out."""
     apart_weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the loss that keeps the texts of different classes apart."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Label smoothing of the cross entropy."""
     imbalance: Literal["none", "class-balanced", "logit-adjustment"] = "none"
+    """How the loss treats classes of different sizes."""
 
     def as_read(self) -> ModelParams:
         """With the defaults in place of what the architecture does not read: no run depends on those keys."""
@@ -145,37 +191,41 @@ class ModelParams(Section):
 class TrainingParams(Section):
     """Optimisation and protocol of one run."""
 
-    epochs: Positive = 30
+    epochs: Positive = 20
+    """Epochs."""
     batch_size: Positive = 64
+    """Clips in a batch."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """The highest learning rate."""
     prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Of the learnable text tokens."""
+    """The highest learning rate of the learnable text tokens."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    """Of all that has two dimensions but prompt tokens; norms, biases of layers and scales never decay."""
+    """Weight decay of matrices other than text tokens; norms, biases and scales never decay."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 3
-    """Linear, at most half of the training; a cosine to zero follows, per step."""
+    """Epochs of linear warm-up, at most half of the training; a cosine to zero follows, per step."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The largest norm of a gradient."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of the moving average of weights that is evaluated and stored; 0: none."""
+    """Decay of the moving average of weights that is evaluated and stored; 0 turns it off."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Of a training fold, held back for the selection best_val; 0: none, and that selection is absent."""
+    """Fraction of a training fold held back for the selection `best_val`; with 0 there is no such selection."""
     select_by: Literal["war", "uar"] = "war"
-    """What best_val and best_test choose their epoch by."""
+    """The metric by which `best_val` and `best_test` choose their epoch."""
     device: str = "auto"
+    """`auto`, `cpu`, `mps`, `cuda` or `cuda:<number>`."""
     threads: Positive = 1
-    """Of one process on the CPU; another number may change the last digits."""
+    """CPU threads of one process; another number may change the last digits."""
 
 
 class TableParams(Section):
-    """A table that compares variants with the reference: its title, and which of their parameters it shows.
-
-    ``columns`` maps keys of bags, model and training (``model.window``) to the heads of their columns. With ``ticks``
-    a cell shows only whether the part is there.
-    """
+    """A table that compares variants with the reference, and shows some of their parameters."""
 
     title: str
+    """Its heading."""
     columns: dict[str, str]
+    """The heading of a column for each parameter that is shown, such as `model.window: Window`."""
     ticks: bool = False
+    """Whether a cell shows only that a part is there."""
 
     @field_validator("columns")
     @classmethod
@@ -219,14 +269,20 @@ OTHER_TABLES = ("main", "relevance", "costs")
 
 
 class ReportParams(Section):
-    """What is printed: the selection of the protocol, the statistics' settings, and tables beside the usual ones."""
+    """What is printed: the selection of the protocol, the settings of the statistics, and tables of your own."""
 
     selection: Literal[tuple(SELECTIONS)] = "last"  # type: ignore[valid-type]
+    """The epoch whose results the tables show. `best_test` selects on the test fold, which is optimistic."""
     reference: Name = "tgdfer"
+    """The variant that the others are compared with."""
     bootstrap: Positive = 2000
+    """Bootstrap draws of an interval and draws of a test."""
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Level of the intervals."""
     seed: int = 0
+    """Seed of the draws."""
     tables: Annotated[dict[Name, TableParams], Field(validate_default=True)] = {}
+    """Tables besides the usual ones, by name."""
 
     @field_validator("tables")
     @classmethod
@@ -238,20 +294,20 @@ class ReportParams(Section):
 
 
 class TrackingParams(Section):
-    """MLflow. MLFLOW_TRACKING_URI, when set, wins over ``uri``.
-
-    ``mode: events`` writes to files alone, ``live`` always sends; ``auto`` sends, except from a SLURM job to SQLite.
-    Names of experiments and registered models begin with ``project``: who shares a server with others takes another.
-    """
+    """MLflow."""
 
     project: Name = "tgdfer"
+    """First part of the names of experiments and models; choose another on a server that you share."""
     mode: Literal["auto", "live", "events"] = "auto"
+    """`events` only writes files, `live` always sends; `auto` sends, except from a SLURM job to SQLite."""
     uri: str = "sqlite:///mlflow/mlflow.db"
+    """The tracking store. The variable MLFLOW_TRACKING_URI takes precedence."""
     artifacts: str = "mlflow/artifacts"
+    """The folder of artifacts."""
 
 
 class Overrides(Section):
-    """What a variant changes: any keys of the three sections that a run is made from."""
+    """What a variant changes."""
 
     bags: dict[str, Any] = {}
     model: dict[str, Any] = {}
@@ -259,11 +315,14 @@ class Overrides(Section):
 
 
 class VariantParams(Section):
-    """One entry of the grid: its name in print, the tables it is a row of, and what it changes."""
+    """A variant of the model, which is trained on every fold and seed. Each has a name of your choice."""
 
     label: str
+    """Its name in print."""
     tables: list[Name]
+    """The tables in which it is a row: usual ones, or those of `report.tables`."""
     set: Overrides
+    """The keys of `bags`, `model` and `training` that it changes."""
 
 
 class RunParams(Section):
