@@ -150,7 +150,7 @@ class ModelParams(Section):
     dropout: Fraction = 0.1
     """Dropout rate."""
     text: Literal["none", "class-name", "template", "descriptions"] = "descriptions"
-    """What frames are compared with; the words are in `tgdfer/model/descriptions.yaml`."""
+    """What frames are compared with; the words are in `tgdfer/config/descriptions.yaml`."""
     descriptions_per_class: Positive = 2
     """Descriptions of each class that are used, from the first on."""
     context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
