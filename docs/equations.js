@@ -2,6 +2,6 @@
 document.addEventListener("DOMContentLoaded", () => {
   for (const element of document.querySelectorAll(".arithmatex")) {
     const tex = element.textContent;
-    katex.render(tex.slice(2, -2), element, { displayMode: tex.startsWith("\\["), throwOnError: false });
+    katex.render(tex.slice(2, -2), element, { displayMode: tex.startsWith("\\[") });
   }
 });

@@ -1,8 +1,8 @@
-"""A reader's way through README and docs: every block of every page is done, in its order, in a clone of one's own.
+"""Everything in README and docs works: a reader runs every block of every page, in order, in a clone.
 
-The first block of the quickstart makes the clone and runs `make demo` in it, with parameters as small as they go; each
-page begins in a copy of that. Commands run, Python runs or goes into the file that the page names, settings go into
-params.yaml. What is left out says why (``<!-- needs: data -->``); what is done in another way stands in ``INSTEAD``.
+The first block of the quickstart makes the clone and runs `make demo` in it, with small parameters; each page
+starts from a copy of that. Commands and Python run, code is added to the file that the page names, settings go into
+params.yaml. `<!-- needs: ... -->` skips a block; ``INSTEAD`` lists what is replaced.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -33,99 +34,72 @@ SERVES = re.compile(r"(make ui|mlflow server)\b")
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 
 MADE = {
-    "README.md": ["predictions/holiday.json", "docs/datasets/mine.md", "reports/index.html"],
-    "docs/predict.md": [
-        *(f"predictions/{name}" for name in ("holiday.json", "holiday.png", "predictions.csv", "NOTICE.txt")),
-        *(
-            "out/predictions.csv",
-            "out/**/happy.png",
-            "talk-annotated.mp4",
-            "given-away/*.safetensors",
-            "given-away/*.md",
-        ),
-    ],
-    "docs/howto-dataset.md": [
-        "videos/clips.csv",
-        "docs/datasets/mine.md",
-        "tests/test_dataset_mine.py",
-        "data/mine/frames",
-    ],
-    "docs/howto-ablation.md": ["runs/demo/window-6/summary.json"],
-    "docs/howto-baseline.md": ["runs/demo/max-pool/summary.json"],
-    "docs/experiments.md": ["dvc_plots/index.html", "../lab/tgdfer-dvc/files/md5", "../tgdfer/reports/index.html"],
-    "docs/commands.md": ["../home/.bash_completions/tgdfer.sh"],
+    "README.md": "predictions/holiday.json docs/datasets/mine.md reports/index.html",
+    "docs/predict.md": "predictions/holiday.json predictions/holiday.png predictions/predictions.csv "
+    "predictions/NOTICE.txt out/predictions.csv out/**/happy.png talk-annotated.mp4 given-away/*.safetensors "
+    "given-away/*.md",
+    "docs/howto-dataset.md": "videos/clips.csv docs/datasets/mine.md tests/test_dataset_mine.py data/mine/frames",
+    "docs/howto-ablation.md": "runs/demo/window-6/summary.json",
+    "docs/howto-baseline.md": "runs/demo/max-pool/summary.json",
+    "docs/experiments.md": "dvc_plots/index.html ../lab/tgdfer-dvc/files/md5 ../tgdfer/reports/index.html",
+    "docs/commands.md": "../home/.bash_completions/tgdfer.sh",
 }
-"""What must lie there at the end of a page, from the clone on."""
+"""What exists at the end of a page, as patterns below the clone."""
 
-SAID = {
+PRINTED = {
     "docs/quickstart.md": ["The report: .*/tgdfer/reports/index.html", "tgdfer +2 done"],
     "docs/howto-ablation.md": [r"\ntrain +1\n"],
     "docs/experiments.md": ["Ran experiment", r"\[longer\]", "files pushed", "files fetched", "'report' didn't change"],
     "docs/predict.md": ['"prediction": "', "s of video in a second"],
 }
-"""What the commands of a page must have printed."""
+"""What the commands of a page print."""
 
 
 class Reader:
-    """Somebody with a clone, who does what a page says."""
+    """Somebody with a clone, who follows a page."""
 
     def __init__(self, clone: Path, home: Path) -> None:
         self.clone, self.home = clone, home
-        self.said = ""
+        self.printed = ""
         self.servers: list[subprocess.Popen[bytes]] = []
-        self.ports = dict(zip(("PORT", "UI_PORT"), free_ports(2), strict=True))
+        self.ports = {name: str(port) for name, port in zip(("PORT", "UI_PORT"), free_ports(2), strict=True)}
+        home.mkdir(exist_ok=True)
 
-    def does(self, block: Block) -> None:
-        """One block; what it prints is kept."""
+    def follow(self, block: Block) -> None:
+        """Do what a block says, and keep what it prints."""
+        shell = ["bash", "-euo", "pipefail", "-c", block.here]
         if block.kind == "yaml":
-            self.sets(yaml.safe_load(block.text))
+            self.set(yaml.safe_load(block.text))
         elif block.file:
             with (self.clone / block.file).open("a", encoding="utf-8") as stream:
                 stream.write(f"\n\n{block.text}")
-        elif block.kind == "python":
-            self.runs(block, ["python", "-c", block.text])
         elif SERVES.match(block.text):
-            self.serves(block)
+            self.serve(block, shell)
         else:
-            self.runs(block, ["bash", "-euo", "pipefail", "-c", block.here])
-
-    def runs(self, block: Block, command: list[str]) -> None:
-        self.home.mkdir(exist_ok=True)
-        cloning = block.text.startswith("git clone")
-        ran = subprocess.run(
-            command,
-            cwd=self.clone.parent if cloning else self.clone,
-            env=self.variables(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-        assert ran.returncode == 0, f"{block}:\n{block.text}\nexit {ran.returncode}\n{ran.stdout[-6000:]}"
-        self.said += ran.stdout
+            command = ["python", "-c", block.text] if block.kind == "python" else shell
+            where = self.clone.parent if block.text.startswith("git clone") else self.clone
+            options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            ran = subprocess.run(
+                command, cwd=where, env=self.variables(), stdin=subprocess.DEVNULL, timeout=600, **options
+            )
+            assert ran.returncode == 0, f"{block}:\n{block.text}\nexit {ran.returncode}\n{ran.stdout[-6000:]}"
+            self.printed += ran.stdout
 
     def variables(self) -> dict[str, str]:
-        who = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        around = environment(self.home)
-        # as people have it: stages start quicker
-        del around["PYTHONDONTWRITEBYTECODE"]
-        return {
-            **around,
-            **who,
-            **{name: str(port) for name, port in self.ports.items()},
-            "PROJECT": str(self.clone),
-            # the package of the clone one is in, whatever is installed
-            "PYTHONPATH": ".",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        author = {
+            f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
         }
+        variables = {**environment(self.home), **author, **self.ports, "PROJECT": str(self.clone)}
+        del variables["PYTHONDONTWRITEBYTECODE"]  # stages start faster with bytecode
+        # the package of the current clone, whatever is installed
+        return {**variables, "PYTHONPATH": ".", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
-    def serves(self, block: Block) -> None:
-        """Start a server that stays until the reader leaves, and look at its first page."""
+    def serve(self, block: Block, shell: list[str]) -> None:
+        """Start a server that runs until the reader leaves, and look at its first page."""
         log = self.clone.parent / "server.log"
         with log.open("ab") as stream:
             server = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", block.here],
+                shell,
                 cwd=self.clone,
                 env=self.variables(),
                 stdin=subprocess.DEVNULL,
@@ -146,16 +120,15 @@ class Reader:
                 assert not ended, f"{block}: does not answer\n{log.read_text()[-3000:]}"
                 time.sleep(0.2)
 
-    def sets(self, settings: dict) -> None:
-        """Settings into params.yaml; variants into ``grid`` as well, as the pages say."""
-        if not set(settings) <= set(Params.model_fields):
-            return
-        path = self.clone / "params.yaml"
-        params = merged(yaml.safe_load(path.read_text(encoding="utf-8")), settings)
-        params["grid"] += settings.get("variants", {})
-        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    def set(self, settings: dict) -> None:
+        """Put settings into params.yaml, and the names of variants into its ``grid``."""
+        if set(settings) <= set(Params.model_fields):
+            path = self.clone / "params.yaml"
+            params = merged(yaml.safe_load(path.read_text(encoding="utf-8")), settings)
+            params["grid"] += settings.get("variants", {})
+            path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
-    def leaves(self) -> None:
+    def leave(self) -> None:
         for server in self.servers:
             os.killpg(server.pid, signal.SIGTERM)
             try:
@@ -165,16 +138,16 @@ class Reader:
                 server.wait()
 
 
-def to_do(page: Path) -> list[Block]:
+def to_follow(page: Path) -> list[Block]:
     return [block for block in BLOCKS if block.page == page and block.kind and not block.needs]
 
 
-def different() -> list[Path]:
-    """The pages with something to do that no page before them has."""
+def different_pages() -> list[Path]:
+    """The pages with a block to run that none before them has."""
     seen: set[str] = set()
     pages = []
     for page in [QUICKSTART, *(page for page in PAGES if page != QUICKSTART)]:
-        texts = {block.text for block in to_do(page) if block.kind != "yaml"}
+        texts = {block.text for block in to_follow(page) if block.kind != "yaml"}
         if texts - seen:
             pages.append(page)
         seen |= texts
@@ -190,21 +163,19 @@ def put_videos(root: Path) -> None:
     rows = []
     for number, person in enumerate(("anna", "ben")):
         for name, label in (("happy", "Happiness"), ("anger", "Anger")):
-            (root / "videos" / person).mkdir(parents=True, exist_ok=True)
-            shutil.copy(one, root / "videos" / person / f"{name}.mp4")
+            for copy in (root / "videos" / person / f"{name}.mp4", root / "more" / name / f"{number}.mp4"):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(one, copy)
             rows.append(f"{person}/{name}.mp4,{label},{person}")
-            (root / "more" / name).mkdir(parents=True, exist_ok=True)
-            shutil.copy(one, root / "more" / name / f"{number}.mp4")
     write_csv(root / "videos" / "list.csv", "video,emotion,actor", rows)
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """Who has done the first block of the quickstart, and has a few videos."""
+    """A reader who has followed the first block of the quickstart and has a few videos."""
     folder = tmp_path_factory.mktemp("docs")
     reader = Reader(repository(folder / "project", tiny()).root, folder / "home")
-    first, *_ = to_do(QUICKSTART)
-    reader.does(first)
+    reader.follow(to_follow(QUICKSTART)[0])
     reader.clone = folder / "tgdfer"
     put_videos(reader.clone)
     return reader
@@ -212,35 +183,36 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Reader:
 
 @pytest.fixture
 def reader(quickstart: Reader, tmp_path: Path) -> Iterator[Reader]:
-    """Somebody else with a copy of that clone, but for what lies at home."""
+    """Another reader, with a copy of that clone and of its home folder."""
     shutil.copytree(quickstart.clone, tmp_path / "project", symlinks=True)
     shutil.copytree(quickstart.home, tmp_path / "home")
     reader = Reader(tmp_path / "project", tmp_path / "home")
     yield reader
-    reader.leaves()
+    reader.leave()
 
 
-@pytest.mark.parametrize("page", different(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_says_is_done(page: Path, quickstart: Reader, reader: Reader) -> None:
-    blocks = to_do(page)
+@pytest.mark.parametrize("page", different_pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_can_be_followed(page: Path, quickstart: Reader, reader: Reader) -> None:
+    blocks = to_follow(page)
     if page == QUICKSTART:
-        reader.said, blocks = quickstart.said, blocks[1:]
+        reader.printed, blocks = quickstart.printed, blocks[1:]
     for block in blocks:
-        reader.does(block)
-    for path in MADE.get(str(page.relative_to(ROOT)), []):
-        assert list(reader.clone.glob(path)) or (reader.clone / path).exists(), f"{page.name}: {path}"
-    for words in SAID.get(str(page.relative_to(ROOT)), []):
-        assert re.search(words, reader.said), f"{page.name}: {words}\n{reader.said}"
+        reader.follow(block)
+    name = str(page.relative_to(ROOT))
+    for path in MADE.get(name, "").split():
+        assert list(reader.clone.glob(path)) or (reader.clone / path).exists(), f"{name}: {path}"
+    for words in PRINTED.get(name, []):
+        assert re.search(words, reader.printed), f"{name}: {words}\n{reader.printed}"
 
 
-def test_what_comes_out_is_what_the_readme_lists(quickstart: Reader) -> None:
+def test_the_outputs_are_those_that_the_readme_lists(quickstart: Reader) -> None:
     (listed,) = [block.text for block in BLOCKS if block.text.startswith("reports/index.html")]
     for line in listed.splitlines():
         where, about = re.split(" {2,}", line, maxsplit=1)
         names = [f"{where}{name}" for name in re.split(r",(?![^{]*\}) *", about)] if where.endswith("/") else [where]
         for name in names:
-            ways = [
-                name.replace(group, one) for group in re.findall(r"\{.*?\}", name) for one in group[1:-1].split(",")
-            ]
-            for way in ways or [name]:
-                assert list(quickstart.clone.glob(re.sub("<.*?>", "*", way))), way
+            pattern = re.sub("<.*?>", "*", name)
+            group = re.search(r"\{(.*?)\}", pattern)
+            for one in group[1].split(",") if group else [""]:
+                path = pattern.replace(group[0], one) if group else pattern
+                assert list(quickstart.clone.glob(path)), path

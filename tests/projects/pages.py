@@ -1,4 +1,4 @@
-"""README and docs as tests read them: their fenced blocks, and a repository for somebody who does what they say."""
+"""README and docs as tests read them: their fenced blocks, and a repository in which to follow them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ NEEDS = {
 KINDS = ("sh", "python", "yaml")
 
 INSTEAD = {
-    # no network, and the environment of the tests for one that `make venv` would install
+    # without a network, and with the environment of the tests
     "git clone <repository> tgdfer": 'git clone -q "$PROJECT" tgdfer && cp -r "$PROJECT/.venv" tgdfer/',
-    # CI runs these two, the first of which runs this
+    # CI runs these two
     "make test": "make -n test",
     "make lint": "make -n lint",
-    # half an hour of video
+    # a video of half an hour
     "--minutes 30": "--minutes 0.1",
-    # a folder that all machines see, a machine that they know by name, and ports that may be taken
+    # a shared folder, a server's name, and ports that may be in use
     "/mnt/lab/": "$PROJECT/../lab/",
     "make ui": "make ui UI_PORT=$UI_PORT",
     "--host 0.0.0.0": "--host 127.0.0.1 --port $PORT",
     "host:5000": "127.0.0.1:$PORT",
 }
-"""All that is not done word for word as the pages say it."""
+"""What a test replaces in the blocks."""
 
 FENCE = re.compile(r"(?P<indent> *)(?P<fence>```+|~~~+) *(?P<kind>[^`]*)")
 MARK = re.compile(r" *<!-- (?P<what>needs|file): (?P<value>.+) -->")
@@ -39,7 +39,7 @@ MARK = re.compile(r" *<!-- (?P<what>needs|file): (?P<value>.+) -->")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: where it stands, its language, what it needs, the file that it is to be added to, its text."""
+    """A fenced block: its page and line, its language, what it needs, the file that it is added to, its text."""
 
     page: Path
     line: int
@@ -53,15 +53,15 @@ class Block:
 
     @property
     def here(self) -> str:
-        """The commands with what takes the place of what a test has not."""
+        """The commands as a test runs them."""
         text = self.text
-        for said, done in INSTEAD.items():
-            text = text.replace(said, done)
+        for written, replacement in INSTEAD.items():
+            text = text.replace(written, replacement)
         return text
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """The blocks of a page in their order, those in lists too; a mark stands directly above its block."""
+    """The blocks of a page in order, those in lists too; a mark is directly above its block."""
     found: list[Block] = []
     mark: dict[str, str] = {}
     opened: re.Match[str] | None = None
@@ -78,8 +78,8 @@ def blocks_of(page: Path) -> list[Block]:
         elif fence := FENCE.fullmatch(line):
             opened, start, lines = fence, number, []
         elif line.strip():
-            said = MARK.fullmatch(line)
-            mark = {said["what"]: said["value"]} if said else {}
+            found_mark = MARK.fullmatch(line)
+            mark = {found_mark["what"]: found_mark["value"]} if found_mark else {}
     assert opened is None, f"{page.name}:{start}: a block without an end"
     return found
 
@@ -88,7 +88,7 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def merged(base: dict, more: dict) -> dict:
-    """``base`` with what ``more`` says, section by section."""
+    """``base`` with the values of ``more``, section by section."""
     both = dict(base)
     for key, value in more.items():
         old = both.get(key)
@@ -97,7 +97,7 @@ def merged(base: dict, more: dict) -> dict:
 
 
 def repository(root: Path, params: str) -> Project:
-    """All that git has of the project, with other parameters, and an environment in .venv as `make venv` leaves it."""
+    """A copy of the project with other parameters, and an environment in .venv like that of `make venv`."""
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for folder in ("tests", "docs", "benchmarks", "containers"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
@@ -106,8 +106,7 @@ def repository(root: Path, params: str) -> Project:
         shutil.copy2(ROOT / name, root / name)
     shutil.copy2(ROOT / "requirements.lock", root)
     project = Project.make(root, params)
-    # links to single tools, so that nothing that happens to this .venv reaches the environment of the tests; an
-    # interpreter that is a link would not find its libraries
+    # links to single tools protect the environment of the tests; a linked interpreter would not find its libraries
     tools = root / ".venv" / "bin"
     tools.mkdir(parents=True)
     for tool in BIN.iterdir():
