@@ -7,7 +7,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# the first of these that is a whole Python, 3.11 to 3.13
+# the first of these that is a complete Python 3.11 to 3.13
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python /usr/local/bin/python3 /usr/bin/python3; do \
 	"$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& { echo "$$python"; break; }; done)
@@ -18,9 +18,9 @@ UI_PORT ?= 5000
 # the tools of the environment are found whether or not it was activated
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
-# every stage is a process of its own: without bytecode each would compile torch anew
+# each stage is a separate process, and without bytecode each would compile torch again
 unexport PYTHONDONTWRITEBYTECODE
-# certificates of the system, as pip has them
+# the system's certificates, as in pip
 export UV_SYSTEM_CERTS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -36,7 +36,7 @@ venv: $(STAMP) ## the environment in .venv, exactly as requirements.lock says
 # uv's own version comes from the lock as well. The path of the editable install is made relative: Python 3.11 decodes .pth
 # files by the locale, and under LC_ALL=C it would not start in a folder whose name has an umlaut.
 $(STAMP): requirements.lock pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; on Debian: apt-get install python3-venv; or say make PYTHON=/path/to/python" >&2; exit 2; }
+	@[ -n "$(PYTHON)" ] || { echo "error: no Python 3.11, 3.12 or 3.13 with venv and ensurepip on PATH; on Debian: apt-get install python3-venv; or use make PYTHON=/path/to/python" >&2; exit 2; }
 	@[ -x $(BIN)/python ] && $(BIN)/python -c '' 2>/dev/null || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
@@ -44,7 +44,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo ../../../.. > $(VENV)/lib/python3*/site-packages/_editable_impl_tgdfer.pth
 	@touch $@
 
-demo: venv ## the whole way on the embedded data set: clips to tables, figures and the page
+demo: venv ## the whole pipeline on the embedded data set: from clips to tables, figures and the page
 	snakemake --profile local --cores $(JOBS) all
 	@echo
 	@echo "The report:  $(CURDIR)/reports/index.html"
@@ -54,19 +54,19 @@ demo: venv ## the whole way on the embedded data set: clips to tables, figures a
 grid: venv ## every variant of params.yaml, not only those of its `grid`
 	snakemake --profile local --cores $(JOBS) --config grid=all
 
-repro: venv ## the same by DVC
+repro: venv ## the same with DVC
 	dvc repro
 
-report: venv ## the tables, figures and page again, from the files of the runs
+report: venv ## tables, figures and page again, from finished runs
 	python -m tgdfer report
 
-test: venv ## all tests: whole graphs too, and a SLURM that they start where one is installed (minutes)
+test: venv ## all tests, with whole graphs, and SLURM where it is installed (minutes)
 	python -m pytest -n $(TEST_WORKERS) --dist loadgroup
 
-test-quick: venv ## the tests that need neither whole graphs nor SLURM
+test-quick: venv ## the tests that need neither a whole graph nor SLURM
 	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
 
-lint: venv ## format, style, types, Snakemake's own lint, and the documentation
+lint: venv ## check format, style, types, Snakemake's lint and the documentation
 	ruff format --check .
 	ruff check .
 	mypy
@@ -74,7 +74,7 @@ lint: venv ## format, style, types, Snakemake's own lint, and the documentation
 	snakemake --lint
 	mkdocs build --strict --quiet --site-dir site
 
-docs: venv ## the documentation as a site in site/, built strictly: dead links are errors
+docs: venv ## the documentation as a site in site/; dead links are errors
 	mkdocs build --strict --quiet --site-dir site
 	@echo "The documentation:  $(CURDIR)/site/index.html"
 
@@ -85,19 +85,19 @@ format: venv ## format the code, list its modules in dvc.yaml, and write docs/pa
 	ruff check --fix .
 	snakefmt Snakefile workflow
 
-ui: venv ## every run in the MLflow UI, on 127.0.0.1 alone
+ui: venv ## every run in the MLflow UI, only on 127.0.0.1
 	@[ -d mlflow ] || { echo "error: mlflow: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
 	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
-	case "$$uri" in http*) echo "the runs are on a server, which has a UI of its own: $$uri";; \
+	case "$$uri" in http*) echo "the runs are on a server, which has its own UI: $$uri";; \
 	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT);; esac
 
-lock: venv ## requirements.lock anew from pyproject.toml
+lock: venv ## requirements.lock again, from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml
 
-clean: ## what the stages produced, trainings and MLflow's database included; not the environment, nor raw data but the demo's
+clean: ## delete all outputs, trainings and MLflow's database; keep the environment and your raw data
 	find data reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name raw -exec rm -rf {} +
 	rm -rf data/raw/demo models runs checkpoints mlflow logs .snakemake
 
-clean-all: clean ## that, and the environment and all caches
+clean-all: clean ## also delete the environment and all caches
 	rm -rf $(VENV) site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis

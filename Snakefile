@@ -1,7 +1,7 @@
 """Raw clips to the paper's tables: `snakemake --profile local all`, or `--profile slurm` on a cluster.
 
-What the stages read and write stands in tgdfer/config/dependencies.py and tgdfer/core/paths.py; params.yaml says what is run.
-The same graph for `dvc repro` is dvc.yaml; tests/workflow/test_graph.py holds the two against each other.
+tgdfer/config/dependencies.py and tgdfer/core/paths.py define what the stages read and write; params.yaml defines what runs.
+dvc.yaml is the same graph for `dvc repro`; tests/workflow/test_graph.py compares the two.
 """
 
 from snakemake.utils import min_version

@@ -1,4 +1,4 @@
-"""What the rules share: the parameters, the package's modules as inputs, and how resources grow with the attempt."""
+"""What the rules share: the parameters, fingerprints of code, and how resources grow with the attempt."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-# the package beside this Snakefile, whatever is installed
+# the package next to this Snakefile, whatever is installed
 sys.path.insert(0, workflow.basedir)
 
 from tgdfer.config import dependencies
@@ -17,8 +17,8 @@ from tgdfer.config.params import load_params
 from tgdfer.core import gpus, paths
 from tgdfer.core.errors import UserError
 
-# `python` in a rule is the Python that runs Snakemake, whether or not its environment was activated; it takes the
-# place of the shell, which would die of a scheduler's SIGTERM at once and the stage with it, before it has saved
+# `python` in a rule is the Python that runs Snakemake, whether or not its environment is activated. It replaces the
+# shell, because a scheduler's SIGTERM kills a shell at once, and with it the stage before it has saved its state
 BIN = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'export PATH={BIN}:"$PATH"; exec ')
 
@@ -29,7 +29,7 @@ except UserError as error:
 
 
 def code(stage):
-    """The fingerprint of a stage's code, which `shell:` alone would hide; of a training that of its architecture."""
+    """The fingerprint of a stage's code, for a training of its architecture's: `shell:` hides the code from Snakemake."""
 
     def fingerprint(wildcards):
         if stage != "train":
@@ -47,7 +47,7 @@ def settings(stage):
 
 
 def grow(base):
-    """A resource that doubles with every attempt of a job that was killed for the lack of it."""
+    """A resource that doubles with every attempt, for jobs that were killed for lack of it."""
     return lambda wildcards, attempt: base * 2 ** (attempt - 1)
 
 
@@ -78,7 +78,7 @@ def summaries(wildcards):
 
 
 def products(wildcards):
-    """All that is made on the way to the report, as targets of their own.
+    """All that is made on the way to the report, as separate targets.
 
     Of an output that a failed job took away Snakemake says nothing as long as the report that was made from an earlier
     one is there: it would call that up to date.
@@ -96,7 +96,7 @@ def products(wildcards):
 
 
 def truths(wildcards):
-    """The true intensities per frame of the data sets that have them; the report alone reads them."""
+    """The true intensities per frame of the data sets that have them; only the report reads them."""
     return [dataset.truth for dataset in PARAMS.datasets.values() if dataset.truth]
 
 
@@ -111,7 +111,7 @@ def features_of(wildcards):
 
 
 def update_mlflow():
-    """Bring MLflow to what the files of runs and stages say; a failure there is a warning."""
+    """Update MLflow from the files of runs and stages; a failure is a warning."""
     log = Path("logs/tracking.log")
     log.parent.mkdir(exist_ok=True)
     with log.open("w") as out:
@@ -128,7 +128,7 @@ def update_mlflow():
 
 
 def gpus_here():
-    """The NVIDIA GPUs that this process may use: those of CUDA_VISIBLE_DEVICES if it is set, else all of the machine."""
+    """The NVIDIA GPUs that this process may use: those of CUDA_VISIBLE_DEVICES if it is set, else all of this machine."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() and name != "-1"]

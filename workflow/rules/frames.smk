@@ -2,7 +2,7 @@ rule frames:
     input:
         clips=paths.clips("{dataset}"),
     output:
-        # the shards beside it are not declared: declared outputs go before a retry, finished shards are to stay
+        # its shards are not declared: Snakemake deletes declared outputs before a retry, and finished shards are kept
         report(
             paths.frames("{dataset}"), caption="../report/frames.rst", category="Data"
         ),

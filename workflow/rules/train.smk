@@ -5,7 +5,7 @@ rule train:
         # its manifest names the encoder by fingerprint, so a new encoder arrives here through the features
         features=features_of,
     output:
-        # runs lie beside it, undeclared, so that a retry keeps the finished ones; checkpoints lie elsewhere
+        # the runs next to it are not declared, so that a retry keeps the finished ones; checkpoints are elsewhere
         paths.variant("{dataset}", "{variant}"),
     log:
         "logs/train/{dataset}/{variant}.log",
