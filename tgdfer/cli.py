@@ -86,9 +86,9 @@ def tracking(params: ParamsFile = DEFAULT) -> None:
 @app.command("clips", epilog="Example: tgdfer clips --dataset demo")
 def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """List a data set's clips, labels and folds as two Parquet tables."""
-    from tgdfer.stages.clips import make_tables
+    from tgdfer.stages.clips import run
 
-    make_tables(load_params(params), dataset)
+    run(load_params(params), dataset)
 
 
 @app.command("frames", epilog="Example: tgdfer frames --dataset demo")

@@ -9,7 +9,7 @@ from media import images, parameters, write_csv
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def folder(rows: list[str], header: str = "clip_id,path,label,fold", files: str 
 
 def test_folder_with_folds_tests_every_clip_once() -> None:
     params = folder(["x,a.mp4,happy,1", "y,b.mp4,sad,2", "z,c.mp4,fear,2"])
-    make_tables(params, "mine")
+    run(params, "mine")
     clips = storage.read_table(paths.clips("mine"), "clips").to_pylist()
     assert [(row["clip_id"], row["label"], row["kind"], row["source"]) for row in clips] == [
         ("x", "happy", "video", "a.mp4"),
@@ -75,7 +75,7 @@ GOOD = "g,f.mp4,happy,2"
         (["x,a.mp4,happy,1", GOOD, "x,b.mp4,sad,1"], ["line 4", "clip_id 'x'", "line 2"]),
         (["x,a.mp4,happy,0", GOOD], ["line 2", "fold '0'"]),
         (["x,a.mp4,happy,one", GOOD], ["line 2", "fold 'one'"]),
-        (["x,a.mp4,happy,4", GOOD], ["column 'fold'", "2, 4"]),
+        (["x,a.mp4,happy,4", GOOD], ["the folds are 2, 4"]),
         (["x,a.mp4,happy", GOOD], ["line 2", "4 fields"]),
         (["x,a.mp4,happy,1,extra", GOOD], ["line 2", "4 fields"]),
         ([",a.mp4,happy,1", GOOD], ["line 2", "clip_id"]),
@@ -87,7 +87,7 @@ GOOD = "g,f.mp4,happy,2"
 def test_a_bad_row_is_named(rows: list[str], names: list[str]) -> None:
     params = folder(rows)
     with pytest.raises(UserError) as caught:
-        make_tables(params, "mine")
+        run(params, "mine")
     assert all(name in str(caught.value) for name in names), str(caught.value)
     assert not paths.clips("mine").exists()
 
@@ -98,27 +98,27 @@ def test_a_bad_row_is_named(rows: list[str], names: list[str]) -> None:
 )
 def test_a_bad_header_is_named(header: str, named: str) -> None:
     with pytest.raises(UserError, match=named):
-        make_tables(folder([], header=header), "mine")
+        run(folder([], header=header), "mine")
 
 
 def test_places_that_are_not_there() -> None:
     params = parameters(Path(), {"mine": {"layout": "folder", "root": "gone", "annotations": "gone.csv"}})
     with pytest.raises(UserError, match=r"datasets\.mine\.root: gone: no such folder"):
-        make_tables(params, "mine")
+        run(params, "mine")
     params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "gone.csv"}})
     with pytest.raises(UserError, match=r"datasets\.mine\.annotations: gone\.csv"):
-        make_tables(params, "mine")
+        run(params, "mine")
     params = parameters(Path(), {"mine": {"layout": "foldr", "root": ".", "annotations": "gone.csv"}})
     with pytest.raises(UserError, match=r"no layout 'foldr'; known: .*folder"):
-        make_tables(params, "mine")
+        run(params, "mine")
 
 
 def test_a_changed_table_changes_the_clips_table_and_nothing_else_does() -> None:
-    make_tables(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    run(folder(["x,a.mp4,happy,1", GOOD]), "mine")
     first = paths.clips("mine").read_bytes()
-    make_tables(folder(["x,a.mp4,happy,1", GOOD]), "mine")
+    run(folder(["x,a.mp4,happy,1", GOOD]), "mine")
     assert paths.clips("mine").read_bytes() == first
-    make_tables(folder(["x,a.mp4,happy,1,0", GOOD + ",1"], header="clip_id,path,label,fold,sha256"), "mine")
+    run(folder(["x,a.mp4,happy,1,0", GOOD + ",1"], header="clip_id,path,label,fold,sha256"), "mine")
     assert paths.clips("mine").read_bytes() != first
 
 
@@ -167,7 +167,7 @@ def dfew(
 )
 def test_dfew_in_every_known_shape(lists: str, clips: str, options: dict) -> None:
     params, numbers = dfew(lists, clips, **options)
-    make_tables(params, "dfew")
+    run(params, "dfew")
     section = params.datasets["dfew"].model_copy(update={"annotations": "DFEW"})
     assert read_listing(params.model_copy(update={"datasets": {"dfew": section}}), "dfew") == read_listing(
         params, "dfew"
@@ -208,8 +208,8 @@ def test_a_list_that_is_no_text_is_named() -> None:
     params, _ = dfew()
     path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
     path.write_bytes(b"video_name,label\n1,\xe9\n")
-    with pytest.raises(UserError, match=r"set_2\.csv, line 2: not a text in UTF-8 \(.* at byte 19\)"):
-        make_tables(params, "dfew")
+    with pytest.raises(UserError, match=r"set_2\.csv, line 2: not text in UTF-8 \(.* at byte 19\)"):
+        run(params, "dfew")
 
 
 def test_a_folder_s_table_saved_with_semicolons() -> None:
@@ -234,37 +234,37 @@ def test_dfew_says_what_to_set() -> None:
     with pytest.raises(
         UserError, match=r"no folder Clip/clip_224x224; set datasets\.dfew\.options\.source to original"
     ):
-        make_tables(params, "dfew")
+        run(params, "dfew")
     shutil.move("DFEW/Clip/original", "DFEW/elsewhere")
-    with pytest.raises(UserError, match=r"datasets\.dfew\.root is to be the folder that holds Clip"):
-        make_tables(params, "dfew")
+    with pytest.raises(UserError, match=r"datasets\.dfew\.root must be the folder that contains Clip"):
+        run(params, "dfew")
 
 
 def test_a_root_that_holds_none_of_the_clips_is_refused_at_once() -> None:
     params, _ = dfew()
     shutil.rmtree("DFEW/Clip/clip_224x224")
     images(Path("DFEW/Clip/clip_224x224/other"), 1)
-    said = r"datasets\.dfew\.root: DFEW: not one of the 10 clips .* the first is Clip/clip_224x224/00001"
+    said = r"datasets\.dfew\.root: DFEW: none of the 10 listed clips is there; the first is Clip/clip_224x224/00001"
     with pytest.raises(UserError, match=said):
-        make_tables(params, "dfew")
+        run(params, "dfew")
 
 
 def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:
     params, _ = dfew(labels=range(7))
     with pytest.raises(UserError, match=r"set_1\.csv, line \d+: label 0.*counts the classes from 0.*1 happy"):
-        make_tables(params, "dfew")
+        run(params, "dfew")
 
 
 @pytest.mark.parametrize(
     ("row", "named"),
-    [("9999,8", "label 8 is no class"), ("abc,1", "'abc,1'"), ("1,2", "is sad here, happy elsewhere"), ("1", "'1'")],
+    [("9999,8", "label 8 is not a class"), ("abc,1", "'abc,1'"), ("1,2", "is sad here, happy elsewhere"), ("1", "expected 2 fields")],
 )
 def test_dfew_with_a_bad_row(row: str, named: str) -> None:
     params, _ = dfew()
     path = Path("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_3.csv")
     path.write_text(path.read_text() + row + "\n")
     with pytest.raises(UserError, match=r"set_3\.csv") as caught:
-        make_tables(params, "dfew")
+        run(params, "dfew")
     assert named in str(caught.value)
 
 
@@ -273,15 +273,15 @@ def test_dfew_with_a_clip_on_both_sides_of_a_fold() -> None:
     path = Path("DFEW/EmoLabel_DataSplit/train(single-labeled)/set_1.csv")
     path.write_text(path.read_text() + f"{numbers[0]},1\n")
     with pytest.raises(UserError, match="'00001' is both train and test of fold 1"):
-        make_tables(params, "dfew")
+        run(params, "dfew")
 
 
 def test_dfew_with_a_missing_list_or_an_unknown_option() -> None:
     params, _ = dfew()
     Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_5.csv").unlink()
     with pytest.raises(UserError, match=r"set_5\.csv"):
-        make_tables(params, "dfew")
+        run(params, "dfew")
     with pytest.raises(UserError, match=r"options\.sauce: unknown option; layout dfew has source"):
-        make_tables(dfew(sauce="hot")[0], "dfew")
+        run(dfew(sauce="hot")[0], "dfew")
     with pytest.raises(UserError, match=r"options\.source: 'hot' is not one of frames, 16f, original"):
-        make_tables(dfew(source="hot")[0], "dfew")
+        run(dfew(source="hot")[0], "dfew")

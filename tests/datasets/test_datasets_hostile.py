@@ -10,7 +10,7 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run
 
 HEADER = "clip_id,path,label,fold"
 SECRET = "root:x:0:0:do not tell\n"
@@ -34,9 +34,9 @@ def project(rows: list[str], **keys: str) -> Params:
     ("path", "named"),
     [
         ("/etc/passwd", "is absolute"),
-        ("../secret.txt", "holds '..'"),
-        ("a/../../secret.txt", "holds '..'"),
-        ("..\\secret.txt", "holds '..'"),
+        ("../secret.txt", "contains '..'"),
+        ("a/../../secret.txt", "contains '..'"),
+        ("..\\secret.txt", "contains '..'"),
         ("\\\\server\\share\\a.mp4", "is absolute"),
         ("C:/secret.mp4", "is absolute"),
         ("a.mp4/b.mp4", "no such file"),
@@ -53,7 +53,7 @@ def test_a_path_that_is_no_clip_below_the_root_is_refused_by_row(path: str, name
     Path("raw/device.mp4").symlink_to("/dev/zero")
     os.mkfifo("raw/pipe.mp4")
     with pytest.raises(UserError, match=r"clips\.csv, line 4: path") as caught:
-        make_tables(project([f"x,{path},happy,1"]), "mine")
+        run(project([f"x,{path},happy,1"]), "mine")
     assert named in str(caught.value)
     assert len(str(caught.value)) < 400 or path.startswith("x")
 
@@ -66,7 +66,7 @@ def test_links_that_may_lead_anywhere_tell_nothing_of_what_is_no_clip() -> None:
     (images(Path("raw/mixed"), 1) / "00002.jpg").symlink_to(Path("secret.txt").resolve())
     rows = ["linked,linked,happy,1", "secret,secret.mp4,happy,1", "mixed,mixed,happy,1"]
     params = project(rows, links="anywhere")
-    make_tables(params, "mine")
+    run(params, "mine")
     frames.extract(params, "mine")
     rejects = storage.read_table(paths.frames("mine").with_name("rejects.parquet"), "rejects").to_pylist()
     assert sorted(row["clip_id"] for row in rejects) == ["mixed", "secret"]
@@ -77,23 +77,23 @@ def test_links_that_may_lead_anywhere_tell_nothing_of_what_is_no_clip() -> None:
 def test_a_clip_id_is_a_name_and_nothing_else() -> None:
     names = ["<script>alert(1)</script>", "../../out", "$(touch out)", "a;b|c&d", "%s{0}", "笑", "x" * 3000, "-rf"]
     params = project([f'"{name}",a.mp4,happy,1' for name in names])
-    make_tables(params, "mine")
+    run(params, "mine")
     frames.extract(params, "mine")
     clips = storage.read_table(paths.clips("mine"), "clips")["clip_id"].to_pylist()
     assert set(clips) == {"a", "b", *names}
     assert storage.read_json(paths.frames("mine"))["clips"] == len(clips)
     written = {path.relative_to(".").parts[0] for path in Path().rglob("*")}
-    assert written - {"mlflow"} == {"raw", "clips.csv", "params.yaml", "data"}
+    assert written - {"logs"} == {"raw", "clips.csv", "params.yaml", "data"}
     assert not list(Path("..").glob("out*"))
     for name in ("a\nb", "a\tb", "a\u202eb", "\x1b[2J"):
         with pytest.raises(UserError, match=r"clip_id is empty or not printable"):
-            make_tables(project([f'"{name}",a.mp4,happy,1']), "mine")
+            run(project([f'"{name}",a.mp4,happy,1']), "mine")
 
 
 @pytest.mark.parametrize("fold", ["9" * 5000, "-1", "1e3", "٣", "1.0", ""])
 def test_a_fold_that_is_no_number_is_refused_by_row(fold: str) -> None:
     with pytest.raises(UserError, match=r"clips\.csv, line 4: fold") as caught:
-        make_tables(project([f"x,a.mp4,happy,{fold}"]), "mine")
+        run(project([f"x,a.mp4,happy,{fold}"]), "mine")
     assert len(str(caught.value)) < 200
 
 
@@ -104,8 +104,8 @@ def test_one_bad_row_among_100_000_is_named() -> None:
     table = Path("clips.csv")
     table.write_text(table.read_text().replace(HEADER, "clip_id,path,label,split").replace(",1\n", ",train\n", 1))
     table.write_text(table.read_text().replace(",2\n", ",test\n", 1))
-    with pytest.raises(UserError, match=r"clips\.csv, line 77781: label 'hapy' is no class; the classes are happy"):
-        make_tables(params, "mine")
+    with pytest.raises(UserError, match=r"clips\.csv, line 77781: label 'hapy' is not a class; the classes are happy"):
+        run(params, "mine")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_one_bad_row_among_100_000_is_named() -> None:
     [
         (b'"c,a.mp4,happy,1', r"line 5004: not a row of a CSV \(.*\); is a quote left open"),
         (b'c,a.mp4,"hap"py,1', "line 5004: not a row of a CSV"),
-        (b"c,a.mp4,fr\xf6hlich,1", "line 5004: not a text in UTF-8"),
+        (b"c,a.mp4,fr\xf6hlich,1", "line 5004: not text in UTF-8"),
         (b"c\0,a.mp4,happy,1", "line 5004: clip_id is empty or not printable"),
         (b"c,a\0.mp4,happy,1", "line 5004: path .* no such file"),
         (b"c,a.mp4,happy", "line 5004: expected 4 fields"),
@@ -129,15 +129,15 @@ def test_a_bad_row_is_named_by_its_line_whatever_is_wrong_with_it(row: bytes, na
     rows[5002:] = [row, b"z,a.mp4,happy,1"]
     Path("clips.csv").write_bytes(b"\xef\xbb\xbf" + end.join([HEADER.encode(), *rows, b""]))
     with pytest.raises(UserError, match=named) as caught:
-        make_tables(params, "mine")
+        run(params, "mine")
     assert len(str(caught.value)) < 400
 
 
-def test_a_column_that_stands_twice_is_refused() -> None:
+def test_a_column_that_occurs_twice_is_refused() -> None:
     params = project([])
     Path("clips.csv").write_text("clip_id,path,label,label,fold\na,a.mp4,happy,sad,1\nb,b.mp4,sad,sad,2\n")
-    with pytest.raises(UserError, match=r"clips\.csv: column 'label' stands twice"):
-        make_tables(params, "mine")
+    with pytest.raises(UserError, match=r"clips\.csv: column 'label' occurs twice"):
+        run(params, "mine")
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'clip_id,path,label,fold\n"a,a.mp4', b"", b"\x00" * 1000])
@@ -145,4 +145,4 @@ def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
     params = project([])
     Path("clips.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"^clips\.csv"):
-        make_tables(params, "mine")
+        run(params, "mine")

@@ -10,7 +10,7 @@ from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def read(layout: str, root: str, annotations: str | None = None, classes: tuple[
         "options": options,
     }
     params = parameters(Path(), {"d": section})
-    make_tables(params, "d")
+    run(params, "d")
     clips = {row["clip_id"]: row for row in storage.read_table(paths.clips("d"), "clips").to_pylist()}
     folds = storage.read_table(paths.folds("d"), "folds").to_pylist()
     assert len(read_listing(params, "d").clips) == len(clips)
@@ -69,7 +69,7 @@ def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> No
     ("row", "named"),
     [
         ("Crime/Angry/0064 3", "label 3 is a number"),
-        ("Crime/Angry/0064 Bored", "label 'Bored' is no class"),
+        ("Crime/Angry/0064 Bored", "label 'Bored' is not a class"),
         ("Crime/Angry", "expected 'Scene/Emotion/0000 Emotion'"),
         ("../Angry/0064 Angry", "'..'"),
         ("School/Fear/0100 Fear", "listed twice"),
@@ -150,7 +150,7 @@ def test_mafw_compound_labels() -> None:
     ("extra", "named"),
     [
         ("00007.avi anger", "expected '00025.mp4 anger'"),
-        ("00007.mp4 bored", "label 'bored' is no class"),
+        ("00007.mp4 bored", "label 'bored' is not a class"),
         ("10045.mp4 anger", "is angry here, surprise elsewhere|is surprise here, angry elsewhere"),
     ],
 )
@@ -209,7 +209,7 @@ def test_ravdess_options() -> None:
     assert set(read("ravdess", "R", classes=EIGHT, modality="video")[0]) != set(read("ravdess", "R", classes=EIGHT)[0])
     assert Counter(row["label"] for row in read("ravdess", "R", calm="neutral")[0].values())["neutral"] == 48
     assert len(read("ravdess", "R", calm="drop")[0]) == 24 * 7
-    with pytest.raises(UserError, match=r"is calm, which is no class; .*options\.calm"):
+    with pytest.raises(UserError, match=r"is calm, which is not a class; .*options\.calm"):
         read("ravdess", "R")
 
 

@@ -54,8 +54,8 @@ def plant() -> list[str]:
     return [
         "clip '00002' is listed twice in train of fold 1",
         "clip '00006' is both train and test of fold 2",
-        "set_3.csv, line 3: label 9 is no class",
-        "set_4.csv, line 5: clip 5 is surprise here, disgust elsewhere",
+        "set_3.csv, line 3: label 9 is not a class",
+        "set_4.csv, line 5: clip 00005 is surprise here, disgust elsewhere",
         "set_5.csv, line 33: 'x7,y', expected a clip number",
         "clip '00010' is in no list of fold 5",
         "00011: folder holds no images",
@@ -67,8 +67,8 @@ def plant() -> list[str]:
 
 def test_a_right_tree_has_no_faults(dfew) -> None:
     verdict = check_dataset(dfew, "dfew")
-    assert verdict.annotations == []
-    assert verdict.files == []
+    assert verdict.annotation_faults == []
+    assert verdict.file_faults == []
     found = {check.what: check.found for check in verdict.checks}
     assert found["clips"] == 40
     assert found["fold 1 train"] == 32
@@ -82,7 +82,7 @@ def test_a_right_tree_has_no_faults(dfew) -> None:
 def test_ten_planted_faults_are_named_and_nothing_else(dfew) -> None:
     expected = plant()
     verdict = check_dataset(dfew, "dfew")
-    faults = verdict.annotations + verdict.files
+    faults = verdict.annotation_faults + verdict.file_faults
     for text in expected:
         assert sum(text in fault for fault in faults) == 1, (text, faults)
     assert len(faults) == 10
@@ -93,8 +93,8 @@ def test_a_clip_that_is_tested_twice_and_one_that_is_far_too_long(dfew) -> None:
     change("train(single-labeled)/set_1.csv", lambda text: text.replace("\n6,7\n", "\n"))
     images(CLIPS / "00020", 60, size=8)
     verdict = check_dataset(dfew, "dfew")
-    assert verdict.annotations == ["clip '00006' is tested in folds 1 and 2"]
-    assert verdict.files == ["Clip/clip_224x224/00020: 60 frames, the median is 3"]
+    assert verdict.annotation_faults == ["clip '00006' is tested in folds 1 and 2"]
+    assert verdict.file_faults == ["Clip/clip_224x224/00020: 60 frames, the median is 3"]
 
 
 def test_exit_codes_and_json(dfew) -> None:
@@ -119,7 +119,7 @@ def test_bad_annotations_are_an_error_and_bad_files_a_finding(dfew, capsys: pyte
     assert not validate(dfew, "dfew")
     assert "00013: image 00002.jpg is empty" in capsys.readouterr().out
     change("train(single-labeled)/set_3.csv", lambda text: text.replace("\n3,4\n", "\n3,9\n"))
-    with pytest.raises(UserError, match=r"dfew: 1 faults in its annotations, the first: .*set_3\.csv, line 3: label 9"):
+    with pytest.raises(UserError, match=r"dfew: 1 faults in annotations, the first: .*set_3\.csv, line 3: label 9"):
         validate(dfew, "dfew")
 
 
@@ -135,10 +135,10 @@ def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )
     params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
     verdict = check_dataset(params, "mine")
-    assert len(verdict.annotations) == 2
-    assert "line 6: path 'gone.mp4'" in verdict.annotations[0]
-    assert "line 7: label 'odd'" in verdict.annotations[1]
-    assert [fault.split(":")[0] for fault in verdict.files] == ["cut.mp4", "text.mp4", "empty.mp4"]
+    assert len(verdict.annotation_faults) == 2
+    assert "line 6: path 'gone.mp4'" in verdict.annotation_faults[0]
+    assert "line 7: label 'odd'" in verdict.annotation_faults[1]
+    assert [fault.split(":")[0] for fault in verdict.file_faults] == ["cut.mp4", "text.mp4", "empty.mp4"]
     assert all(check.verdict == "-" for check in verdict.checks)
 
 
@@ -148,7 +148,7 @@ def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.
     rows = ["x,a.mp4,happy,train", "y,./a.mp4,happy,test"]
     table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", rows)
     params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
-    assert check_dataset(params, "mine").annotations == ["clip 'y' is a.mp4, as is clip 'x'"]
+    assert check_dataset(params, "mine").annotation_faults == ["clip 'y' is a.mp4, as is clip 'x'"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_whole_videos_of_other_kinds_pass(tmp_path: Path, name: str) -> None:
         "a.mts": ("-c:v", "libx264", "-f", "mpegts", "-mpegts_m2ts_mode", "1"),
     }.get(name, ("-c:v", "mpeg4"))
     path = convert(video(tmp_path / "source.mp4", 4), tmp_path / name, *codec)
-    assert video_fault(path, path.stat().st_size) is None
+    assert video_fault(path) is None
 
 
 def test_deep_reads_what_a_look_passes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,8 +173,8 @@ def test_deep_reads_what_a_look_passes_over(tmp_path: Path, monkeypatch: pytest.
     (Path("raw/a") / "00003.jpg").write_bytes(b"no image")
     table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", ["a,a,happy,train", "b,b,sad,test"])
     params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
-    assert check_dataset(params, "mine").files == []
-    (fault,) = check_dataset(params, "mine", deep=True).files
+    assert check_dataset(params, "mine").file_faults == []
+    (fault,) = check_dataset(params, "mine", deep=True).file_faults
     assert fault.startswith("a: image 00003.jpg cannot be decoded")
 
 

@@ -20,7 +20,7 @@ from tgdfer.media.images import jpeg_header, read_images, split_jpegs, upright
 from tgdfer.media.sampling import UnusableError
 from tgdfer.media.videos import read_video
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run as make_tables
 
 
 def test_image_folders_pass_jpeg_bytes_through_in_natural_order(tmp_path: Path) -> None:

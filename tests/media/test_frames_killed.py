@@ -12,7 +12,7 @@ from media import images, parameters, video, write_csv
 
 from tgdfer.core import paths
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run as make_tables
 
 SCRIPT = """
 from tgdfer.frames import extract

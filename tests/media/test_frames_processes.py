@@ -17,7 +17,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.media import workforce
 from tgdfer.media.shards import Shard
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run as make_tables
 
 SCRIPT = """
 from tgdfer import frames

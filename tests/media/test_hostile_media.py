@@ -20,7 +20,7 @@ from tgdfer.media.sampling import UnusableError
 from tgdfer.media.videos import read_video
 from tgdfer.prediction import stream
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run as make_tables
 
 ALL = FramesParams(sampling="all")
 DASH = """<?xml version="1.0"?>

@@ -12,7 +12,7 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.demo import faces, people, units
 from tgdfer.media import ffmpeg
-from tgdfer.stages.clips import make_tables
+from tgdfer.stages.clips import run as make_tables
 from tgdfer.stages.features import encode
 from tgdfer.stages.frames import extract
 from tgdfer.stages.train import train_variant

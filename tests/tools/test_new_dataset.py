@@ -61,7 +61,7 @@ def read_by_module(name: str, identifier: str, monkeypatch: pytest.MonkeyPatch) 
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setitem(LAYOUTS, identifier, module.read)
+    monkeypatch.setitem(LAYOUTS, identifier, module)
     return read_listing(load_params(), name)
 
 
@@ -127,27 +127,27 @@ def test_a_folder_of_classes(above: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["demo", "--csv", "videos/list.csv"], "datasets: 'demo' is there already"),
+        (["demo", "--csv", "videos/list.csv"], "datasets: 'demo' exists already"),
         (["a.b", "--csv", "videos/list.csv"], "'a.b': expected a name"),
         (["mine"], "give either --csv FILE or --folder DIR"),
         (["mine", "--csv", "no.csv"], "no.csv: no such CSV file"),
         (["mine", "--folder", "no"], "no: no such folder"),
-        (["mine", "--folder", "tgdfer"], "no videos or folders of images below class folders"),
+        (["mine", "--folder", "tgdfer"], "no videos or folders of images in class folders"),
         (["mine", "--csv", "videos/list.csv", "--encoder", "clip"], "--encoder 'clip'"),
         (["mine", "--csv", "videos/columns.csv"], "no column for the label: expected one of label, emotion"),
-        (["mine", "--csv", "videos/outside.csv"], "outside.csv, line 2: path '../a.mp4' holds '..'"),
+        (["mine", "--csv", "videos/outside.csv"], "outside.csv, line 2: path '../a.mp4' contains '..'"),
         (["mine", "--csv", "videos/absolute.csv"], "is absolute"),
         (["mine", "--csv", "videos/gone.csv"], "gone.csv, line 3: b.mp4: no such file below videos"),
         (["mine", "--csv", "videos/lines.csv"], "lines.csv, line 4: b.mp4: no such file below videos"),
-        (["mine", "--csv", "videos/doubled.csv"], "doubled.csv: column 'label' stands twice"),
+        (["mine", "--csv", "videos/doubled.csv"], "doubled.csv: column 'label' occurs twice"),
         (["mine", "--csv", "videos/broken.csv"], "a label is empty or not printable"),
         (["mine", "--csv", "videos/short.csv"], "short.csv, line 2: expected 2 fields"),
         (["mine", "--csv", "videos/twice.csv"], "clip 'a' is listed twice"),
-        (["mine", "--csv", "videos/half.csv"], "all clips are train"),
+        (["mine", "--csv", "videos/half.csv"], "no clip is test"),
         (["mine", "--csv", "videos/odd.csv"], "fold or split 'x'"),
         (["mine", "--csv", "videos/three.csv"], "make val a part of train, or leave it out"),
         (["mine", "--folder", "videos/three"], "make Validation a part of train, or leave it out"),
-        (["mine", "--csv", "videos/list.csv", "--out", "params.yaml"], "params.yaml: exists, and is not written over"),
+        (["mine", "--csv", "videos/list.csv", "--out", "params.yaml"], "params.yaml: exists and is not overwritten"),
     ],
 )
 def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: str) -> None:

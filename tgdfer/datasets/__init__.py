@@ -1,73 +1,89 @@
-"""Data sets on disk -> the clips and folds tables. A new data set is one module with ``read`` and one line here."""
+"""Data sets on disk as clips and folds. A new layout is one module here and its line in ``LAYOUTS``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from tgdfer.config.params import DatasetParams, Params
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
-from tgdfer.datasets.listing import Clip, Complaints, Listing, Member
+from tgdfer.datasets.listing import Clip, Complaints, DatasetOnDisk, Listing, Member
 
-LAYOUTS: dict[str, Callable[[DatasetParams, str, Complaints], Listing]] = {
-    "dfew": dfew.read,
-    "ferv39k": ferv39k.read,
-    "mafw": mafw.read,
-    "ravdess": ravdess.read,
-    "crema_d": crema_d.read,
-    "afew": afew.read,
-    "folder": folder.read,
+LAYOUTS: dict[str, ModuleType] = {
+    "dfew": dfew,
+    "ferv39k": ferv39k,
+    "mafw": mafw,
+    "ravdess": ravdess,
+    "crema_d": crema_d,
+    "afew": afew,
+    "folder": folder,
 }
+"""A layout is a module with ``read(dataset)`` and, if it has options, ``OPTIONS``: their values, the default first."""
 
 
-def read_listing(params: Params, dataset: str, complaints: Complaints | None = None) -> Listing:
-    """What stands on disk for ``dataset``, checked; ``complaints`` may collect bad rows instead of stopping at one.
+def read_listing(params: Params, name: str, complaints: Complaints | None = None) -> Listing:
+    """The checked clips and folds of data set ``name``; ``complaints`` may collect bad rows.
 
     Raises:
-        UserError: unknown data set or layout, or bad annotations.
+        UserError: the data set or its layout is unknown, a path does not exist, or the annotations are bad.
     """
-    section = params.dataset(dataset)
-    if section.layout not in LAYOUTS:
-        known = ", ".join(sorted(LAYOUTS))
-        raise UserError(f"params.yaml: datasets.{dataset}.layout: no layout '{section.layout}'; known: {known}")
-    complaints = complaints or Complaints()
+    dataset = _on_disk(params.dataset(name), name, complaints or Complaints())
+    read: Callable[[DatasetOnDisk], Listing] = LAYOUTS[params.dataset(name).layout].read
     try:
-        listing = LAYOUTS[section.layout](section, dataset, complaints)
+        listing = read(dataset)
     except OSError as error:
-        raise UserError(f"{error.filename or section.root}: {error.strerror}") from None
-    _check(listing, section, dataset, complaints)
-    return listing
+        raise UserError(f"{error.filename or dataset.root}: {error.strerror}") from None
+    return _checked(listing, dataset)
 
 
-def _check(listing: Listing, section: DatasetParams, dataset: str, complaints: Complaints) -> None:
-    """What no layout may get wrong: classes of the data set, one row a clip, no clip twice in a fold."""
+def _on_disk(section: DatasetParams, name: str, complaints: Complaints) -> DatasetOnDisk:
+    key = f"params.yaml: datasets.{name}"
+    if section.layout not in LAYOUTS:
+        raise UserError(f"{key}.layout: no layout '{section.layout}'; known: {', '.join(sorted(LAYOUTS))}")
+    known: dict[str, tuple[str, ...]] = getattr(LAYOUTS[section.layout], "OPTIONS", {})
+    for option, value in section.options.items():
+        if option not in known:
+            raise UserError(
+                f"{key}.options.{option}: unknown option; layout {section.layout} has {', '.join(known) or 'none'}"
+            )
+        if value not in known[option]:
+            raise UserError(f"{key}.options.{option}: '{value}' is not one of {', '.join(known[option])}")
+    root, annotations = Path(section.root), Path(section.annotations)
+    if not root.is_dir():
+        raise UserError(f"{key}.root: {root}: no such folder")
+    if not annotations.exists():
+        raise UserError(f"{key}.annotations: {annotations}: no such file or folder")
+    options = {option: values[0] for option, values in known.items()} | section.options
+    return DatasetOnDisk(name, root, annotations, section.classes, options, section.links == "inside", complaints)
+
+
+def _checked(listing: Listing, dataset: DatasetOnDisk) -> Listing:
+    """``listing`` without bad entries: every clip once, of a known class, and once in a fold."""
     clips: dict[str, Clip] = {}
     for clip in listing.clips:
-        with complaints.row():
+        with dataset.complaints.row():
             if clip.clip_id in clips:
-                raise UserError(f"{dataset}: clip '{clip.clip_id}' is listed twice")
+                raise UserError(f"{dataset.name}: clip '{clip.clip_id}' is listed twice")
             clips[clip.clip_id] = clip
-            if clip.label not in section.classes:
+            if clip.label not in dataset.classes:
                 raise UserError(
-                    f"params.yaml: datasets.{dataset}.classes: clip '{clip.clip_id}' is '{clip.label}', "
-                    f"which is none of {', '.join(section.classes)}"
+                    f"params.yaml: datasets.{dataset.name}.classes: clip '{clip.clip_id}' is '{clip.label}', "
+                    f"which is not one of {', '.join(dataset.classes)}"
                 )
     members: dict[tuple[str, int], Member] = {}
     for member in listing.folds:
-        key = member.clip_id, member.fold
-        with complaints.row():
-            if key in members:
-                where = f"listed twice in {member.split}"
-                if members[key].split != member.split:
-                    where = "both train and test"
-                raise UserError(f"{dataset}: clip '{member.clip_id}' is {where} of fold {member.fold}")
-            members[key] = member
-    listing.clips, listing.folds = list(clips.values()), list(members.values())
-    with complaints.row():
-        if not any((Path(section.root) / source).exists() for source in (clip.source for clip in listing.clips)):
-            first = listing.clips[0].source if listing.clips else "none"
+        with dataset.complaints.row():
+            known = members.setdefault((member.clip_id, member.fold), member)
+            if known is not member:
+                where = f"listed twice in {member.split}" if known.split == member.split else "both train and test"
+                raise UserError(f"{dataset.name}: clip '{member.clip_id}' is {where} of fold {member.fold}")
+    with dataset.complaints.row():
+        if not any((dataset.root / clip.source).exists() for clip in clips.values()):
+            first = next(iter(clips.values())).source if clips else "none"
             raise UserError(
-                f"params.yaml: datasets.{dataset}.root: {section.root}: not one of the {len(listing.clips)} clips of "
-                f"the lists is there, the first is {first}"
+                f"params.yaml: datasets.{dataset.name}.root: {dataset.root}: none of the {len(clips)} listed clips "
+                f"is there; the first is {first}"
             )
+    return Listing(list(clips.values()), list(members.values()), listing.files)

@@ -1,6 +1,6 @@
-"""Files that cannot be what they should be, found by their sizes, headers and structure, without decoding.
+"""Find broken files by their sizes, headers and structure, without decoding.
 
-The size of every file is looked at, and the inside of three images of every folder: the first, the middle, the last.
+The size of every file is checked, and the header of three images of every folder: the first, the middle, the last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import log
 from pathlib import Path
 from statistics import median
 
@@ -19,95 +18,90 @@ from tgdfer.datasets.listing import Clip
 from tgdfer.media.images import LEADS_OUT, UnusableError, jpeg_header, leads_out, list_images, open_image
 
 OUTLIER = 16
-"""A clip of so many times more, or fewer, frames than the median is named."""
+"""A clip is an outlier if it has this many times more, or fewer, frames than the median."""
 THREADS = 8
 OTHERS = (b"FLV", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"0&\xb2u", b"OggS")
-"""First bytes of videos that are no mp4: flv, avi, mkv and webm, mpeg of two kinds, wmv, ogg. Transport streams have a
-G every 188 bytes, those of cameras every 192."""
+"""First bytes of videos that are not mp4: flv, avi, mkv and webm, mpeg (program and video streams), wmv, ogg. Transport
+streams have a G every 188 bytes, those of cameras every 192."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is wrong with a clip's files, if anything, and how many frames it has where that costs nothing to know."""
+class InspectedClip:
+    """A clip, what is wrong with its files (None: nothing), and the number of frames of an image folder."""
 
     clip: Clip
     fault: str | None
     n_frames: int | None = None
 
 
-def look(root: Path, clips: Iterable[Clip], deep: bool = False, confined: bool = False) -> list[Found]:
-    """Look at the files of every clip; ``deep`` decodes every image and lists every packet of a video.
+def inspect(root: Path, clips: Iterable[Clip], deep: bool = False, confined: bool = False) -> list[InspectedClip]:
+    """Check the files of every clip; ``deep`` decodes every image and reads every packet of a video.
 
-    ``confined``: links that lead out of the root are a fault.
+    With ``confined``, links that lead out of the root are a fault.
     """
-    within = root if confined else None
+
+    def inspect_one(clip: Clip) -> InspectedClip:
+        path, within = root / clip.source, root if confined else None
+        try:
+            if within and leads_out(path, within):
+                return InspectedClip(clip, f"is {LEADS_OUT}")
+            if clip.kind == "frames":
+                names = list_images(path)
+                return InspectedClip(clip, _folder_fault(path, names, deep, within), len(names))
+            return InspectedClip(clip, video_fault(path) or (_packets_fault(path) if deep else None))
+        except UnusableError as error:
+            return InspectedClip(clip, str(error))
+        except FileNotFoundError:
+            return InspectedClip(clip, "no such file")
+        except OSError as error:
+            return InspectedClip(clip, f"cannot be read: {error.strerror}")
+
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda clip: _look_at(root / clip.source, clip, deep, within), clips))
+        return list(pool.map(inspect_one, clips))
 
 
-def outliers(found: list[Found]) -> list[str]:
+def outliers(inspected: list[InspectedClip]) -> list[str]:
     """The clips whose number of frames is far from that of the others."""
-    counts = [one.n_frames for one in found if one.n_frames]
-    if not counts:
-        return []
-    middle = median(counts)
+    counts = {one.clip.source: one.n_frames for one in inspected if one.n_frames}
+    middle = median(counts.values()) if counts else 1
     return [
-        f"{one.clip.source}: {one.n_frames} frames, the median is {middle:g}"
-        for one in found
-        if one.n_frames and abs(log(one.n_frames / middle)) > log(OUTLIER)
+        f"{source}: {count} frames, the median is {middle:g}"
+        for source, count in counts.items()
+        if not middle / OUTLIER <= count <= middle * OUTLIER
     ]
 
 
-def _look_at(path: Path, clip: Clip, deep: bool, within: Path | None) -> Found:
-    try:
-        if within and leads_out(path, within):
-            return Found(clip, f"is {LEADS_OUT}")
-        if clip.kind == "frames":
-            return _folder(path, clip, deep, within)
-        size = path.stat().st_size
-        fault = "file is empty (0 bytes)" if not size else video_fault(path, size)
-        if deep and fault is None:
-            fault = _packets_fault(path)
-        return Found(clip, fault)
-    except FileNotFoundError:
-        return Found(clip, "no such file")
-    except OSError as error:
-        return Found(clip, f"cannot be read: {error.strerror}")
-
-
-def _folder(path: Path, clip: Clip, deep: bool, within: Path | None) -> Found:
-    try:
-        names = list_images(path)
-    except UnusableError as error:
-        return Found(clip, str(error))
+def _folder_fault(path: Path, names: list[str], deep: bool, within: Path | None) -> str | None:
     for name in names:
-        about = os.lstat(f"{path}/{name}")  # a Path for each of a million files is slow
-        if stat.S_ISLNK(about.st_mode):
+        status = os.lstat(f"{path}/{name}")  # a Path object for each of a million files is slow
+        if stat.S_ISLNK(status.st_mode):
             if within and leads_out(f"{path}/{name}", within):
-                return Found(clip, f"image {name} is {LEADS_OUT}", len(names))
-            about = os.stat(f"{path}/{name}")  # noqa: PTH116
-        if not about.st_size:
-            return Found(clip, f"image {name} is empty (0 bytes)", len(names))
+                return f"image {name} is {LEADS_OUT}"
+            status = os.stat(f"{path}/{name}")  # noqa: PTH116
+        if not status.st_size:
+            return f"image {name} is empty (0 bytes)"
     for name in names if deep else sorted({names[0], names[len(names) // 2], names[-1]}):
-        with open(f"{path}/{name}", "rb") as stream:  # noqa: PTH123
-            data = stream.read()
+        data = (path / name).read_bytes()
         if deep or jpeg_header(data) is None:
             try:
                 open_image(data)
             except ValueError as error:
-                return Found(clip, f"image {name} cannot be decoded ({error})", len(names))
-    return Found(clip, None, len(names))
+                return f"image {name} cannot be decoded ({error})"
+    return None
 
 
-def video_fault(path: Path, size: int) -> str | None:
-    """What is wrong with the structure of a video file; None where nothing shows."""
+def video_fault(path: Path) -> str | None:
+    """What is wrong with the structure of a video file, or None."""
+    size = path.stat().st_size
+    if not size:
+        return "file is empty (0 bytes)"
     with path.open("rb") as stream:
         head = stream.read(200)
         if head.startswith(OTHERS) or head[::188] == b"GG" or head[4::192] == b"GG":
             return None
         if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot"):
-            return "is no video file that is known by its first bytes"
-        # an mp4 or mov is a row of boxes, which must fill the file and of which one must be the index
+            return "does not begin like a video file"
+        # an mp4 or mov is a sequence of boxes, which must fill the file; one of them must be the index
         at, seen = 0, set()
         while at + 8 <= size:
             stream.seek(at)
@@ -122,7 +116,7 @@ def video_fault(path: Path, size: int) -> str | None:
             seen.add(box[4:8])
             at += length
     if at > size:
-        return f"file is cut off: {size} of at least {at} bytes"
+        return f"file is truncated: {size} of at least {at} bytes"
     return None if b"moov" in seen else "has no index (moov atom not found)"
 
 

@@ -3,29 +3,21 @@
 Annotations: ``Train & Test Set/{single,compound}/{no_caption,with_caption}/set_{1..5}/{train,test}.txt`` (the folder is
 also seen as ``split`` and ``Train_Test_Set``), lines ``00025.mp4 anger``; with captions: name, label, Chinese and
 English text, tabs between, not always clean UTF-8. Clips: ``data/faces/<5 digits>/``, or
-``data/frames/<5 digits>/*.png``, or videos ``data/clips/<5 digits>.mp4``. Options: ``labels`` (single, compound),
-``source`` (auto: faces, else frames, else videos).
+``data/frames/<5 digits>/*.png``, or videos ``data/clips/<5 digits>.mp4``. The option ``labels`` chooses between single
+and compound labels, ``source`` between the clips; ``auto`` takes faces, else frames, else videos.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from tgdfer.config.params import DatasetParams
 from tgdfer.core.classes import ELEVEN
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.listing import (
-    Clip,
-    Complaints,
-    Listing,
-    Member,
-    annotations_of,
-    class_of,
-    first_folder,
-    options_of,
-    root_of,
-)
+from tgdfer.datasets.listing import Clip, Complaints, DatasetOnDisk, Listing, class_of, first_folder
+from tgdfer.datasets.lists import read_folds
 
 LISTS = ("", "Train & Test Set", "Train_Test_Set", "split")
 FOLDERS = {
@@ -33,48 +25,37 @@ FOLDERS = {
     "frames": ("data/frames", "frames"),
     "videos": ("data/clips/unzip", "data/clips", "clips", "data/videos", "videos", "data"),
 }
+OPTIONS = {"labels": ("single", "compound"), "source": ("auto", *FOLDERS)}
 FOLDS = 5
 
 
-def read(dataset: DatasetParams, name: str, complaints: Complaints) -> Listing:
+def read(dataset: DatasetOnDisk) -> Listing:
     """Read the five folds.
 
     Raises:
-        UserError: a list is missing or broken, a label is no class, or two lists contradict each other.
+        UserError: a list is missing or broken, a label is not a class, or two lists contradict each other.
     """
-    options = options_of(
-        dataset, name, {"labels": ("single", "compound"), "source": ("auto", "faces", "frames", "videos")}
-    )
-    root, annotations = root_of(dataset, name), annotations_of(dataset, name)
-    sources = list(FOLDERS) if options["source"] == "auto" else [options["source"]]
-    kind, folder = next(
-        ((kind, found) for kind in sources if (found := first_folder(root, FOLDERS[kind]))), (None, None)
-    )
-    if kind is None or folder is None:
-        raise UserError(f"{root}: none of the folders {', '.join(FOLDERS[kind][0] for kind in sources)}")
-    base = next((annotations / place for place in LISTS if (annotations / place / options["labels"]).is_dir()), None)
+    labels_option, source = dataset.options["labels"], dataset.options["source"]
+    folders = {kind: first_folder(dataset.root, FOLDERS[kind]) for kind in FOLDERS if source in ("auto", kind)}
+    kind, folder = next(((kind, found) for kind, found in folders.items() if found), ("", None))
+    if folder is None:
+        raise UserError(f"{dataset.root}: none of the folders {', '.join(FOLDERS[kind][0] for kind in folders)}")
+    bases = [dataset.annotations / place / labels_option for place in LISTS]
+    base = next((base for base in bases if base.is_dir()), None)
     if base is None:
-        raise UserError(f"{annotations}: no folder '{options['labels']}'; expected MAFW's 'Train & Test Set' folder")
-    labels: dict[str, str] = {}
-    folds: list[Member] = []
-    files: list[Path] = []
-    for fold in range(1, FOLDS + 1):
-        for split in ("train", "test"):
-            path = _list_of(base / options["labels"], fold, split)
-            files.append(path)
-            for line, clip_id, spelling in _rows(path, complaints):
-                folds.append(Member(clip_id, fold, split))
-                where = f"{path}, line {line}"
-                with complaints.row():
-                    label = _label(spelling, dataset.classes, where)
-                    if labels.setdefault(clip_id, label) != label:
-                        raise UserError(f"{where}: clip {clip_id} is {label} here, {labels[clip_id]} elsewhere")
+        raise UserError(
+            f"{dataset.annotations}: no folder '{labels_option}'; expected MAFW's folder 'Train & Test Set'"
+        )
+    lists = [(fold, split, _list_of(base, fold, split)) for fold in range(1, FOLDS + 1) for split in ("train", "test")]
+    labels, folds = read_folds(
+        lists, partial(_rows, complaints=dataset.complaints), partial(_label, dataset.classes), dataset.complaints
+    )
     suffix, form = (".mp4", "video") if kind == "videos" else ("", "frames")
     clips = [
-        Clip(clip_id, (folder / (clip_id + suffix)).relative_to(root).as_posix(), form, label)
+        Clip(clip_id, (folder / f"{clip_id}{suffix}").relative_to(dataset.root).as_posix(), form, label)
         for clip_id, label in sorted(labels.items())
     ]
-    return Listing(clips, folds, files)
+    return Listing(clips, folds, [path for _, _, path in lists])
 
 
 def _list_of(base: Path, fold: int, split: str) -> Path:
@@ -85,30 +66,25 @@ def _list_of(base: Path, fold: int, split: str) -> Path:
     raise UserError(f"{base}: no no_caption/set_{fold}/{split}.txt and no with_caption/set_{fold}/{split}.txt")
 
 
-def _label(spelling: str, classes: list[str], where: str) -> str:
-    """The class; the parts of a compound one in the order of the eleven, ``_`` between."""
+def _label(classes: list[str], spelling: str, where: str) -> str:
+    """The class; the parts of a compound label are joined by ``_`` in the order of the eleven classes."""
     parts = [class_of(part, ELEVEN, where) for part in spelling.split("_")]
     label = "_".join(sorted(parts, key=ELEVEN.index))
     if label not in classes:
         raise UserError(
-            f"{where}: label '{spelling}' is no class of this data set; add '{label}' to datasets.<name>.classes, "
+            f"{where}: label '{spelling}' is not a class of this data set; add '{label}' to datasets.<name>.classes, "
             "see docs/datasets/mafw.md"
         )
     return label
 
 
-def _rows(path: Path, complaints: Complaints) -> list[tuple[int, str, str]]:
-    """(line, clip, label) of every row."""
-    rows = []
-    # the Chinese captions are cut in the middle of characters here and there
+def _rows(path: Path, complaints: Complaints) -> Iterator[tuple[int, str, str]]:
+    """(line, clip_id, label) of every row."""
+    # some Chinese captions end in the middle of a character
     for line, text in enumerate(path.read_bytes().decode("utf-8-sig", "replace").split("\n"), start=1):
-        if not text.strip():
-            continue
-        with complaints.row():
-            match = re.match(r"\s*(\d+)\.mp4\s+([A-Za-z_]+)(\s|$)", text)
-            if not match:
-                raise UserError(f"{path}, line {line}: '{text.strip()[:60]}', expected '00025.mp4 anger'")
-            rows.append((line, match[1].zfill(5), match[2]))
-    if not rows:
-        raise UserError(f"{path}: lists no clips")
-    return rows
+        if text.strip():
+            with complaints.row():
+                match = re.match(r"\s*(\d+)\.mp4\s+([A-Za-z_]+)(\s|$)", text)
+                if not match:
+                    raise UserError(f"{path}, line {line}: '{text.strip()[:60]}', expected '00025.mp4 anger'")
+                yield line, match[1].zfill(5), match[2]

@@ -1,4 +1,4 @@
-"""What the data sets' authors publish of their sizes; ``validate`` holds a root against it."""
+"""Counts that the authors of data sets publish, and how a listing compares with them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tgdfer.datasets.listing import Listing
 
 @dataclass(frozen=True)
 class Published:
-    """Published counts: clips, subjects, clips a class, (train, test) clips a fold, test clips a class of fold 1."""
+    """Numbers of clips, subjects, (train, test) clips per fold, clips per class, and test clips of fold 1 per class."""
 
-    clips: int
+    clips: int | None = None
     subjects: int | None = None
     folds: tuple[tuple[int, int], ...] = ()
     classes: dict[str, int] = field(default_factory=dict)
@@ -62,27 +62,28 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ),
     ("afew", ""): Published(1154, folds=((773, 381),)),
 }
-"""By layout and, where it matters, the option that says which part of the set is meant."""
+"""By layout and the value of its deciding option."""
 DECIDING_OPTION = {"mafw": ("labels", "single"), "ravdess": ("channel", "speech")}
+"""The option that says which part of a data set is read, and its default."""
 
 
 def published(layout: str, options: dict[str, str]) -> Published | None:
-    """What is published of a layout read with ``options``; None where nothing is known."""
+    """The published counts of a layout that is read with ``options``; None if nothing is published."""
     key, default = DECIDING_OPTION.get(layout, ("", ""))
     known = PUBLISHED.get((layout, options.get(key, default)))
-    treated = options.get("calm", "class")
-    if known is None or layout != "ravdess" or treated == "class":
+    treatment = options.get("calm", "class")
+    if known is None or known.clips is None or treatment == "class":
         return known
     classes = dict(known.classes)
     calm = classes.pop("calm")
-    if treated == "drop":
+    if treatment == "drop":
         return replace(known, clips=known.clips - calm, classes=classes)
     return replace(known, classes={**classes, "neutral": classes["neutral"] + calm})
 
 
 @dataclass(frozen=True)
-class Check:
-    """A line of the table: what is counted, what is published (None: nothing), and what was found."""
+class Count:
+    """What is counted, the published number (None if nothing is published), and the number that was found."""
 
     what: str
     expected: int | None
@@ -90,25 +91,24 @@ class Check:
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``differs``, or ``-`` where there is nothing to compare with."""
+        """``ok``, ``differs``, or ``-`` if there is nothing to compare with."""
         return "-" if self.expected is None else "ok" if self.expected == self.found else "differs"
 
 
-def compare(listing: Listing, classes: list[str], known: Published | None) -> list[Check]:
-    """Count a listing and put what is published beside it."""
-    labels = Counter(clip.label for clip in listing.clips)
-    label_of = {clip.clip_id: clip.label for clip in listing.clips}
+def compare(listing: Listing, classes: list[str], known: Published | None) -> list[Count]:
+    """The counts of a listing next to the published ones."""
+    known = known or Published()
+    labels = {clip.clip_id: clip.label for clip in listing.clips}
+    per_class = Counter(labels.values())
     sizes = Counter((member.fold, member.split) for member in listing.folds)
-    first = Counter(label_of.get(m.clip_id, "") for m in listing.folds if m.fold == 1 and m.split == "test")
-    known = known or Published(-1)
-    checks = [Check("clips", known.clips if known.clips >= 0 else None, len(listing.clips))]
+    first = Counter(labels.get(m.clip_id, "") for m in listing.folds if m.fold == 1 and m.split == "test")
     subjects = {clip.subject for clip in listing.clips if clip.subject is not None}
+    counts = [Count("clips", known.clips, len(listing.clips))]
     if subjects:
-        checks.append(Check("subjects or scenes", known.subjects, len(subjects)))
-    checks += [Check(f"class {name}", known.classes.get(name), labels[name]) for name in classes]
-    for fold in range(1, max(len(known.folds), max((number for number, _ in sizes), default=0)) + 1):
-        expected = known.folds[fold - 1] if fold <= len(known.folds) else (None, None)
-        for split, count in zip(("train", "test"), expected, strict=True):
-            checks.append(Check(f"fold {fold} {split}", count, sizes[fold, split]))
-    checks += [Check(f"fold 1 test {name}", count, first[name]) for name, count in known.first_test.items()]
-    return checks
+        counts.append(Count("subjects or scenes", known.subjects, len(subjects)))
+    counts += [Count(f"class {name}", known.classes.get(name), per_class[name]) for name in classes]
+    for fold in range(1, max(len(known.folds), *(number for number, _ in sizes), 0) + 1):
+        published_sizes = known.folds[fold - 1] if fold <= len(known.folds) else (None, None)
+        for split, size in zip(("train", "test"), published_sizes, strict=True):
+            counts.append(Count(f"fold {fold} {split}", size, sizes[fold, split]))
+    return counts + [Count(f"fold 1 test {name}", count, first[name]) for name, count in known.first_test.items()]

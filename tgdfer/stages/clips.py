@@ -1,8 +1,11 @@
-"""The clips stage: a data set on disk becomes the clips and folds tables."""
+"""The clips stage: the lists of a data set become the tables of its clips and folds."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
@@ -11,22 +14,23 @@ from tgdfer.core.progress import log
 from tgdfer.datasets import read_listing
 
 
-def make_tables(params: Params, dataset: str) -> None:
-    """The clips stage: write the clips and folds tables of ``dataset``."""
+def run(params: Params, dataset: str) -> None:
+    """Write the clips and folds tables of ``dataset``."""
     listing = read_listing(params, dataset)
-    chosen = dependencies.settings(params, "clips", dataset=dataset)
-    inputs = {str(path): storage.file_fingerprint(path) for path in listing.read}
-    made_by = dependencies.made_by("clips", chosen, {"annotations": storage.fingerprint(inputs)})
     clips = sorted(listing.clips, key=lambda clip: clip.clip_id)
     folds = sorted(listing.folds, key=lambda member: (member.fold, member.clip_id))
-    fields = storage.SCHEMAS["clips"].names
-    storage.write_table(
-        paths.clips(dataset), "clips", {name: [getattr(clip, name) for clip in clips] for name in fields}, made_by
-    )
-    fields = storage.SCHEMAS["folds"].names
-    storage.write_table(
-        paths.folds(dataset), "folds", {name: [getattr(member, name) for member in folds] for name in fields}, made_by
-    )
+
+    settings = dependencies.settings(params, "clips", dataset=dataset)
+    lists = storage.fingerprint({str(path): storage.file_fingerprint(path) for path in listing.files})
+    made_by = dependencies.made_by("clips", settings, {"annotations": lists})
+    _write(paths.clips(dataset), "clips", clips, made_by)
+    _write(paths.folds(dataset), "folds", folds, made_by)
+
     counts = Counter(clip.label for clip in clips)
     shown = ", ".join(f"{name} {counts[name]}" for name in params.dataset(dataset).classes)
     log.info("%s: %d clips (%s), %d folds", dataset, len(clips), shown, max(member.fold for member in folds))
+
+
+def _write(path: Path, kind: str, rows: Sequence[object], made_by: dict[str, Any]) -> None:
+    columns = {name: [getattr(row, name) for row in rows] for name in storage.SCHEMAS[kind].names}
+    storage.write_table(path, kind, columns, made_by)

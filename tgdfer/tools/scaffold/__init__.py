@@ -1,7 +1,7 @@
-"""``tgdfer new-dataset``: what a data set of one's own needs, from a CSV or a folder: entry, card, test, and a module.
+"""``tgdfer new-dataset``: make what your own data set needs from a CSV or a folder: entry, card, test, and a module.
 
-Most sets need no module: the layout ``folder`` reads a CSV with fixed columns, which is written here from whatever
-columns there are. A module is for lists that are to be read as they are.
+Most data sets need no module: the layout ``folder`` reads a CSV with fixed columns, which is written here from the
+columns that the user's CSV has. A module reads that CSV unchanged.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
+import ruamel.yaml
 
-from tgdfer.config.params import DEMO_ENCODER, load_params
+from tgdfer.config.params import DEMO_ENCODER, Params, load_params
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import Listing
-from tgdfer.tools.scaffold.source import COLUMNS, Source, from_csv, from_folder
+from tgdfer.tools.scaffold.source import COLUMNS, ClipList, from_csv, from_folder
 
 OPENAI = {"vit-b-32": "ViT-B-32-quickgelu", "vit-b-16": "ViT-B-16-quickgelu"}
 """Encoders that are added to the parameters when they are asked for."""
@@ -38,174 +38,163 @@ def new_dataset(
     module: bool = False,
     out: Path | None = None,
 ) -> list[Path]:
-    """Make the files of data set ``name`` and its entry in ``params_file``; nothing that exists is written over.
+    """Make the files of data set ``name`` and its entry in ``params_file``; existing files are not overwritten.
 
     Args:
         params_file: the parameters; their folder is the project.
-        name: the data set's name.
+        name: the name of the data set.
         table: a CSV that lists the clips, or None.
-        folder: a folder with one folder per class, as the alternative to ``table``.
-        root: where the paths of the CSV begin; its own folder if None.
+        folder: a folder with a folder for each class, instead of ``table``.
+        root: the folder that the paths in the CSV are relative to; its own folder if None.
         encoder: a name under ``encoders``, or one of :data:`OPENAI`.
-        module: make a module of the package that reads the CSV as it is.
+        module: make a module of the package that reads the CSV unchanged.
         out: where to write the CSV of layout ``folder``; ``clips.csv`` in the root if None.
 
     Returns:
         The files that were made or changed.
 
     Raises:
-        UserError: the name is taken or odd, the list cannot be understood, or a file is in the way.
+        UserError: the name is taken or invalid, the list cannot be understood, or a file is in the way.
     """
     params = load_params(params_file)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise UserError(
-            f"'{name}': expected a name of letters, digits, - and _, without dots, that starts with a letter"
-        )
-    if name in params.datasets:
-        raise UserError(f"{params_file}: datasets: '{name}' is there already")
-    if encoder != DEMO_ENCODER and encoder not in params.encoders and encoder not in OPENAI:
-        known = ", ".join(sorted({*params.encoders, *OPENAI, DEMO_ENCODER}))
-        raise UserError(f"--encoder '{encoder}': neither in {params_file} nor known; expected one of {known}")
+    _check_request(params, params_file, name, encoder)
     if (table is None) == (folder is None):
         raise UserError("give either --csv FILE or --folder DIR")
     if module and table is None:
-        raise UserError("--module reads a CSV; a folder of classes needs none: leave --module out")
+        raise UserError("--module reads a CSV; leave it out: a folder of classes needs no module")
     source = from_csv(table, root) if table is not None else from_folder(folder or Path())
     project = params_file.parent
-    files: dict[Path, str] = {}
     identifier = name.replace("-", "_").lower()
-    layout, annotations = "folder", source.table
-    if module:
-        layout = identifier
-        files[project / "tgdfer" / "datasets" / f"{identifier}.py"] = _fill("module.py.j2", source, name=name)
-        registry = project / "tgdfer" / "datasets" / "__init__.py"
-        if not registry.is_file():
-            raise UserError(f"{registry}: no such file; --module works in a clone of the project")
-    elif source.table is None or not source.is_plain:
+    files: dict[Path, str] = {}
+    annotations = source.table
+    if not module and not (annotations and source.is_plain):
         annotations = out or source.root / "clips.csv"
         files[annotations] = _plain_csv(source)
-    assert annotations is not None
     entry: dict[str, Any] = {
-        "layout": layout,
+        "layout": identifier if module else "folder",
         "root": str(source.root),
         "annotations": str(annotations),
         "encoder": encoder,
         **({"classes": source.classes} if source.own_classes else {}),
     }
-    about: dict[str, Any] = {"name": name, "identifier": identifier, "entry": entry, "counts": _counts(source.listing)}
-    files[project / "docs" / "datasets" / f"{identifier}.md"] = _fill("card.md.j2", source, **about, yaml=_flow(entry))
+    registry = project / "tgdfer" / "datasets" / "__init__.py"
+    about = {"name": name, "identifier": identifier, "entry": _yaml_line(entry), "counts": _counts(source.listing)}
+    files[project / "docs" / "datasets" / f"{identifier}.md"] = _fill("card.md.j2", source, about)
+    test = project / "tests" / f"test_dataset_{identifier}.py"
     if module:
-        about.update(
-            rows=source.sample(), **{f"{one}_column": list(source.columns).index(one) for one in ("path", "label")}
-        )
-    which = "test_module.py.j2" if module else "test_folder.py.j2"
-    files[project / "tests" / f"test_dataset_{identifier}.py"] = _fill(which, source, **about)
+        files[registry.with_name(f"{identifier}.py")] = _fill("module.py.j2", source, about)
+        files[test] = _fill("test_module.py.j2", source, about)
+    else:
+        files[test] = _fill("test_folder.py.j2", source, about)
     for path, text in files.items():
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise UserError(
-                f"{path}: exists, and is not written over; move it away" + (" or give --out" if out is None else "")
-            )
-    # checked before anything is written
-    changed = _with_entry(params_file, name, entry, encoder, encoder in params.encoders)
+            raise UserError(f"{path}: exists and is not overwritten; move it away{' or give --out' * (out is None)}")
+    if module:
+        files[registry] = _registered(registry, identifier)
+    files[params_file] = _with_entry(params_file, name, entry, encoder if encoder not in params.encoders else None)
     for path, text in files.items():
         storage.write_text(path, text)
-    if module:
-        _register(registry, identifier)
-        files[registry] = ""
-    storage.write_text(params_file, changed)
-    return [*files, params_file]
+    return list(files)
 
 
-def _fill(template: str, source: Source, **values: Any) -> str:
+def _check_request(params: Params, params_file: Path, name: str, encoder: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise UserError(f"'{name}': expected a name of letters, digits, - and _ that starts with a letter")
+    if name in params.datasets:
+        raise UserError(f"{params_file}: datasets: '{name}' exists already")
+    known = {*params.encoders, *OPENAI, DEMO_ENCODER}
+    if encoder not in known:
+        raise UserError(f"--encoder '{encoder}': expected one of {', '.join(sorted(known))}")
+
+
+def _fill(template: str, source: ClipList, values: dict[str, Any]) -> str:
     import jinja2
 
-    from tgdfer.core.escaping import markdown
+    from tgdfer.reporting.render import markdown
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters["repr"] = _python
+    # JSON is Python with double quotes, as the project's format has it
+    environment.filters["repr"] = lambda value: json.dumps(value, ensure_ascii=False)
     environment.filters["markdown"] = markdown
     return environment.get_template(template).render(source=source, **values)
 
 
-def _python(value: Any) -> str:
-    """Strings, numbers, lists and mappings as Python source with double quotes, as the project's format has it."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _counts(listing: Listing) -> dict[str, Any]:
-    folds = sorted({member.fold for member in listing.folds})
+    sizes = Counter((member.fold, member.split) for member in listing.folds)
     return {
         "clips": len(listing.clips),
         "subjects": len({clip.subject for clip in listing.clips if clip.subject}),
         "classes": dict(sorted(Counter(clip.label for clip in listing.clips).items())),
-        "folds": [
-            [sum(m.fold == fold and m.split == split for m in listing.folds) for split in ("train", "test")]
-            for fold in folds
-        ],
+        "folds": [[sizes[fold, "train"], sizes[fold, "test"]] for fold in sorted({fold for fold, _ in sizes})],
     }
 
 
-def _plain_csv(source: Source) -> str:
+def _plain_csv(source: ClipList) -> str:
+    """The list as layout ``folder`` reads it."""
     out = io.StringIO()
-    places = {member.clip_id: member for member in source.listing.folds if member.split == "test"}
+    tested = {member.clip_id: member.fold for member in source.listing.folds if member.split == "test"}
     several = source.folds > 1
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*COLUMNS, "fold" if several else "split", "subject"])
     for clip in source.listing.clips:
-        tested = places.get(clip.clip_id)
-        place = str(tested.fold) if several and tested else "test" if tested else "train"
+        place = tested[clip.clip_id] if several else "test" if clip.clip_id in tested else "train"
         writer.writerow([clip.clip_id, clip.source, clip.label, place, clip.subject or ""])
     return out.getvalue()
 
 
-def _flow(entry: dict[str, Any]) -> str:
-    return yaml.safe_dump(entry, default_flow_style=True, sort_keys=False, width=10**6, allow_unicode=True).strip()
+def _yaml(mapping_indent: int = 2) -> ruamel.yaml.YAML:
+    yaml = ruamel.yaml.YAML()
+    yaml.width = 10**6
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=mapping_indent, sequence=mapping_indent + 2, offset=mapping_indent)
+    return yaml
 
 
-def _with_entry(path: Path, name: str, entry: dict[str, Any], encoder: str, known: bool) -> str:
-    """The parameters' text with the entry, comments kept; checked by reading it back."""
+def _in_a_line(value: dict[str, Any]) -> ruamel.yaml.CommentedMap:
+    line = ruamel.yaml.CommentedMap(value)
+    line.fa.set_flow_style()
+    return line
+
+
+def _yaml_line(entry: dict[str, Any]) -> str:
+    out = io.StringIO()
+    _yaml().dump(_in_a_line(entry), out)
+    return out.getvalue().strip()
+
+
+def _with_entry(path: Path, name: str, entry: dict[str, Any], encoder: str | None) -> str:
+    """The text of the parameters with the entry, and with ``encoder`` if it is one of :data:`OPENAI`.
+
+    Entries come first in their sections: ruamel.yaml counts a comment at the end of a section to its last entry.
+    """
     text = path.read_text(encoding="utf-8")
-    text = _insert(text, "datasets", f"  {name}: {_flow(entry)}\n")
-    if not known and encoder in OPENAI:
-        text = _insert(text, "encoders", f"  {encoder}: {{model: {OPENAI[encoder]}, pretrained: openai}}\n")
+    raw = _yaml().load(text)
+    datasets = raw["datasets"]
+    datasets.insert(0, name, _in_a_line(entry))
+    if encoder in OPENAI:
+        encoders = raw.setdefault("encoders", ruamel.yaml.CommentedMap())
+        encoders.fa.set_block_style()
+        encoders.insert(0, encoder, _in_a_line({"model": OPENAI[encoder], "pretrained": "openai"}))
+    out = io.StringIO()
+    _yaml(datasets.lc.col).dump(raw, out)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
-        copy.write_text(text, encoding="utf-8")
-        found = load_params(copy)
-    if name not in found.datasets:
-        raise UserError(f"{path}: could not add datasets.{name}; add it by hand: {_flow(entry)}")
-    return text
+        copy.write_text(out.getvalue(), encoding="utf-8")
+        load_params(copy)
+    return out.getvalue()
 
 
-def _insert(text: str, section: str, line: str) -> str:
-    """``text`` with ``line`` as the last entry of a top-level section of YAML."""
-    lines = text.splitlines(keepends=True)
-    start = next((number for number, one in enumerate(lines) if re.match(rf"{section}:", one)), None)
-    if start is None:
-        return text.rstrip("\n") + f"\n\n{section}:\n{line}"
-    if re.match(rf"{section}: *\{{ *\}}", lines[start]):
-        lines[start] = re.sub(r": *\{ *\}", ":", lines[start])
-    end = start + 1
-    for number in range(start + 1, len(lines)):
-        if re.match(r"[^\s#]", lines[number]):
-            break
-        if re.match(r"\s+[^\s#]", lines[number]):
-            end = number + 1
-    lines.insert(end, line)
-    return "".join(lines)
-
-
-def _register(registry: Path, identifier: str) -> None:
-    """The module's line in the registry of layouts, and its import."""
+def _registered(registry: Path, identifier: str) -> str:
+    """The text of the registry of layouts with the module's import and line."""
+    if not registry.is_file():
+        raise UserError(f"{registry}: no such file; --module works in a clone of the project")
     text = registry.read_text(encoding="utf-8")
     found = re.search(r"^from tgdfer\.datasets import (.+)$", text, re.MULTILINE)
-    mark = re.search(r'^    "folder": folder\.read,\n', text, re.MULTILINE)
-    if not found or not mark:
-        raise UserError(
-            f"{registry}: add by hand: import {identifier}, and '{identifier}: {identifier}.read' in LAYOUTS"
-        )
+    last = re.search(r'^    "folder": folder,\n', text, re.MULTILINE)
+    if not found or not last:
+        raise UserError(f"{registry}: import {identifier} and add it to LAYOUTS by hand, then run the command again")
     names = ", ".join(sorted({*(one.strip() for one in found[1].split(",")), identifier}))
-    text = text[: mark.start()] + f'    "{identifier}": {identifier}.read,\n' + text[mark.start() :]
-    storage.write_text(registry, text.replace(found[0], f"from tgdfer.datasets import {names}"))
+    text = text[: last.start()] + f'    "{identifier}": {identifier},\n' + text[last.start() :]
+    return text.replace(found[0], f"from tgdfer.datasets import {names}")
