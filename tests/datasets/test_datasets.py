@@ -257,7 +257,12 @@ def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:
 
 @pytest.mark.parametrize(
     ("row", "named"),
-    [("9999,8", "label 8 is not a class"), ("abc,1", "'abc,1'"), ("1,2", "is sad here, happy elsewhere"), ("1", "expected 2 fields")],
+    [
+        ("9999,8", "label 8 is not a class"),
+        ("abc,1", "'abc,1'"),
+        ("1,2", "is sad here, happy elsewhere"),
+        ("1", "expected 2 fields"),
+    ],
 )
 def test_dfew_with_a_bad_row(row: str, named: str) -> None:
     params, _ = dfew()
