@@ -91,7 +91,7 @@ def project(kind: str, clips: int) -> Params:
 def stage(params: Params, kind: str) -> tuple[float, int]:
     shutil.rmtree(paths.frames(kind).parent, ignore_errors=True)
     started = time.perf_counter()
-    frames.extract(params, kind)
+    frames.run(params, kind)
     return time.perf_counter() - started, storage.read_json(paths.frames(kind))["frames"]
 
 

@@ -94,9 +94,9 @@ def clips(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
 @app.command("frames", epilog="Example: tgdfer frames --dataset demo")
 def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Extract the frames of every clip into Parquet shards; clips that cannot be read go to the rejects."""
-    from tgdfer.stages.frames import extract
+    from tgdfer.stages.frames import run
 
-    extract(load_params(params), dataset)
+    run(load_params(params), dataset)
 
 
 @app.command("features", epilog="Example: tgdfer features --dataset demo")

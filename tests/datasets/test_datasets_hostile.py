@@ -67,7 +67,7 @@ def test_links_that_may_lead_anywhere_tell_nothing_of_what_is_no_clip() -> None:
     rows = ["linked,linked,happy,1", "secret,secret.mp4,happy,1", "mixed,mixed,happy,1"]
     params = project(rows, links="anywhere")
     run(params, "mine")
-    frames.extract(params, "mine")
+    frames.run(params, "mine")
     rejects = storage.read_table(paths.frames("mine").with_name("rejects.parquet"), "rejects").to_pylist()
     assert sorted(row["clip_id"] for row in rejects) == ["mixed", "secret"]
     assert not any("tell" in row["reason"] or "/" in row["reason"] for row in rejects)
@@ -78,7 +78,7 @@ def test_a_clip_id_is_a_name_and_nothing_else() -> None:
     names = ["<script>alert(1)</script>", "../../out", "$(touch out)", "a;b|c&d", "%s{0}", "笑", "x" * 3000, "-rf"]
     params = project([f'"{name}",a.mp4,happy,1' for name in names])
     run(params, "mine")
-    frames.extract(params, "mine")
+    frames.run(params, "mine")
     clips = storage.read_table(paths.clips("mine"), "clips")["clip_id"].to_pylist()
     assert set(clips) == {"a", "b", *names}
     assert storage.read_json(paths.frames("mine"))["clips"] == len(clips)

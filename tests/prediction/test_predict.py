@@ -23,10 +23,10 @@ from tgdfer.cli import app
 from tgdfer.config.params import FramesParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
-from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.media.shards import Clip, take
-from tgdfer.media.videos import read_video
-from tgdfer.prediction import NOTICE, stream
+from tgdfer.media.frame import Frame, UnusableError
+from tgdfer.media.shards import ClipSource, extract_clip
+from tgdfer.media.videos import duration, read_video, stream_video
+from tgdfer.prediction import NOTICE
 from tgdfer.prediction.looking import Look
 from tgdfer.prediction.windows import slide
 
@@ -98,7 +98,7 @@ def test_a_small_face_is_cut_out_and_the_largest_of_several_is_followed(tmp_path
 def test_faces_are_cut_out_as_in_the_frames_stage(tmp_path: Path, box: str) -> None:
     params = FramesParams(crop="face", face_box=box, resize=48, sampling="all")
     film(tmp_path / "a.mp4", moving(6, 120))
-    taken = take(tmp_path, Clip("a", "a.mp4", "video"), params)
+    taken = extract_clip(tmp_path, ClipSource("a", "a.mp4", "video"), params)
     whole = read_video(tmp_path / "a.mp4", params.model_copy(update={"resize": None}))
     with ThreadPoolExecutor(2) as pool:
         shown = Look(pool, params, "auto", every=True)(whole)
@@ -153,19 +153,19 @@ def test_a_stream_gives_the_frames_of_the_frames_stage(tmp_path: Path, rule: dic
     uneven = convert(plain, tmp_path / "uneven.mkv", "-vf", "select='not(eq(mod(n,5),2))'", "-fps_mode", "passthrough")
     for path in (plain, uneven):
         params = FramesParams(**rule)
-        assert list(stream.frames(path, params)) == read_video(path, params)
+        assert list(stream_video(path, params)) == read_video(path, params)
 
 
 def test_a_stream_can_be_left_and_says_what_is_wrong(tmp_path: Path) -> None:
     path = video(tmp_path / "a.mp4", 30)
-    frames = stream.frames(path, FramesParams(sampling="all"))
+    frames = stream_video(path, FramesParams(sampling="all"))
     assert next(frames).index == 0
     frames.close()
     whole = path.read_bytes()
     for data, said in ((whole[: len(whole) // 2], "cut off"), (b"text", "text file")):
         path.write_bytes(data)
         with pytest.raises(UnusableError, match=said):
-            list(stream.frames(path, FramesParams(sampling="all")))
+            list(stream_video(path, FramesParams(sampling="all")))
 
 
 def test_windows_hold_no_more_than_they_need() -> None:
@@ -264,7 +264,7 @@ def test_what_is_printed_and_drawn(inside: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "out/long.png") as drawn:
         assert drawn.width > 800
         assert drawn.height > 600
-    assert stream.duration(copy) == pytest.approx(4, abs=0.3)
+    assert duration(copy) == pytest.approx(4, abs=0.3)
     frames = read_video(copy, FramesParams(sampling="uniform", max_frames=2))
     assert (frames[0].width, frames[0].height > 480) == (640, True)
     table = run(str(long), "--window", "1", "--output", str(tmp_path / "out"), "--csv", "--no-picture").stdout
@@ -317,8 +317,8 @@ def test_the_package_stays_light() -> None:
 
 
 def test_duration(tmp_path: Path) -> None:
-    assert stream.duration(film(tmp_path / "a.mp4", numbered(30), 15)) == pytest.approx(2, abs=0.02)
+    assert duration(film(tmp_path / "a.mp4", numbered(30), 15)) == pytest.approx(2, abs=0.02)
     live = convert(tmp_path / "a.mp4", tmp_path / "live.mkv", "-c", "copy", "-live", "1")
-    assert stream.duration(live) == pytest.approx(2, abs=0.1), "as recorders write it, without a duration"
+    assert duration(live) == pytest.approx(2, abs=0.1), "as recorders write it, without a duration"
     (tmp_path / "b.mp4").write_text("no video")
-    assert stream.duration(tmp_path / "b.mp4") is None
+    assert duration(tmp_path / "b.mp4") is None

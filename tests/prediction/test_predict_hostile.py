@@ -22,9 +22,8 @@ from tgdfer.cli import app
 from tgdfer.config.params import FramesParams
 from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg
-from tgdfer.media.sampling import Frame
-from tgdfer.media.videos import read_video
-from tgdfer.prediction import stream
+from tgdfer.media.frame import Frame
+from tgdfer.media.videos import duration, read_video
 from tgdfer.prediction.annotate import annotate
 from tgdfer.prediction.picture import draw, write_picture
 from tgdfer.prediction.result import Window
@@ -151,7 +150,7 @@ def test_a_video_whose_sound_or_header_is_longer_than_its_pictures(tmp_path: Pat
     short = film(tmp_path / "a.mp4", [face(1)] * 12)
     sound = ["-f", "lavfi", "-i", "sine=d=30", "-c:v", "copy", "-map", "0:v", "-map", "1:a"]
     path = convert(short, tmp_path / "long.mp4", *sound)
-    assert stream.duration(path) == pytest.approx(30, abs=0.1)
+    assert duration(path) == pytest.approx(30, abs=0.1)
     made = predictor.predict(path, window=2)
     assert made.duration_s == pytest.approx(1.2, abs=0.15)
     assert made.windows[-1].end_s == pytest.approx(1.2, abs=0.15)

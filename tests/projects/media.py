@@ -11,7 +11,9 @@ import yaml
 from PIL import Image
 
 from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths, storage
 from tgdfer.media import ffmpeg
+from tgdfer.stages.clips import run as make_tables
 
 ROOT = Path(__file__).parents[2]
 STEP = 6
@@ -33,9 +35,20 @@ def video(path: Path, count: int = 12, fps: float = 10, width: int = 48, height:
     return path
 
 
-def convert(source: Path, target: Path, *options: str) -> Path:
-    ffmpeg.run([ffmpeg.executable(), "-nostdin", "-loglevel", "error", "-i", str(source), *options, str(target)])
+def run_ffmpeg(*arguments: object) -> None:
+    ffmpeg.run([ffmpeg.executable(), "-nostdin", "-loglevel", "error", *map(str, arguments)])
+
+
+def convert(source: Path, target: Path, *options: str, before: tuple[str, ...] = ()) -> Path:
+    """``source`` converted by ffmpeg, with ``options`` for the output and ``before`` for the input."""
+    run_ffmpeg(*before, "-i", source, *options, target)
     return target
+
+
+def cut_off(path: Path, share: float = 0.6) -> Path:
+    """Keep only the first part of a file."""
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
 
 
 def images(folder: Path, count: int = 3, size: int = 16, names: str = "{:05d}.jpg") -> Path:
@@ -54,6 +67,30 @@ def parameters(folder: Path, datasets: dict, **sections: dict) -> Params:
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return load_params(path)
+
+
+def clip_project(root: Path, sources: Sequence[str], links: str = "inside", **frames: object) -> Params:
+    """A data set ``mine`` of the clips ``sources`` below ``root``, with ids c00, c01, and so on, and its clips table.
+
+    ``frames`` are keys of the section of that name; the working directory is the project.
+    """
+    rows = [f'c{number:02d},"{name}",happy,{number % 2 + 1}' for number, name in enumerate(sources)]
+    table = write_csv(Path("clips.csv"), "clip_id,path,label,fold", rows)
+    section = {"layout": "folder", "root": str(root), "annotations": str(table), "links": links}
+    params = parameters(Path(), {"mine": section}, frames={"shards": 3, "max_reject_fraction": 0.9, **frames})
+    make_tables(params, "mine")
+    return params
+
+
+def frame_files() -> dict[str, bytes]:
+    """All that the frames stage wrote."""
+    return {path.name: path.read_bytes() for path in sorted(paths.frames("mine").parent.iterdir())}
+
+
+def rejected() -> dict[str, str]:
+    """The reasons of the rejected clips by clip id."""
+    table = storage.read_table(paths.frames("mine").with_name("rejects.parquet"), "rejects")
+    return dict(zip(table["clip_id"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
 def write_csv(path: Path, header: str, rows: Sequence[str]) -> Path:

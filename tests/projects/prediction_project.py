@@ -12,9 +12,9 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.demo import faces, people, units
 from tgdfer.media import ffmpeg
+from tgdfer.stages import frames
 from tgdfer.stages.clips import run as make_tables
 from tgdfer.stages.features import encode
-from tgdfer.stages.frames import extract
 from tgdfer.stages.train import train_variant
 
 CLASSES = ["happy", "sad"]
@@ -40,14 +40,14 @@ def picture(*members: tuple[np.ndarray, int, int], width: int = 320, height: int
     return room
 
 
-def film(path: Path, frames: list[np.ndarray], fps: float = FPS) -> Path:
+def film(path: Path, pictures: list[np.ndarray], fps: float = FPS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames[0].shape[:2]
-    ffmpeg.encode_h264(path, frames, fps, (width, height), preset="ultrafast")
+    height, width = pictures[0].shape[:2]
+    ffmpeg.encode_h264(path, pictures, fps, (width, height), preset="ultrafast")
     return path
 
 
-def params(**frames) -> Params:
+def params(**keys) -> Params:
     variants = {
         "words": {"model": {"text": "class-name", "context_tokens": 2}},
         "probe": {"model": {"architecture": "linear-probe"}},
@@ -57,7 +57,7 @@ def params(**frames) -> Params:
         {
             "datasets": {"tiny": {**about, "classes": CLASSES}},
             **{key: {} for key in ("demo", "model")},
-            "frames": {"max_frames": 8, "shards": 1, **frames},
+            "frames": {"max_frames": 8, "shards": 1, **keys},
             "features": {"dtype": "float32", "device": "cpu"},
             "bags": {"frames": 4},
             "training": {"epochs": 4, "batch_size": 4, "warmup_epochs": 1, "validation_fraction": 0.0, "device": "cpu"},
@@ -86,7 +86,7 @@ def make(root: Path) -> Path:
         make_encoder()
         chosen = params()
         make_tables(chosen, "tiny")
-        extract(chosen, "tiny")
+        frames.run(chosen, "tiny")
         encode(chosen, "tiny")
         for variant in chosen.variants:
             assert train_variant(chosen, "tiny", variant, folds=[1]) == 0

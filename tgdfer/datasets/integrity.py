@@ -15,7 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from tgdfer.datasets.listing import Clip
-from tgdfer.media.images import LEADS_OUT, UnusableError, jpeg_header, leads_out, list_images, open_image
+from tgdfer.media.frame import UnusableError
+from tgdfer.media.images import LEADS_OUT, leads_out, list_images, open_image
+from tgdfer.media.jpeg import jpeg_header
 
 OUTLIER = 16
 """A clip is an outlier if it has this many times more, or fewer, frames than the median."""
@@ -123,9 +125,8 @@ def video_fault(path: Path) -> str | None:
 def _packets_fault(path: Path) -> str | None:
     from tgdfer.media import ffmpeg
 
-    command = ffmpeg.source(path)["V:0"].output("-", f="null").compile(cmd=ffmpeg.executable())
     try:
-        _, err = ffmpeg.run([command[0], "-nostdin", "-loglevel", "level+error", *command[1:]])
+        _, err = ffmpeg.run(ffmpeg.command(ffmpeg.source(path)["V:0"].output("-", f="null")))
     except ffmpeg.FFmpegError as error:
         return str(error)
     return ffmpeg.reason(err) or None

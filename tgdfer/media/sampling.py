@@ -1,48 +1,72 @@
-"""Which frames of a clip are taken."""
+"""Which frames of a clip to take: one rule, as Python and as an expression for ffmpeg's ``select`` filter."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tgdfer.config.params import FramesParams
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A frame: its number in the source from 0, its time in seconds, its JPEG bytes and its size in pixels."""
+class Sampler:
+    """Decides for the frames of a clip, in their order, which ones to take.
 
-    index: int
-    time_s: float
-    jpeg: bytes
-    width: int
-    height: int
+    - ``all``: every frame.
+    - ``every``: every k-th frame, beginning with the first.
+    - ``fps``: the first frame at or after each tick of a clock that starts with the first frame.
+    - ``uniform``: the middle frame of each of ``max_frames`` equal segments; all frames of a clip that has no more.
+
+    Args:
+        params: the rule and its settings.
+        total: the number of frames in the clip; only ``uniform`` needs it.
+    """
+
+    def __init__(self, params: FramesParams, total: int = 0) -> None:
+        self._params = params
+        self.total = max(1, total)
+        self._start: float
+        self._last_tick = -1
+        self.seen = 0
+        """The number of frames decided so far."""
+
+    def takes(self, time_s: float) -> bool:
+        """Whether to take the next frame, which is at ``time_s`` (seconds, in whole microseconds)."""
+        index = self.seen
+        self.seen += 1
+        if self._params.sampling == "every":
+            return index % self._params.every == 0
+        if self._params.sampling == "uniform":
+            return self._middles_before(index + 1) > self._middles_before(index)
+        if self._params.sampling == "fps":
+            if index == 0:
+                self._start = time_s
+            tick = int((time_s - self._start) * self._params.fps + 1e-6)
+            if tick <= self._last_tick:
+                return False
+            self._last_tick = tick
+        return True
+
+    def _middles_before(self, index: int) -> int:
+        # the k-th middle is frame floor((2k + 1) total / (2 max_frames)): count the k for which it is below index
+        return -((self.total - 2 * self._params.max_frames * index) // (2 * self.total))
+
+    def expression(self) -> str | None:
+        """The rule for ffmpeg, whose time base must be microseconds; None where it takes every frame.
+
+        Its length does not depend on the number of frames, and it computes in the same double precision as
+        :meth:`takes`.
+        """
+        if self._params.sampling == "every":
+            return f"not(mod(n,{self._params.every}))"
+        if self._params.sampling == "uniform":
+            middles = f"ceil(({2 * self._params.max_frames}*{{}}-{self.total})/{2 * self.total})"
+            return f"gt({middles.format('(n+1)')},{middles.format('n')})"
+        if self._params.sampling == "fps":
+            tick = f"trunc(({{}}/1000000-start_pts/1000000)*{self._params.fps!r}+1e-6)"
+            return f"isnan(prev_selected_pts)+gt({tick.format('pts')},{tick.format('prev_selected_pts')})"
+        return None
 
 
-class UnusableError(Exception):
-    """A clip that cannot be used. The message is the reason, in one line, that stands in the rejects."""
-
-
-def uniform(total: int, at_most: int) -> list[int]:
-    """The middles of ``at_most`` equal segments of ``total`` frames, or all frames where there are no more."""
-    if total <= at_most:
-        return list(range(total))
-    return [(2 * step + 1) * total // (2 * at_most) for step in range(at_most)]
-
-
-def choose(times: list[float], params: FramesParams) -> list[int]:
-    """The frames to take of a clip whose frames stand at ``times`` (seconds, ascending)."""
-    if params.sampling == "uniform":
-        return uniform(len(times), params.max_frames)
-    if params.sampling == "every":
-        return list(range(0, len(times), params.every))
-    if params.sampling == "fps":
-        # the first frame at or after every tick of a clock that starts with the clip
-        chosen: list[int] = []
-        last = -1
-        for index, time in enumerate(times):
-            tick = int((time - times[0]) * params.fps + 1e-6)
-            if tick > last:
-                chosen.append(index)
-                last = tick
-        return chosen
-    return list(range(len(times)))
+def choose(times: Sequence[float], params: FramesParams) -> list[int]:
+    """The numbers of the frames to take of a clip whose frames are at ``times`` (seconds, ascending)."""
+    sampler = Sampler(params, len(times))
+    return [index for index, time in enumerate(times) if sampler.takes(time)]

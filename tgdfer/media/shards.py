@@ -1,7 +1,7 @@
-"""Shards of frames: what came of a clip, and the Parquet files that hold the frames of many.
+"""Shards: Parquet files with the frames of many clips.
 
-A shard is written whole or not at all, and says in its metadata what it was made from: the same plan and the same
-sources give the same bytes.
+A shard is written whole or not at all, and its metadata says what it was made from: the same plan and the same sources
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,22 @@ from tgdfer.config.params import FramesParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg, images, videos
-from tgdfer.media.sampling import Frame, UnusableError
+from tgdfer.media.frame import Frame, UnusableError, clip_seconds
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 << 20
-OF_THE_MACHINE = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
-"""Errors that say nothing of a clip."""
-WITHOUT_INFLUENCE = frozenset(("shards", "max_reject_fraction"))
-"""Parameters of the section ``frames`` that change no frame of a clip."""
+MACHINE_ERRORS = frozenset((errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN))
+"""Errors that are not the clip's fault."""
+NO_INFLUENCE = frozenset(("shards", "max_reject_fraction"))
+"""Keys of the section ``frames`` that change no frame of a clip."""
 
 
 @dataclass(frozen=True)
-class Clip:
-    """What the stage needs to know of a clip; ``confined``: its files must lie below the root, links followed."""
+class ClipSource:
+    """Where a clip's frames come from: ``source`` is a path below the data set's root, ``kind`` video or frames.
+
+    ``confined``: its files must be inside the root, links followed.
+    """
 
     clip_id: str
     source: str
@@ -43,13 +46,14 @@ class Clip:
 
 
 @dataclass
-class Taken:
-    """What came of a clip: its frames, or the reason why there are none; and the fingerprint of its source.
+class ExtractedClip:
+    """A clip's frames, or the ``reason`` why there are none.
 
-    ``faces`` counts the frames in which a face was found, where faces are cropped.
+    ``source`` is the fingerprint of what it was read from, ``faces`` the number of frames with a face where faces are
+    cropped.
     """
 
-    clip: Clip
+    clip: ClipSource
     frames: list[Frame] = field(default_factory=list)
     reason: str | None = None
     source: str = ""
@@ -57,28 +61,41 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """A shard to be: its file, its clips in order, and the fingerprint of what decides its bytes besides sources."""
+class ShardPlan:
+    """A shard's file, its clips in order, and the fingerprint of all that decides its bytes apart from the sources."""
 
     file: Path
-    clips: tuple[Clip, ...]
-    plan: str
+    clips: tuple[ClipSource, ...]
+    fingerprint: str
 
 
-def planned(files: list[Path], members: list[list[Clip]], params: FramesParams) -> list[Shard]:
-    """The shards that ``params`` ask for, as made by this code and these tools."""
-    chosen = {key: value for key, value in params.model_dump(mode="json").items() if key not in WITHOUT_INFLUENCE}
+Each = Callable[[Callable[[ClipSource], Any], Iterable[ClipSource]], Iterable[Any]]
+"""The type of ``map`` over clips."""
+
+
+def plan_shards(folder: Path, clips: Iterable[ClipSource], params: FramesParams) -> list[ShardPlan]:
+    """The shards of ``clips`` in ``folder`` with these parameters, this code and these tools."""
+    members: list[list[ClipSource]] = [[] for _ in range(params.shards)]
+    for clip in sorted(clips, key=lambda clip: clip.clip_id):
+        members[shard_number(clip.clip_id, params.shards)].append(clip)
+    chosen = params.model_dump(mode="json", exclude=set(NO_INFLUENCE))
     tools = [ffmpeg.version(ffmpeg.executable()), *dependencies.made_by("frames", {}, {})["versions"].values()]
     code = dependencies.code_fingerprint("frames")
-    plan = []
-    for file, clips in zip(files, members, strict=True):
-        rows = [[clip.clip_id, clip.source, clip.kind] for clip in clips]
-        plan.append(Shard(file, tuple(clips), storage.fingerprint([chosen, rows, tools, code])))
-    return plan
+    plans = []
+    for number, member in enumerate(members):
+        rows = [[clip.clip_id, clip.source, clip.kind] for clip in member]
+        fingerprint = storage.fingerprint([chosen, rows, tools, code])
+        plans.append(ShardPlan(folder / f"shard-{number:05d}.parquet", tuple(member), fingerprint))
+    return plans
 
 
-def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
-    """The frames of one clip, or why there are none."""
+def shard_number(clip_id: str, shards: int) -> int:
+    """The number of a clip's shard, a hash of its id."""
+    return int(hashlib.sha256(clip_id.encode()).hexdigest()[:8], 16) % shards
+
+
+def extract_clip(root: Path, clip: ClipSource, params: FramesParams) -> ExtractedClip:
+    """Read the frames of a clip below ``root``."""
     path = root / clip.source
     crop = params.crop == "face"
     whole = params.model_copy(update={"resize": None}) if crop else params  # a face is cut out before it is resized
@@ -86,27 +103,29 @@ def take(root: Path, clip: Clip, params: FramesParams) -> Taken:
         if clip.confined and images.leads_out(path, root):
             raise UnusableError(f"{images.LEADS_OUT}; `links: anywhere` in the data set's section allows it")
         if clip.kind == "video":
-            frames, source = videos.read_video(path, whole), fingerprint(root, clip, params)
+            frames, source = videos.read_video(path, whole), source_fingerprint(root, clip, params)
         else:
             frames, source = images.read_images(path, whole, root if clip.confined else None)
         if crop:
             from tgdfer.media import faces
 
-            frames, found = faces.crop(frames, params)
-            return Taken(clip, frames, source=source, faces=found)
-        return Taken(clip, frames, source=source)
+            frames, found = faces.crop_clip(frames, params)
+            return ExtractedClip(clip, frames, source=source, faces=found)
+        return ExtractedClip(clip, frames, source=source)
     except UnusableError as error:
-        reason = str(error)
+        reason = " ".join(str(error).split())
+        return ExtractedClip(clip, reason=reason, source=source_fingerprint(root, clip, params))
     except OSError as error:
-        if error.errno in OF_THE_MACHINE:
-            raise UserError(f"{clip.source}: {error.strerror}; finished shards are kept: run the same again") from None
-        # not the fingerprint of what can perhaps be read by now: a later call is to try again
-        return Taken(clip, reason=f"cannot be read: {error.strerror}", source=_unreadable(error))
-    return Taken(clip, reason=" ".join(reason.split()), source=fingerprint(root, clip, params))
+        if error.errno in MACHINE_ERRORS:
+            raise UserError(
+                f"{clip.source}: {error.strerror}; finished shards are kept: run the same command again"
+            ) from None
+        # by now the file may be readable; its fingerprint here would keep a later call from trying again
+        return ExtractedClip(clip, reason=f"cannot be read: {error.strerror}", source=_unreadable(error))
 
 
-def fingerprint(root: Path, clip: Clip, params: FramesParams) -> str:
-    """SHA-256 of what a clip is made of on disk; a changed source remakes its shard."""
+def source_fingerprint(root: Path, clip: ClipSource, params: FramesParams) -> str:
+    """SHA-256 of the files that a clip is read from; if they change, its shard is made again."""
     path = root / clip.source
     try:
         if clip.confined and images.leads_out(path, root):
@@ -123,49 +142,70 @@ def _unreadable(error: Exception) -> str:
     return f"unreadable: {type(error).__name__}"
 
 
-def write(shard: Shard, taken: Iterable[Taken], crop: bool) -> None:
-    """Write a shard from what came of its clips, in their order; only a row group of it is held in memory."""
+def combined_fingerprint(sources: Iterable[str]) -> str:
+    """One fingerprint for the sources of all clips of a shard."""
+    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
+
+
+def update_shard(
+    plan: ShardPlan, root: Path, params: FramesParams, advance: Callable[[int], object], each: Each = map
+) -> bool:
+    """Write a shard unless its file was made from the same plan and sources; returns whether it was written.
+
+    ``advance`` is called with the number of clips that are done. ``each`` is ``map``, or does the same for several
+    clips at once.
+    """
+    recorded = shard_metadata(plan.file)
+    if recorded.get("plan") == plan.fingerprint:
+        sources = each(lambda clip: source_fingerprint(root, clip, params), plan.clips)
+        if recorded["sources"] == combined_fingerprint(sources):
+            advance(len(plan.clips))
+            return False
+
+    def extracted() -> Iterator[ExtractedClip]:
+        for clip in each(lambda clip: extract_clip(root, clip, params), plan.clips):
+            yield clip
+            advance(1)
+
+    write_shard(plan, extracted(), params.crop == "face")
+    return True
+
+
+def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> None:
+    """Write a shard from its clips, in their order; only one row group is in memory."""
     schema = storage.SCHEMAS["frames"]
     sources: list[str] = []
     rejects: list[list[str]] = []
     seconds: list[float] = []
-    group: list[tuple[str, Frame]] = []
     faces: dict[str, list[int]] = {}
+    rows: list[dict[str, Any]] = []
     size = 0
     # JPEG does not compress any further
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with storage.atomic(shard.file) as part, pq.ParquetWriter(part, schema, **options) as writer:
+    with storage.atomic(plan.file) as part, pq.ParquetWriter(part, schema, **options) as writer:
 
-        def flush() -> None:
-            columns = {
-                "clip_id": [clip_id for clip_id, _ in group],
-                "frame_index": [frame.index for _, frame in group],
-                "time_s": [frame.time_s for _, frame in group],
-                "jpeg": [frame.jpeg for _, frame in group],
-                "width": [frame.width for _, frame in group],
-                "height": [frame.height for _, frame in group],
-            }
-            writer.write_table(pa.table(columns, schema=schema), row_group_size=max(1, len(group)))
-            group.clear()
+        def write_group() -> None:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=max(1, len(rows)))
+            rows.clear()
 
-        for one in taken:
-            sources.append(one.source)
-            if one.reason is not None:
-                rejects.append([one.clip.clip_id, one.reason])
+        for clip in clips:
+            sources.append(clip.source)
+            if clip.reason is not None:
+                rejects.append([clip.clip.clip_id, clip.reason])
                 continue
-            seconds.append(_seconds(one.frames))
-            faces[one.clip.clip_id] = [one.faces, len(one.frames)]
-            for frame in one.frames:
-                group.append((one.clip.clip_id, frame))
+            seconds.append(round(clip_seconds(clip.frames), 6))
+            faces[clip.clip.clip_id] = [clip.faces, len(clip.frames)]
+            for frame in clip.frames:
+                rows.append({"clip_id": clip.clip.clip_id, "frame_index": frame.index, **vars(frame)})
                 size += len(frame.jpeg)
-                if len(group) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
-                    flush()
+                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                    write_group()
                     size = 0
-        flush()
+        write_group()
         made_by = {
             "stage": "frames",
-            "plan": shard.plan,
-            "sources": combined(sources),
+            "plan": plan.fingerprint,
+            "sources": combined_fingerprint(sources),
             "clips": len(seconds),
             "seconds": seconds,
             "rejects": rejects,
@@ -174,20 +214,9 @@ def write(shard: Shard, taken: Iterable[Taken], crop: bool) -> None:
         writer.add_key_value_metadata({storage.MADE_BY: json.dumps(made_by, sort_keys=True)})
 
 
-def made_by(file: Path) -> dict[str, Any]:
-    """What :func:`write` noted in a shard; empty where that is no shard that can be read."""
+def shard_metadata(file: Path) -> dict[str, Any]:
+    """What :func:`write_shard` recorded about a shard; empty for a file that is missing or is not a shard."""
     try:
         return storage.made_by(file)
     except (pa.ArrowInvalid, OSError, ValueError):
         return {}
-
-
-def combined(sources: Iterable[str]) -> str:
-    """One fingerprint of those of all clips."""
-    return hashlib.sha256("\n".join(sources).encode()).hexdigest()
-
-
-def _seconds(frames: list[Frame]) -> float:
-    """How long a clip is, as far as its frames say: n of them stand for n steps of time, and span one less."""
-    span = frames[-1].time_s - frames[0].time_s
-    return round(span * len(frames) / max(1, len(frames) - 1), 6)

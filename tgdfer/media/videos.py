@@ -1,114 +1,152 @@
-"""Videos: the chosen frames of a clip as JPEG, with their true times, by one pass of ffmpeg."""
+"""Videos: the frames of a clip as JPEG with their true times, decoded once by ffmpeg."""
 
 from __future__ import annotations
 
+import os
+import queue
 import re
-from dataclasses import dataclass
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tgdfer.config.params import FramesParams
 from tgdfer.media import ffmpeg
-from tgdfer.media.images import TOO_LARGE, jpeg_header, split_jpegs
-from tgdfer.media.sampling import Frame, UnusableError, choose
+from tgdfer.media.frame import Frame, UnusableError
+from tgdfer.media.images import TOO_LARGE
+from tgdfer.media.jpeg import jpeg_header, split_jpegs
+from tgdfer.media.sampling import Sampler
 
 QUALITY = 2
 """ffmpeg's scale for JPEG: 2 is the best that every reader understands."""
-LOST = 0.1
-"""Share of a video's packets that may fail to decode before the clip is refused."""
+MAX_LOST = 0.1
+"""The share of a video's packets that may fail to decode before the clip is refused."""
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _SUMMARY = re.compile(r"(\d+) packets read \(\d+ bytes\); (\d+) frames decoded")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Tt]runcat|Packet corrupt")
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What one pass over a video says: the time of every frame in seconds, the numbers of those kept, the output."""
-
-    times: list[float]
-    kept: list[int]
-    output: bytes
-    complaint: str | None
-
-
 def read_video(path: Path, params: FramesParams) -> list[Frame]:
-    """The chosen frames of a video.
+    """The frames of a video that ``params`` ask for.
 
-    Rotation metadata is applied, pixels that are not square are made so, every frame keeps its own time (variable
-    frame rates included), and the file is decoded once.
+    Rotation metadata is applied, non-square pixels are made square, and every frame keeps its own time (variable frame
+    rates included).
 
     Raises:
-        UnusableError: it is no video, holds no frames, or is too damaged to be trusted.
+        UnusableError: it is not a video, has no frames, or is too damaged to be trusted.
     """
+    if params.sampling != "uniform":
+        return list(_decode(path, params, Sampler(params), ffmpeg.TIMEOUT_S))
+    _check_file(path)
+    # counting packets is cheap; where the decoder finds another number of frames, that number counts
+    sampler = Sampler(params, len(_packet_times(path)))
+    frames = list(_decode(path, params, sampler, ffmpeg.TIMEOUT_S))
+    if sampler.seen != sampler.total:
+        frames = list(_decode(path, params, Sampler(params, sampler.seen), ffmpeg.TIMEOUT_S))
+    return frames
+
+
+def stream_video(path: Path, params: FramesParams) -> Iterator[Frame]:
+    """As :func:`read_video`, one frame at a time while the video is decoded; for any sampling but ``uniform``.
+
+    Raises:
+        UnusableError: as :func:`read_video`, perhaps after many frames.
+    """
+    return _decode(path, params, Sampler(params), None)
+
+
+def duration(path: Path) -> float | None:
+    """The length of a video in seconds, from its container or else its packets; None if it is not a video."""
+    try:
+        output = ffmpeg.source(path)["V:0"].output("-", f="null", t=0)
+        _, log = ffmpeg.run(ffmpeg.command(output, "info"))
+        if found := _DURATION.search(log):
+            return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+        times = _packet_times(path)
+    except (ffmpeg.FFmpegError, UnusableError):
+        return None
+    return times[-1] - times[0] if times else None
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise UnusableError("is a folder, expected a video file")
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         raise UnusableError("no such file") from None
-    if path.is_dir():
-        raise UnusableError("is a folder, expected a video file")
     if not size:
         raise UnusableError("file is empty (0 bytes)")
+
+
+def _packet_times(path: Path) -> list[float]:
+    """The times of a video's packets in seconds, ascending; nothing is decoded."""
     try:
-        done = _chosen(path, params)
+        out, _ = ffmpeg.run(ffmpeg.command(ffmpeg.source(path)["V:0"].output("pipe:", f="framecrc", codec="copy")))
     except ffmpeg.FFmpegError as error:
-        raise UnusableError(in_plain_words(path, str(error))) from None
-    if not done.times:
-        raise UnusableError(done.complaint or "no frame could be decoded")
-    if done.complaint:
-        raise UnusableError(done.complaint)
-    jpegs = split_jpegs(done.output)
-    if len(jpegs) != len(done.kept):
-        raise UnusableError(f"ffmpeg wrote {len(jpegs)} frames where {len(done.kept)} were chosen")
-    frames = []
-    for index, jpeg in zip(done.kept, jpegs, strict=True):
-        header = jpeg_header(jpeg)
-        if header is None:
-            raise UnusableError(f"ffmpeg wrote a broken JPEG for frame {index}")
-        frames.append(Frame(index, done.times[index], jpeg, header.width, header.height))
-    return frames
+        raise UnusableError(_explain(path, str(error))) from None
+    return sorted(_times(out.decode("ascii", "replace").splitlines()))
 
 
-def in_plain_words(path: Path, reason: str) -> str:
-    """What ffmpeg says of a file, as a person would."""
-    if "matches no streams" in reason:
-        return "no video stream"
-    if "max pixel count" in reason:
-        return TOO_LARGE
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if head.isascii() and b"\0" not in head:
-        return "a text file, no video"
-    if "not on whitelist" in reason:
-        return "none of the video formats that are read"
-    return f"file is cut off or broken ({reason})" if "moov atom" in reason else reason
+def _decode(path: Path, params: FramesParams, sampler: Sampler, timeout: float | None) -> Iterator[Frame]:
+    _check_file(path)
+    times, writing_end = _pipe_of_times()
+    count = 0
+    try:
+        with writing_end:
+            command = _command(path, params, sampler, writing_end.fileno())
+            process = ffmpeg.Process(command, timeout, stdout=subprocess.PIPE, pass_fds=(writing_end.fileno(),))
+        with process:
+            assert process.stdout
+            for jpeg in split_jpegs(process.stdout):
+                time = next(filter(sampler.takes, times), None)
+                header = jpeg_header(jpeg)
+                if time is None or header is None:
+                    raise UnusableError(f"ffmpeg wrote a broken frame after {count} frames")
+                yield Frame(sampler.seen - 1, time, jpeg, header.width, header.height)
+                count += 1
+            log = process.finish()
+    except ffmpeg.FFmpegError as error:
+        raise UnusableError(_explain(path, str(error))) from None
+    missing = sum(map(sampler.takes, times))
+    if problem := damage(log):
+        raise UnusableError(problem)
+    if missing:
+        raise UnusableError(f"ffmpeg wrote {count} frames where {count + missing} were chosen")
+    if not count:
+        raise UnusableError("no frame could be decoded")
 
 
-def _chosen(path: Path, params: FramesParams) -> Pass:
-    """Run ffmpeg such that the frames of the sampling rule come out."""
-    # the packets' times say which frames to keep without decoding anything; the decoded frames then have the last word
-    times = packet_times(path) if params.sampling in ("uniform", "fps") else None
-    done = _decode(path, params, None if times is None else choose(times, params))
-    if not done.complaint and done.kept != choose(done.times, params):
-        done = _decode(path, params, choose(done.times, params))
-    return done
+def _command(path: Path, params: FramesParams, sampler: Sampler, times_to: int) -> list[str]:
+    """ffmpeg writes the chosen frames to standard output and the times of all frames to the descriptor ``times_to``."""
+    import ffmpeg as build
+
+    both = ffmpeg.source(path)["V:0"].filter("settb", "1/1000000").filter_multi_output("split")
+    chosen = both[0]
+    if expression := sampler.expression():
+        chosen = chosen.filter("select", expression)
+    # not from the log, where the lines of several threads get mixed; flushed, so that no frame waits for its time
+    times = both[1].output(
+        f"pipe:{times_to}",
+        f="framecrc",
+        vcodec="wrapped_avframe",
+        enc_time_base="1/1000000",
+        flush_packets=1,
+        **ffmpeg.passthrough(),
+    )
+    outputs = build.merge_outputs(_jpegs(chosen, params.resize), times)
+    return ffmpeg.command(outputs, "verbose", "-filter_complex_threads", "1")
 
 
-def _select(params: FramesParams, frames: list[int] | None) -> str | None:
-    """The expression that keeps ``frames``, or those of the rule where they are not given; None keeps all."""
-    if frames is None:
-        return f"not(mod(n,{params.every}))" if params.sampling == "every" else None
-    if frames == list(range(len(frames))):
-        return f"lt(n,{max(1, len(frames))})"
-    return "+".join(f"eq(n,{frame})" for frame in frames)
-
-
-def jpegs(stream: Any, resize: int | None) -> Any:
-    """The output that writes frames to standard output as JPEG: square pixels, the shorter side at most ``resize``."""
+def _jpegs(stream: Any, resize: int | None) -> Any:
+    """The output that writes JPEGs to standard output: square pixels, the shorter side at most ``resize`` pixels."""
     stream = stream.filter("scale", "max(1,round(iw*sar))", "ih").filter("setsar", 1)
     if resize:
-        wide, high = f"if(lte(iw,ih),min(iw,{resize}),-1)", f"if(lte(iw,ih),-1,min(ih,{resize}))"
-        stream = stream.filter("scale", wide, high, flags="bicubic")
-    # a second a frame: the encoder's own clock, which variable frame rates do not fit, must not merge two frames
+        width, height = f"if(lte(iw,ih),min(iw,{resize}),-1)", f"if(lte(iw,ih),-1,min(ih,{resize}))"
+        stream = stream.filter("scale", width, height, flags="bicubic")
+    # one second per frame: the encoder's clock does not fit variable frame rates and must not merge two frames
     return (
         stream.filter("settb", "1")
         .filter("setpts", "N")
@@ -123,72 +161,59 @@ def jpegs(stream: Any, resize: int | None) -> Any:
     )
 
 
-def times_of(stream: Any, to: str, **options: Any) -> Any:
-    """The output that lists the frames' times, in microseconds, in the file or pipe ``to``."""
-    return stream.output(
-        to,
-        f="framecrc",
-        vcodec="wrapped_avframe",
-        enc_time_base="1/1000000",
-        **ffmpeg.passthrough(),
-        **options,
-    )
+def _pipe_of_times() -> tuple[Iterator[float], IO[bytes]]:
+    """Times in seconds as they arrive in a pipe, and its writing end; a thread reads, so that ffmpeg never waits."""
+    reading_end, writing_end = os.pipe()
+    arrived: queue.SimpleQueue[float | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        try:
+            with os.fdopen(reading_end, encoding="ascii", errors="replace") as lines:
+                for time in _times(lines):
+                    arrived.put(time)
+        finally:
+            arrived.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return iter(arrived.get, None), os.fdopen(writing_end, "wb")
 
 
-def _run(stream: Any, level: str) -> tuple[bytes, str, bytes]:
-    command = stream.compile(cmd=ffmpeg.executable())
-    extra = ["-nostdin", "-nostats", "-hide_banner", "-filter_complex_threads", "1", "-loglevel", f"level+{level}"]
-    return ffmpeg.run_beside([command[0], *extra, *command[1:]])
-
-
-def packet_times(path: Path) -> list[float]:
-    """The times of a video's packets in seconds, ascending; nothing is decoded."""
-    out, _, _ = _run(ffmpeg.source(path)["V:0"].output("pipe:", f="framecrc", codec="copy"), "error")
-    return sorted(_times(out))
-
-
-def _times(framecrc: bytes) -> list[float]:
-    """The presentation times in seconds of a framecrc listing."""
+def _times(framecrc: Iterable[str]) -> Iterator[float]:
+    """The presentation times in seconds of the lines of a framecrc listing."""
     base = Fraction(0)
-    times = []
-    for line in framecrc.decode("ascii", "replace").splitlines():
+    for line in framecrc:
         if line.startswith("#tb 0:"):
             base = Fraction(line.removeprefix("#tb 0:").strip())
-        elif line and line[0] != "#":
-            times.append(round(float(int(line.split(",")[2]) * base), 6))
-    return times
+        elif line.strip() and line[0] != "#":
+            yield round(float(int(line.split(",")[2]) * base), 6)
 
 
-def _decode(path: Path, params: FramesParams, wanted: list[int] | None) -> Pass:
-    import ffmpeg as build
-
-    both = ffmpeg.source(path)["V:0"].filter_multi_output("split")
-    stream, select = both[0], _select(params, wanted)
-    if select:
-        stream = stream.filter("select", select)
-    pictures = jpegs(stream, params.resize)
-    # every frame's time by a way of its own: log lines of several threads get mixed
-    clock = times_of(both[1], ffmpeg.BESIDE)
-    out, err, listing = _run(build.merge_outputs(pictures, clock), "verbose")
-    times = _times(listing)
-    if wanted is None:
-        kept = list(range(0, len(times), params.every if params.sampling == "every" else 1))
-    else:
-        kept = [frame for frame in wanted if frame < len(times)]
-    return Pass(times, kept, out, complaint(err))
+def _explain(path: Path, reason: str) -> str:
+    """What ffmpeg says about a file, in plain words."""
+    if "matches no streams" in reason or reason.startswith("Stream specifier"):
+        return "no video stream"
+    if "max pixel count" in reason:
+        return TOO_LARGE
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head.isascii() and b"\0" not in head:
+        return "a text file, not a video"
+    if "not on whitelist" in reason:
+        return "not one of the video formats that are read"
+    return f"file is cut off or broken ({reason})" if "moov atom" in reason else reason
 
 
-def complaint(err: str) -> str | None:
-    """Why a video that ffmpeg came through is not to be trusted all the same; None where it is."""
-    # not what the file says of itself: its name and titles hold any words; and streams from the air lose packets
-    said = [line for line in err.splitlines() if ("[error]" in line or "[warning]" in line) and "mpegts" not in line]
-    for line in said:
+def damage(log: str) -> str | None:
+    """Why a video that ffmpeg decoded to its end cannot be trusted all the same, from ffmpeg's log; None if it can."""
+    # only errors and warnings: the file's own name and titles are in the log too; and broadcasts do lose packets
+    lines = [line for line in log.splitlines() if ("[error]" in line or "[warning]" in line) and "mpegts" not in line]
+    for line in lines:
         if cut := _CUT_OFF.search(line):
             return f"file is cut off ({cut[0]})"
-    summary = _SUMMARY.search(err)
-    # an edit that begins later, as a trimmed video has it, leaves frames out without a word
-    if summary and any("[error]" in line for line in said):
+    summary = _SUMMARY.search(log)
+    # without an error, frames are missing on purpose: a trimmed video has an edit list that begins later
+    if summary and any("[error]" in line for line in lines):
         packets, decoded = int(summary[1]), int(summary[2])
-        if decoded < (1 - LOST) * packets:
-            return f"only {decoded} of {packets} frames can be decoded: {ffmpeg.reason(err)}"
+        if decoded < (1 - MAX_LOST) * packets:
+            return f"only {decoded} of {packets} frames can be decoded: {ffmpeg.reason(log)}"
     return None

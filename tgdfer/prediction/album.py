@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from PIL import Image
 
-from tgdfer.media.sampling import Frame
+from tgdfer.media.frame import Frame
 from tgdfer.prediction.result import Thumbnail, Window, most_likely
 
 SIDE = 112

@@ -42,13 +42,10 @@ def annotate(prediction: Prediction, path: Path) -> None:
     both = build.filter([picture, panel], "vstack", shortest=1)
     with atomic(path) as part:
         options = {**ffmpeg.MP4_ARGS, "vcodec": "libx264", "pix_fmt": "yuv420p", "crf": 23, "preset": "veryfast"}
-        command = build.output(both, given["a?"], str(part), **options).compile(
-            cmd=ffmpeg.executable(), overwrite_output=True
-        )
-        quiet = ["-loglevel", "level+error", "-nostats"]
-        feed = (image.tobytes() for image in _panels(prediction))
+        command = ffmpeg.command(build.output(both, given["a?"], str(part), **options))
+        panels = (image.tobytes() for image in _panels(prediction))
         try:
-            ffmpeg.run([command[0], *quiet, *command[1:]], feed=feed, timeout=TIMEOUT_S)
+            ffmpeg.feed(command, panels, TIMEOUT_S)
         except ffmpeg.FFmpegError as error:
             raise UserError(f"{path}: cannot be written: {error}") from None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from tgdfer.config.params import FramesParams
 from tgdfer.media import images
-from tgdfer.media.sampling import Frame
+from tgdfer.media.frame import Frame
 from tgdfer.prediction.result import Faces
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class Shown:
         """The frame at ``place`` as the model is to see it."""
         frame = self.frames[place]
         if self.boxes is not None:
-            from tgdfer.media.faces import cut
+            from tgdfer.media.faces import crop_frame
 
-            return cut(frame, self.boxes[place], params)
+            return crop_frame(frame, self.boxes[place], params)
         if params.resize is None or min(frame.width, frame.height) <= params.resize:
             return frame
         small = images.shrink(images.open_image(frame.jpeg), params.resize)
@@ -75,11 +75,11 @@ class Look:
         counts = [len(candidates[place] or []) for place in looked]
         share = round(float(np.median(sides)), 3) if sides else None
         about = Faces(len(looked), len(found), sum(count > 1 for count in counts), max(counts), share)
-        if not faces.enough([track[place] for place in looked]):
+        if not faces.shows_face([track[place] for place in looked]):
             return Shown([], None, about)
         present = _present(len(track), found[0], found[-1])
         as_it_is = self._crop == "auto" and self._params.crop == "none" and share is not None and share >= FILLED
-        return Shown(frames[present], None if as_it_is else faces.around(track[present], self._params), about)
+        return Shown(frames[present], None if as_it_is else faces.crop_boxes(track[present], self._params), about)
 
     def _find(self, frames: list[Frame]) -> list[list[Box] | None]:
         """The faces of each frame; None where nobody looked."""

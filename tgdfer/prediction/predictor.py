@@ -16,8 +16,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.core.progress import track
 from tgdfer.core.provenance import cores
 from tgdfer.media import images, videos
-from tgdfer.media.sampling import Frame, UnusableError
-from tgdfer.prediction import stream
+from tgdfer.media.frame import UnusableError, clip_seconds
 from tgdfer.prediction.album import Album
 from tgdfer.prediction.looking import Crop, Look
 from tgdfer.prediction.result import NO_FACE, Prediction, Window
@@ -147,19 +146,17 @@ class Predictor:
         if path.is_dir():
             frames, duration = images.read_images(path, whole, path)[0], None
         else:
-            if not path.is_file():
-                raise UnusableError("no such file")
-            duration = stream.duration(path) if path.stat().st_size else None
+            duration = videos.duration(path)
             if length and (duration or 0.0) > ONE_CLIP * length:
                 assert duration
                 small = whole.model_copy(update={"resize": min(STREAM_SIDE, whole.resize or STREAM_SIDE)})
-                spans: Iterator[Span] = slide(stream.frames(path, sampling(small, length)), length, step)
+                spans: Iterator[Span] = slide(videos.stream_video(path, sampling(small, length)), length, step)
                 if progress:
                     spans = track(spans, path.name, total=int((duration - length) / step) + 1, unit="windows")
                 return self._collect(path, spans, crop, duration)
             frames = videos.read_video(path, whole)
         if duration is None:
-            duration = _span(frames)
+            duration = clip_seconds(frames)
         start = 0.0 if frames[0].time_s < duration else frames[0].time_s  # some files do not begin at zero
         return self._collect(path, [Span(start, start + duration, frames)], crop, duration)
 
@@ -197,11 +194,6 @@ class Predictor:
             notes=[*_notes(windows, seen), *(self._caution if seen else [])],
             thumbnails=album.pictures(mean),
         )
-
-
-def _span(frames: list[Frame]) -> float:
-    """About how long a clip is whose frames were taken evenly."""
-    return (frames[-1].time_s - frames[0].time_s) * len(frames) / max(1, len(frames) - 1)
 
 
 def _reason(windows: list[Window]) -> str:

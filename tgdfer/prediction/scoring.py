@@ -13,7 +13,7 @@ from tgdfer.config.params import FramesParams
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features.bags import Bags, segment_frames
 from tgdfer.features.forward import Forward, repeatable
-from tgdfer.media.sampling import Frame
+from tgdfer.media.frame import Frame
 from tgdfer.model import relevance as relevance_of
 from tgdfer.prediction.looking import Shown
 from tgdfer.prediction.result import FrameScore

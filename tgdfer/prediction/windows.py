@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tgdfer.config.params import FramesParams
-from tgdfer.media.sampling import Frame
+from tgdfer.media.frame import Frame
 
 
 @dataclass(frozen=True)

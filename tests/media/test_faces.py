@@ -11,9 +11,9 @@ from PIL import Image
 from tgdfer.config.params import FramesParams
 from tgdfer.media import faces
 from tgdfer.media.faces import Box
+from tgdfer.media.frame import Frame
 from tgdfer.media.images import encode
-from tgdfer.media.sampling import Frame
-from tgdfer.media.shards import Clip, take
+from tgdfer.media.shards import ClipSource, extract_clip
 
 FACE = FramesParams(crop="face", face_margin=0.0)
 
@@ -56,7 +56,7 @@ def test_a_united_box_holds_every_box_and_does_not_move() -> None:
 def test_crops_are_square_of_one_size_and_inside_the_picture(monkeypatch, margin: float) -> None:
     where = iter([Box(5, 30, 20), Box(6, 30, 22), Box(7, 30, 20)])
     monkeypatch.setattr(faces, "find", lambda frame: [next(where)])
-    cut, found = faces.crop([picture()] * 3, FramesParams(crop="face", face_margin=margin))
+    cut, found = faces.crop_clip([picture()] * 3, FramesParams(crop="face", face_margin=margin))
     assert found == 3
     side = round(20 * (1 + 2 * margin))
     assert {(frame.width, frame.height) for frame in cut} == {(side, side)}
@@ -68,7 +68,7 @@ def test_a_margin_wider_than_the_picture_leaves_a_black_border_to_a_united_box_a
     for rule, size, black in (("smooth", 60, False), ("union", 130, True)):
         where = iter([Box(35, 25, 40), Box(45, 35, 40)])
         monkeypatch.setattr(faces, "find", lambda frame, where=where: [next(where)])
-        cut, _ = faces.crop([white] * 2, FramesParams(crop="face", face_margin=0.8, face_box=rule))
+        cut, _ = faces.crop_clip([white] * 2, FramesParams(crop="face", face_margin=0.8, face_box=rule))
         assert {(frame.width, frame.height) for frame in cut} == {(size, size)}
         assert (brightness(cut[0]) < 250) == black
 
@@ -76,7 +76,7 @@ def test_a_margin_wider_than_the_picture_leaves_a_black_border_to_a_united_box_a
 def test_a_face_found_once_among_many_frames_is_no_face(monkeypatch) -> None:
     calls = iter([[Box(30, 30, 20)], *[[] for _ in range(11)]])
     monkeypatch.setattr(faces, "find", lambda frame: next(calls))
-    cut, found = faces.crop([picture()] * 12, FramesParams(crop="face", no_face="centre"))
+    cut, found = faces.crop_clip([picture()] * 12, FramesParams(crop="face", no_face="centre"))
     assert found == 0
     assert {(frame.width, frame.height) for frame in cut} == {(60, 60)}
     assert brightness(cut[0]) == pytest.approx(120, abs=4)
@@ -84,11 +84,11 @@ def test_a_face_found_once_among_many_frames_is_no_face(monkeypatch) -> None:
 
 def test_a_clip_without_a_face_is_rejected_or_cut_at_its_centre(tmp_path: Path) -> None:
     images(tmp_path / "clip", 3, size=64)
-    clip = Clip("c", "clip", "frames")
-    rejected = take(tmp_path, clip, FACE)
+    clip = ClipSource("c", "clip", "frames")
+    rejected = extract_clip(tmp_path, clip, FACE)
     assert rejected.reason == "no face in 3 frames"
     assert rejected.frames == []
-    centred = take(tmp_path, clip, FramesParams(crop="face", no_face="centre", resize=32))
+    centred = extract_clip(tmp_path, clip, FramesParams(crop="face", no_face="centre", resize=32))
     assert centred.reason is None
     assert [(frame.width, frame.height) for frame in centred.frames] == [(32, 32)] * 3
     assert centred.faces == 0
