@@ -1,4 +1,4 @@
-"""Unpack archives: nothing is written outside the folder, and what was unpacked is known by a later call."""
+"""Unpack archives of strangers, and remember what was unpacked once the archive is deleted; pooch does neither."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from tgdfer.datasets.listing import below_root
 from tgdfer.tools.download.sources import RemoteFile
 
 SWOLLEN = 20
-"""An archive that unpacks to so many times its size is refused: videos are as large outside as inside."""
+"""An archive that grows by more than this factor is refused: videos are hardly compressed."""
 
 
 def unpack(archive: Path, folder: Path, file: RemoteFile) -> None:
-    """Unpack a zip into ``folder``, every member atomically, and note that this was done.
+    """Unpack a zip into ``folder``, every member atomically, and note its members for :func:`is_unpacked`.
 
     Raises:
-        UserError: it is no whole zip, or holds a link, a path that leads out of ``folder``, or absurdly much.
+        UserError: it is not a complete zip, grows by more than :data:`SWOLLEN`, or has a link or a path that leads out
+            of ``folder``.
     """
     members = {}
     try:
@@ -45,7 +46,7 @@ def unpack(archive: Path, folder: Path, file: RemoteFile) -> None:
 
 
 def is_unpacked(folder: Path, file: RemoteFile) -> bool:
-    """Whether this very archive was unpacked into ``folder`` and its members still lie there, by their sizes."""
+    """Whether this archive was unpacked into ``folder``, and its members are still there with their sizes."""
     path = _note(folder, file)
     if not path.is_file():
         return False
@@ -59,7 +60,7 @@ def is_unpacked(folder: Path, file: RemoteFile) -> bool:
 
 
 def _is_clutter(name: str) -> bool:
-    """What file managers put into archives, and names that are this project's own."""
+    """Whether a file manager put it into the archive, or its name could be one of this project's own."""
     return any(part == "__MACOSX" or (part[0] == "." and part != "..") for part in name.split("/") if part)
 
 

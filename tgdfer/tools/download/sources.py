@@ -1,20 +1,22 @@
-"""Where the open data sets come from, under which licence, and which files with which checksums they consist of.
+"""The open data sets: their origin, licence and files.
 
-No checksum is kept here: the sources publish them, and are asked once for each folder.
+The sources publish the checksums of the files, and are asked for them once for each folder. (pooch can ask Zenodo too,
+but does not return sizes, which progress and the check of the disk need.)
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import tarfile
-import urllib.error
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+import requests
+import urllib3
 
 from tgdfer.core.errors import UserError
 from tgdfer.core.storage import read_json, write_json
@@ -22,7 +24,7 @@ from tgdfer.datasets.listing import below_root
 from tgdfer.tools.download.transfer import reason, request
 
 LISTING = "files.json"
-"""The list of files, sizes and checksums that a download leaves in its folder, and that a mirror may have."""
+"""The list of files, sizes and checksums in a downloaded folder; a mirror may have it."""
 _CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 
 
@@ -36,29 +38,30 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class Source:
-    """An open data set.
-
-    ``listed`` reads the answer of ``list_url`` as files; ``parts`` says by a pattern of names which of them are wanted;
-    ``base`` is the address that names are below; ``section`` is its entry in params.yaml.
-    """
+class OpenDataset:
+    """An open data set."""
 
     name: str
     notice: str
+    """Origin and licence, which are printed."""
     list_url: str
     listed: Callable[[BinaryIO], list[RemoteFile]]
+    """Reads the answer of ``list_url``."""
     base: str
+    """The address that the names of files are relative to."""
     parts: dict[str, str]
+    """The pattern of the file names of each part."""
     unpack: bool
     section: str
+    """The entry in params.yaml."""
     mirror: str = ""
 
     def url(self, base: str, file: RemoteFile) -> str:
-        """Address of a file."""
+        """The address of a file."""
         return f"{base}/{urllib.parse.quote(file.name)}"
 
     def hint(self, base: str) -> str:
-        """What else there is to try."""
+        """What else can be tried when a file cannot be had."""
         return f", or try the authors' mirror: --base-url {self.mirror}" if self.mirror and base == self.base else ""
 
 
@@ -68,7 +71,7 @@ def _zenodo(stream: BinaryIO) -> list[RemoteFile]:
 
 
 def _lfs_pointers(stream: BinaryIO) -> list[RemoteFile]:
-    """The files of a GitHub repository that lie in Git LFS: its archive holds their pointers."""
+    """The files that a GitHub repository has in Git LFS, from the pointers in its archive."""
     files = []
     with tarfile.open(fileobj=stream, mode="r|gz") as archive:
         for member in archive:
@@ -84,7 +87,7 @@ def _lfs_pointers(stream: BinaryIO) -> list[RemoteFile]:
 
 
 SOURCES = {
-    "ravdess": Source(
+    "ravdess": OpenDataset(
         name="ravdess",
         notice="""\
 RAVDESS, the Ryerson Audio-Visual Database of Emotional Speech and Song, by S. R. Livingstone and F. A. Russo
@@ -109,7 +112,7 @@ It shows the faces and voices of 24 actors: use it for what they agreed to, and 
             "frames: {{crop: face}}}}"
         ),
     ),
-    "crema_d": Source(
+    "crema_d": OpenDataset(
         name="crema_d",
         notice="""\
 CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset, by H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur,
@@ -136,18 +139,22 @@ It shows the faces and voices of 91 actors: use it for what they agreed to, and 
 
 
 def checked_base(url: str) -> str:
-    """A mirror's address without the slash at its end; a UserError where it is no address of a web server."""
+    """The address of a mirror without the slash at its end.
+
+    Raises:
+        UserError: it is not the address of a web folder.
+    """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise UserError(f"download: --base-url: '{url}': expected http(s)://host/folder")
     return url.rstrip("/")
 
 
-def listing(source: Source, folder: Path, base: str | None, part: str) -> list[RemoteFile]:
-    """The files of a part: as noted in ``folder`` by an earlier call, else from the mirror, else as published.
+def listing(source: OpenDataset, folder: Path, base: str | None, part: str) -> list[RemoteFile]:
+    """The files of a part: from the list in ``folder``, else from the mirror, else from the source.
 
     Raises:
-        UserError: the list cannot be had, or is none.
+        UserError: the list cannot be had, or is not a list of files.
     """
     path = folder / LISTING
     if path.is_file():
@@ -163,27 +170,33 @@ def listing(source: Source, folder: Path, base: str | None, part: str) -> list[R
     return chosen
 
 
-def _ask(source: Source, base: str | None) -> tuple[str, list[RemoteFile]]:
-    every = re.compile("|".join(source.parts.values()))
-    if base:
-        url = f"{base}/{LISTING}"
-        try:
-            with request(url) as response:
-                return url, [file for file in _read(json.load(response), url) if every.fullmatch(file.name)]
-        except urllib.error.HTTPError as error:
-            if error.code not in (403, 404, 410):
-                raise UserError(f"{url}: the server answers {error.code} {error.reason}") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UserError(f"{url}: {reason(error)}") from None
+def _ask(source: OpenDataset, base: str | None) -> tuple[str, list[RemoteFile]]:
+    """Where the list of all parts comes from, and its files."""
+    wanted = re.compile("|".join(source.parts.values()))
+    if base and (found := _ask_mirror(f"{base}/{LISTING}")):
+        return f"{base}/{LISTING}", [file for file in found if wanted.fullmatch(file.name)]
     url = source.list_url
     try:
         with request(url) as response:
-            files = [file for file in source.listed(response) if every.fullmatch(file.name)]
-    except (OSError, http.client.HTTPException, tarfile.TarError, EOFError) as error:
+            files = [file for file in source.listed(response.raw) if wanted.fullmatch(file.name)]
+    except (requests.RequestException, urllib3.exceptions.HTTPError, tarfile.TarError, EOFError, OSError) as error:
         raise UserError(f"{url}: the list of files cannot be had: {reason(error)}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{url}: not the list of files that was expected ({type(error).__name__}: {error})") from None
     return url, [_checked(file, url) for file in files]
+
+
+def _ask_mirror(url: str) -> list[RemoteFile] | None:
+    """The list of a mirror; None if it has none."""
+    try:
+        with request(url) as response:
+            return _read(response.json(), url)
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code in (403, 404, 410):
+            return None
+        raise UserError(f"{url}: {reason(error)}") from None
+    except (requests.RequestException, ValueError) as error:
+        raise UserError(f"{url}: {reason(error)}") from None
 
 
 def _read(found: object, where: str) -> list[RemoteFile]:
@@ -191,9 +204,7 @@ def _read(found: object, where: str) -> list[RemoteFile]:
         rows = found["files"]  # type: ignore[index]
         return [_checked(RemoteFile(row["name"], int(row["size"]), row["checksum"]), where) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{where}: not a list of files as a download leaves it ({type(error).__name__}: {error})"
-        ) from None
+        raise UserError(f"{where}: not a list of files by tgdfer ({type(error).__name__}: {error})") from None
 
 
 def _checked(file: RemoteFile, where: str) -> RemoteFile:
