@@ -1,4 +1,4 @@
-"""The command line: one subcommand per stage, nothing else. Heavy imports happen inside the commands."""
+"""The command line: subcommands without logic. Heavy imports happen inside the commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,22 +27,22 @@ ParamsFile = Annotated[Path, typer.Option("--params", help="The parameters file.
 Dataset = Annotated[str, typer.Option("--dataset", help="A data set named under `datasets` in the parameters.")]
 DEFAULT = Path("params.yaml")
 OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
-"""A full or read-only disk, a folder of somebody else: nothing that a traceback would explain."""
+"""Errors of the disk or of permissions, which a traceback would not explain."""
 
 
 @app.callback(epilog="Documentation: make docs, then site/index.html. Is this machine ready: tgdfer doctor.")
 def common(
     context: typer.Context,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")] = False,
-    log: Annotated[str, typer.Option("--log", help="The log's form: text, or json (an object a line).")] = "text",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Log only warnings and errors.")] = False,
+    log: Annotated[
+        Literal["text", "json"], typer.Option("--log", help="Format of the log; json is an object per line.")
+    ] = "text",
 ) -> None:
     """Text-guided dynamic facial expression recognition: from raw clips to the paper's tables.
 
     Each step is a subcommand; those that take --quiet or --log take them before the subcommand:
     tgdfer --log json frames --dataset demo
     """
-    if log not in ("text", "json"):
-        raise UserError(f"--log {log}: expected text or json")
     setup_logging(quiet, log == "json")
     if context.invoked_subcommand in ON_GPU:
         gpus.take_one()
@@ -207,7 +207,7 @@ def validate(
 
 @app.command("doctor", epilog="Example: tgdfer doctor")
 def doctor(params: ParamsFile = DEFAULT) -> None:
-    """Look at this machine and project: what is wrong, and the one command that mends it. Exit code 1 if any is."""
+    """Check this machine and project: what is wrong, and the command that fixes it. Exit code 1 if anything is wrong."""
     from tgdfer.tools.doctor import BAD, as_text, examine
 
     findings = examine(params)
@@ -247,20 +247,25 @@ def explain(
 def new_dataset(
     name: Annotated[str, typer.Argument(help="The data set's name: letters, digits, - and _.")],
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="A CSV that lists videos and labels, in any columns.")
+        Path | None, typer.Option("--csv", help="A CSV that lists videos and labels, with columns of any usual name.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Or a folder with a folder for each class.")] = None,
-    root: Annotated[Path | None, typer.Option("--root", help="Where the CSV's paths begin; its own folder.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="The folder that the CSV's paths are relative to; its own if not given."),
+    ] = None,
     encoder: Annotated[
-        str, typer.Option("--encoder", help="vit-b-32, vit-b-16, or one of the parameters.")
+        str, typer.Option("--encoder", help="vit-b-32, vit-b-16, or one under `encoders` in the parameters.")
     ] = "vit-b-32",
     module: Annotated[
-        bool, typer.Option("--module", help="A module that reads the CSV as it is, and its test.")
+        bool, typer.Option("--module", help="Make a module that reads the CSV unchanged, and its test.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write the list; clips.csv in the root.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write the list; clips.csv in the root if not given.")
+    ] = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
-    """Add a data set of your own: entry in the parameters, card, test, and the list of clips with folds."""
+    """Add your own data set: its entry in the parameters, a card, a test, and the list of clips with folds."""
     from tgdfer.tools.scaffold import new_dataset as make
 
     for path in make(params, name, csv, folder, root, encoder, module, out):
@@ -270,29 +275,33 @@ def new_dataset(
 
 @app.command("download", epilog="Example: tgdfer download ravdess --accept-licence")
 def download(
-    name: Annotated[str, typer.Argument(help="ravdess or crema_d, the data sets that are open to everyone.")],
-    to: Annotated[Path | None, typer.Option("--to", help="The folder; data/raw/NAME if not given.")] = None,
+    name: Annotated[Literal["ravdess", "crema_d"], typer.Argument(help="A data set that is open to everyone.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The folder to download to; data/raw/NAME if not given.")
+    ] = None,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="I have read the licence, which is printed, and agree to it.")
     ] = False,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="A mirror: a web folder with the same files under the same names.")
     ] = None,
-    part: Annotated[str | None, typer.Option("--part", help="ravdess: speech (default), song or both.")] = None,
+    part: Annotated[
+        Literal["speech", "song", "both"] | None, typer.Option("--part", help="Of ravdess; speech if not given.")
+    ] = None,
     keep_archives: Annotated[
         bool, typer.Option("--keep-archives", help="Keep unpacked archives; the folder can then serve as a mirror.")
     ] = False,
 ) -> None:
-    """Download an open data set, checked against its published checksums; a further call fetches what is missing."""
+    """Download an open data set and check its published checksums; a further call fetches what is missing."""
     from tgdfer.tools.download import download as run
 
     run(name, to, accept_licence, base_url, part, keep_archives)
 
 
 def main() -> None:
-    """Entry point. A UserError, or a disk that does not let us, becomes one line on standard error and exit code 2."""
-    # waiting threads shall soon sleep: spinning, they take a busy machine's cores from each other, and the demo encoder
-    # trains half as fast; on a free machine this costs 2 %. GNU's OpenMP reads it when torch is loaded
+    """Entry point. A UserError or an error of the disk becomes one line on standard error and exit code 2."""
+    # waiting threads should soon sleep: while they spin, they take cores from others on a busy machine, and the demo
+    # encoder trains half as fast; on a free machine this costs 2 %. GNU's OpenMP reads it when torch is loaded
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()

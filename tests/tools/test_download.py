@@ -292,6 +292,10 @@ def test_progress_counts_every_byte_once(
     assert any("crema_d: 256kB in" in line for line in caplog.messages)
 
 
-def test_the_command_says_what_it_does() -> None:
-    shown = CliRunner().invoke(cli.app, ["download", "--help"])
-    assert "--base-url" in shown.output
+def test_the_command_offers_every_data_set_and_part() -> None:
+    shown = CliRunner().invoke(cli.app, ["download", "--help"]).output
+    assert f"[{'|'.join(SOURCES)}]" in shown
+    assert f"[{'|'.join(SOURCES['ravdess'].parts)}]" in shown
+    refused = CliRunner().invoke(cli.app, ["download", "dfew"])
+    assert refused.exit_code == 2
+    assert "'dfew' is not one of 'ravdess', 'crema_d'" in refused.output
