@@ -207,7 +207,7 @@ def validate(
 
 @app.command("doctor", epilog="Example: tgdfer doctor")
 def doctor(params: ParamsFile = DEFAULT) -> None:
-    """Check this machine and project: what is wrong, and the command that fixes it. Exit code 1 if anything is wrong."""
+    """Check this machine and project: what is wrong, and the command that fixes it. Exit code 1 if anything is."""
     from tgdfer.tools.doctor import BAD, as_text, examine
 
     findings = examine(params)
@@ -252,7 +252,7 @@ def new_dataset(
     folder: Annotated[Path | None, typer.Option("--folder", help="Or a folder with a folder for each class.")] = None,
     root: Annotated[
         Path | None,
-        typer.Option("--root", help="The folder that the CSV's paths are relative to; its own if not given."),
+        typer.Option("--root", help="Where the CSV's paths begin; default: its folder."),
     ] = None,
     encoder: Annotated[
         str, typer.Option("--encoder", help="vit-b-32, vit-b-16, or one under `encoders` in the parameters.")
@@ -260,9 +260,7 @@ def new_dataset(
     module: Annotated[
         bool, typer.Option("--module", help="Make a module that reads the CSV unchanged, and its test.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write the list; clips.csv in the root if not given.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write the list; default: ROOT/clips.csv.")] = None,
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Add your own data set: its entry in the parameters, a card, a test, and the list of clips with folds."""
@@ -276,9 +274,7 @@ def new_dataset(
 @app.command("download", epilog="Example: tgdfer download ravdess --accept-licence")
 def download(
     name: Annotated[Literal["ravdess", "crema_d"], typer.Argument(help="A data set that is open to everyone.")],
-    to: Annotated[
-        Path | None, typer.Option("--to", help="The folder to download to; data/raw/NAME if not given.")
-    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to use; default: data/raw/NAME.")] = None,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="I have read the licence, which is printed, and agree to it.")
     ] = False,

@@ -294,8 +294,8 @@ def test_progress_counts_every_byte_once(
 
 def test_the_command_offers_every_data_set_and_part() -> None:
     shown = CliRunner().invoke(cli.app, ["download", "--help"]).output
-    assert f"[{'|'.join(SOURCES)}]" in shown
-    assert f"[{'|'.join(SOURCES['ravdess'].parts)}]" in shown
+    assert f"<{'|'.join(SOURCES)}>" in shown
+    assert f"<{'|'.join(SOURCES['ravdess'].parts)}>" in shown
     refused = CliRunner().invoke(cli.app, ["download", "dfew"])
     assert refused.exit_code == 2
     assert "'dfew' is not one of 'ravdess', 'crema_d'" in refused.output
