@@ -21,9 +21,9 @@ import torch.nn.functional as F
 
 from tgdfer.config.params import ModelParams
 from tgdfer.core.classes import SEVEN
+from tgdfer.encoders.demo_clip import CONFIG
 from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model, losses, parameter_groups
-from tgdfer.stages.train_demo_encoder import CONFIG
 
 FIXED = {"context_tokens": 0}
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -51,17 +51,17 @@ def common(
 @app.command("render-demo", epilog="Example: tgdfer render-demo")
 def render_demo(params: ParamsFile = DEFAULT) -> None:
     """Render the embedded data set: faces from action units, as H.264 clips with labels and folds."""
-    from tgdfer.stages.render_demo import render
+    from tgdfer.stages.render_demo import run
 
-    render(load_params(params))
+    run(load_params(params))
 
 
 @app.command("train-demo-encoder", epilog="Example: tgdfer train-demo-encoder")
 def train_demo_encoder(params: ParamsFile = DEFAULT) -> None:
     """Train the small CLIP of the embedded data set, on rendered faces of other identities with captions."""
-    from tgdfer.stages.train_demo_encoder import train
+    from tgdfer.stages.train_demo_encoder import run
 
-    train(load_params(params))
+    run(load_params(params))
 
 
 @app.command("import-encoder", epilog="Example: tgdfer import-encoder --name vit-b-32")
@@ -70,7 +70,7 @@ def import_encoder(
     params: ParamsFile = DEFAULT,
 ) -> None:
     """Load an open_clip model once, check it, and store it under models/ for jobs that reach no network."""
-    from tgdfer.stages.import_encoder import import_encoder as run
+    from tgdfer.stages.import_encoder import run
 
     run(load_params(params), name)
 

@@ -15,8 +15,8 @@ from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError
-from tgdfer.demo import script
-from tgdfer.stages import render_demo as clips
+from tgdfer.demo import rendering, script
+from tgdfer.stages import render_demo
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,9 +120,9 @@ def test_envelopes_stay_in_their_part(frames: int, start: float, length: float, 
 
 
 def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
-    clips.render(small, workers=1)
+    render_demo.run(small, workers=1)
     rows = list(csv.DictReader(paths.DEMO_CLIPS.open(encoding="utf-8")))
-    assert list(rows[0]) == list(clips.COLUMNS)
+    assert list(rows[0]) == list(rendering.COLUMNS)
     assert len(rows) == 14
     truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
     for row in rows:
@@ -136,10 +136,10 @@ def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
 def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
     import cv2
 
-    clips.render(small, workers=1)
+    render_demo.run(small, workers=1)
     truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
     for clip_id, frames in truth.groupby("clip_id").size().items():
-        capture = cv2.VideoCapture(str(clips.video(str(clip_id))))
+        capture = cv2.VideoCapture(str(rendering.video(str(clip_id))))
         count = 0
         while capture.read()[0]:
             count += 1
@@ -147,17 +147,17 @@ def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
 
 
 def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    clips.render(small, workers=1)
-    before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, clips.JOURNAL)}
-    times = {path: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4")}
+    render_demo.run(small, workers=1)
+    before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, rendering.JOURNAL)}
+    times = {path: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4")}
     lost, broken = sorted(times)[:2]
     lost.unlink()
     broken.write_bytes(b"cut short")
-    stray = clips.VIDEOS / "demo-99999.mp4"
+    stray = rendering.VIDEOS / "demo-99999.mp4"
     stray.write_bytes(b"of an older list")
-    with clips.JOURNAL.open("a") as journal:
+    with rendering.JOURNAL.open("a") as journal:
         journal.write('["demo-000')  # a killed run's last line
-    clips.render(small, workers=1)
+    render_demo.run(small, workers=1)
     assert {path: path.read_bytes() for path in before} == before
     kept = {path for path, stamp in times.items() if path.stat().st_mtime_ns == stamp}
     assert kept == set(times) - {lost, broken}
@@ -165,29 +165,29 @@ def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, mo
 
 
 def test_a_full_disk_is_a_line_and_keeps_what_is_finished(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode = clips.ffmpeg.encode_h264
+    encode = render_demo.ffmpeg.encode_h264
 
     def full(path: Path, *rest: object) -> None:
         if path.stem.endswith("3"):
-            raise clips.ffmpeg.FFmpegError("No space left on device")
+            raise render_demo.ffmpeg.FFmpegError("No space left on device")
         encode(path, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(clips.ffmpeg, "encode_h264", full)
+        patched.setattr(render_demo.ffmpeg, "encode_h264", full)
         with pytest.raises(UserError, match=r"demo-00003\.mp4: cannot be written \(No space left on device\)"):
-            clips.render(small, workers=1)
-    kept = {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4")}
+            render_demo.run(small, workers=1)
+    kept = {path.name: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4")}
     assert len(kept) == 2
-    clips.render(small, workers=1)
-    assert {path.name: path.stat().st_mtime_ns for path in clips.VIDEOS.glob("*.mp4") if path.name in kept} == kept
+    render_demo.run(small, workers=1)
+    assert {path.name: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4") if path.name in kept} == kept
 
 
 def test_other_parameters_render_again(small: Params) -> None:
-    clips.render(small, workers=1)
+    render_demo.run(small, workers=1)
     first = paths.DEMO_CLIPS.read_text(encoding="utf-8")
-    clips.render(small.model_copy(update={"demo": small.demo.model_copy(update={"seed": 1})}), workers=1)
+    render_demo.run(small.model_copy(update={"demo": small.demo.model_copy(update={"seed": 1})}), workers=1)
     assert paths.DEMO_CLIPS.read_text(encoding="utf-8") != first
-    journal = [json.loads(line) for line in clips.JOURNAL.read_text(encoding="utf-8").splitlines()]
+    journal = [json.loads(line) for line in rendering.JOURNAL.read_text(encoding="utf-8").splitlines()]
     assert len(journal) == 14
 
 
@@ -199,6 +199,6 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, monkeypatch: pyte
         folder = tmp_path / str(workers)
         folder.mkdir()
         monkeypatch.chdir(folder)
-        clips.render(few, workers=workers)
+        render_demo.run(few, workers=workers)
         made.append((paths.DEMO_CLIPS.read_bytes(), paths.DEMO_TRUTH.read_bytes()))
     assert made[0] == made[1]

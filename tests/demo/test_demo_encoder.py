@@ -11,10 +11,10 @@ from tgdfer.config.params import Params, load_params
 from tgdfer.config.words import DESCRIPTIONS
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
-from tgdfer.demo import captions
+from tgdfer.demo import captioned, captions
 from tgdfer.demo.units import EXPRESSIONS, UNITS, vector
-from tgdfer.encoders import load_encoder
-from tgdfer.stages import train_demo_encoder as encoder
+from tgdfer.encoders import demo_clip, load_encoder
+from tgdfer.stages import train_demo_encoder
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,8 +23,8 @@ ROOT = Path(__file__).parents[2]
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     params = load_params(ROOT / "params.yaml")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(encoder, "BATCH", 16)
-    monkeypatch.setattr(encoder, "HELD_OUT", 42)
+    monkeypatch.setattr(demo_clip, "BATCH", 16)
+    monkeypatch.setattr(train_demo_encoder, "HELD_OUT", 42)
     demo = params.demo.model_copy(update={"encoder_faces": 48, "encoder_epochs": 1, "encoder_threads": 1})
     return params.model_copy(update={"demo": demo})
 
@@ -37,7 +37,7 @@ def many_captions(count: int = 6000) -> list[str]:
     rng = np.random.default_rng(0)
     texts = []
     for _ in range(count):
-        units, label = encoder.sample_units(rng)
+        units, label = captioned.sample_units(rng)
         texts.append(captions.caption(units, rng, label))
     return texts
 
@@ -57,7 +57,7 @@ def test_captions_say_every_word_of_the_seven_descriptions_and_fit_the_context()
     import open_clip
 
     tokenizer = open_clip.SimpleTokenizer()
-    assert max(len(tokenizer.encode(text)) + 2 for text in set(texts)) <= encoder.CONTEXT
+    assert max(len(tokenizer.encode(text)) + 2 for text in set(texts)) <= demo_clip.CONTEXT
 
 
 def test_names_are_never_the_only_cue() -> None:
@@ -83,13 +83,13 @@ def test_what_is_visible_is_said_and_nothing_else() -> None:
 
 
 def test_faces_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder, "CHUNK", 8)
-    first = encoder.render_faces(0, 20, False, 1)
-    again = encoder.render_faces(0, 20, False, 2)
+    monkeypatch.setattr(captioned, "CHUNK", 8)
+    first = captioned.render_faces(0, 20, False, 1)
+    again = captioned.render_faces(0, 20, False, 2)
     assert torch.equal(first.images, again.images) and first.texts == again.texts
-    other = encoder.render_faces(1, 20, False, 1)
+    other = captioned.render_faces(1, 20, False, 1)
     assert not torch.equal(first.images, other.images)
-    held = encoder.render_faces(0, 20, True, 1)
+    held = captioned.render_faces(0, 20, True, 1)
     assert not torch.equal(first.images, held.images)
     assert set(held.labels.tolist()) == set(range(len(SEVEN)))
 
@@ -98,7 +98,7 @@ def test_units_that_contradict_each_other_do_not_meet() -> None:
     rng = np.random.default_rng(1)
     index = {name: position for position, name in enumerate(UNITS)}
     for _ in range(500):
-        units, label = encoder.sample_units(rng)
+        units, label = captioned.sample_units(rng)
         assert units.min() >= 0 and units.max() <= 1
         if label is None and units[index["lip_press"]]:
             assert units[index["jaw_drop"]] == units[index["lips_part"]] == 0
@@ -106,18 +106,18 @@ def test_units_that_contradict_each_other_do_not_meet() -> None:
 
 def test_training_twice_gives_the_same_bytes_and_the_loading_code_reads_them(tiny: Params) -> None:
     folder = paths.encoder("demo-clip").parent
-    encoder.train(tiny)
+    train_demo_encoder.run(tiny)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    encoder.train(tiny)
+    train_demo_encoder.run(tiny)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     metrics = storage.read_json(folder / "metrics.json")
     assert {"zero_shot_name_accuracy", "zero_shot_description_accuracy", "linear_probe_accuracy"} <= set(metrics)
     loaded = load_encoder("demo-clip", "cpu")
-    assert (loaded.dim, loaded.context_length) == (encoder.CONFIG["embed_dim"], encoder.CONTEXT)
-    faces = encoder.render_faces(0, 6, True, 1)
+    assert (loaded.dim, loaded.context_length) == (demo_clip.CONFIG["embed_dim"], demo_clip.CONTEXT)
+    faces = captioned.render_faces(0, 6, True, 1)
     tower = loaded.vision_tower()
     with torch.no_grad():
-        expected = torch.nn.functional.normalize(tower.visual(encoder.normalise(faces.images)), dim=-1)
+        expected = torch.nn.functional.normalize(tower.visual(demo_clip.normalise(faces.images)), dim=-1)
     assert torch.allclose(tower(faces.images), expected, atol=1e-5)
 
 
@@ -125,9 +125,9 @@ def test_the_cut_text_tower_equals_open_clip_s() -> None:
     import open_clip
 
     torch.manual_seed(0)
-    model = open_clip.CLIP(**encoder.CONFIG).eval()
-    tokens = open_clip.SimpleTokenizer(context_length=encoder.CONTEXT)(["a face with raised cheeks", "a smile"])
+    model = open_clip.CLIP(**demo_clip.CONFIG).eval()
+    tokens = open_clip.SimpleTokenizer(context_length=demo_clip.CONTEXT)(["a face with raised cheeks", "a smile"])
     end = tokens.argmax(1)
     with torch.no_grad():
-        cut = encoder._encode_text(model, tokens[:, : int(end.max()) + 1], end)
+        cut = demo_clip._encode_text(model, tokens[:, : int(end.max()) + 1], end)
         assert torch.allclose(cut, model.encode_text(tokens), atol=1e-5)

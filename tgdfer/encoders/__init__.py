@@ -1,7 +1,6 @@
-"""CLIP encoders on disk: ``models/<name>/`` is an open_clip ``local-dir`` plus ``encoder.json``, which is written last.
+"""CLIP encoders: ``models/<name>/`` is an open_clip ``local-dir`` plus ``encoder.json``, which is written last.
 
-With :mod:`tgdfer.stages.import_encoder` and the demo encoder's training the only importer of open_clip, which takes
-seconds to import, so that happens inside the functions.
+No other room imports open_clip. Importing it takes seconds, so the functions that need it import it themselves.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,35 +25,35 @@ from tgdfer.core.errors import UserError
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.encoders.text_tower import TextTower
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
-DESCRIPTION = paths.encoder("name").name
+DESCRIPTION = "encoder.json"
 PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
+TOKENIZER_KEYS = {"clean", "strip_sep_token", "language"}
+"""The ``tokenizer_kwargs`` that cannot run code or read other files."""
 
 
 def choose_device(device: str = "auto") -> torch.device:
     """The device called ``device``; ``auto`` is the first CUDA GPU, else MPS, else the CPU.
 
     Raises:
-        UserError: no such device on this machine.
+        UserError: this machine has no such device.
     """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        device = "cuda" if cuda else "mps" if mps else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"device '{device}': expected auto, cpu, mps, cuda or cuda:<number>") from None
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available.get(chosen.type, False):
+    if not {"cpu": True, "cuda": cuda, "mps": mps}.get(chosen.type):
         raise UserError(f"device '{device}': not available on this machine; write auto or cpu")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+    if chosen.type != "cuda":
+        return chosen
+    index = chosen.index or 0
+    if index >= torch.cuda.device_count():
         raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
+    return torch.device("cuda", index)
 
 
 class VisionTower(nn.Module):
@@ -62,9 +61,9 @@ class VisionTower(nn.Module):
 
     def __init__(self, visual: nn.Module, preprocess: Preprocess, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
-        # converting in place would change the encoder that the tower came from
+        # a copy, because converting in place would change the encoder that the tower came from
         self.visual = copy.deepcopy(visual).to(device=device, dtype=dtype).requires_grad_(False)
-        self.visual.to(memory_format=torch.channels_last)  # convolutions run 1.4 times faster; others do not mind
+        self.visual.to(memory_format=torch.channels_last)  # convolutions run 1.4 times faster
         self.dtype = dtype
         mean = torch.tensor(preprocess.mean, dtype=torch.float32, device=device).view(1, 3, 1, 1)
         std = torch.tensor(preprocess.std, dtype=torch.float32, device=device).view(1, 3, 1, 1)
@@ -72,14 +71,10 @@ class VisionTower(nn.Module):
         self.shift: torch.Tensor
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> VisionTower:
-        """Stays in eval mode."""
-        return super().train(False)
+        self.eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode a batch. The whole model runs in ``dtype``; the normalisations run in float32."""
+        """Encode a batch. The whole model runs in ``dtype``; both normalisations run in float32."""
         x = images.float() * self.scale + self.shift
         x = x.to(self.dtype, memory_format=torch.channels_last)
         return F.normalize(self.visual(x).float(), dim=-1)
@@ -89,24 +84,31 @@ class Encoder:
     """A CLIP model with its preprocessing and tokenizer, in float32, frozen. Made by :func:`load_encoder`."""
 
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, preprocess: Preprocess, fingerprint: str, device: torch.device
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        preprocess: Preprocess,
+        dim: int,
+        fingerprint: str,
+        device: torch.device,
     ) -> None:
         self.name = name
         self.preprocess = preprocess
+        self.dim = dim
         self.fingerprint = fingerprint
         self.device = device
         self._model = model.requires_grad_(False).eval().to(device)
         self._tokenizer = tokenizer
-        self.dim: int = _embed_dim(model)
-        self.context_length: int = int(model.context_length)
+        self.context_length = int(model.context_length)
         self.logit_scale = float(model.logit_scale.detach().exp())
 
     def text_tower(self) -> TextTower:
-        """The frozen text tower, open at its token embeddings; see :class:`~tgdfer.encoders.text_tower.TextTower`."""
+        """The frozen text tower, which takes token embeddings."""
         return TextTower(self._model, self._tokenizer, self.name)
 
     def vision_tower(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> VisionTower:
-        """A copy of the image tower in ``dtype`` on ``device`` (the encoder's own by default)."""
+        """A copy of the image tower in ``dtype`` on ``device`` (by default the encoder's)."""
         return VisionTower(self._model.visual, self.preprocess, dtype, device or self.device)
 
     @torch.no_grad()
@@ -124,15 +126,6 @@ class Encoder:
         return torch.cat(features)
 
 
-def _embed_dim(model: Any) -> int:
-    """D of an open_clip model: what its text projection gives."""
-    text = getattr(model, "text", model)
-    projection = text.text_projection
-    if projection is None:
-        return int(text.token_embedding.embedding_dim)
-    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])
-
-
 def write_encoder(
     folder: Path,
     model: nn.Module,
@@ -143,22 +136,22 @@ def write_encoder(
 ) -> None:
     """Write an open_clip model as ``folder``, an open_clip ``local-dir`` that :func:`load_encoder` reads.
 
+    The same model gives the same bytes.
+
     Args:
         folder: models/<name>.
         model: the open_clip model.
         config: open_clip's ``model_cfg`` that builds ``model``.
         preprocess: ``mean``, ``std``, ``interpolation``, ``resize_mode`` (and ``fill_color``); the size is the model's.
-        made_by: what made the weights; see :func:`tgdfer.stages.made_by`.
-        tokenizer: a Hugging Face tokenizer to store too; None for CLIP's own, which comes with open_clip.
-
-    The same model gives the same bytes.
+        made_by: what made the weights; see :func:`tgdfer.config.dependencies.made_by`.
+        tokenizer: a Hugging Face tokenizer to store too; None for CLIP's, which is part of open_clip.
     """
     size: Any = model.visual.image_size  # type: ignore[union-attr]
-    size = [size, size] if isinstance(size, int) else list(size)
-    preprocess_cfg = {**{key: preprocess[key] for key in PREPROCESS_KEYS if key in preprocess}, "size": size}
-    for key in ("mean", "std"):
-        preprocess_cfg[key] = [float(value) for value in preprocess_cfg[key]]
-    # the old description goes first: what lies here is no encoder until the new one stands
+    height, width = (size, size) if isinstance(size, int) else size
+    preprocess_cfg = {key: preprocess[key] for key in PREPROCESS_KEYS if key in preprocess}
+    mean, std = ([float(value) for value in preprocess[key]] for key in ("mean", "std"))
+    preprocess_cfg |= {"size": [height, width], "mean": mean, "std": std}
+    # without a description the folder is not an encoder: so it is while its files are replaced
     (folder / DESCRIPTION).unlink(missing_ok=True)
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     with storage.atomic(folder / WEIGHTS) as part:
@@ -168,8 +161,8 @@ def write_encoder(
     storage.write_json(folder / CONFIG, {"model_cfg": dict(config), "preprocess_cfg": preprocess_cfg})
     description = {
         "name": folder.name,
-        "dim": _embed_dim(model),
-        "image_size": size[0] if size[0] == size[1] else size,
+        "dim": config["embed_dim"],
+        "image_size": height if height == width else [height, width],
         "context_length": int(model.context_length),  # type: ignore[arg-type]
         "fingerprint": _fingerprint(folder),
         "made_by": dict(made_by),
@@ -178,79 +171,88 @@ def write_encoder(
 
 
 def _fingerprint(folder: Path) -> str:
-    """Of the weights, of the architecture and of the preprocessing."""
+    """The fingerprint of the weights, the architecture and the preprocessing."""
     config = storage.read_json(folder / CONFIG)
     return storage.fingerprint({"weights": storage.file_fingerprint(folder / WEIGHTS), "config": config})
 
 
 def load_encoder(name: str, device: str = "auto", folder: Path | None = None) -> Encoder:
-    """Load ``models/<name>/``.
-
-    Args:
-        name: the encoder.
-        device: auto, cpu, mps, cuda or cuda:<number>.
-        folder: where it lies, if not there.
+    """Load the encoder ``name`` from ``folder``, by default ``models/<name>/``.
 
     Raises:
-        UserError: the folder is missing or incomplete, its weights or config are not the ones that its fingerprint was
-            taken of, or the device does not exist.
+        UserError: the folder is missing or incomplete, its fingerprint is not that of its weights and config, or the
+            device does not exist.
     """
     chosen = choose_device(device)
     folder = folder or paths.encoder(name).parent
-    description_file = folder / DESCRIPTION
-    description = storage.read_json(description_file)
+    description = storage.read_json(folder / DESCRIPTION)
     if not isinstance(description, dict) or _fingerprint(folder) != description.get("fingerprint"):
         raise UserError(
-            f"{folder}: its weights or config differ from the ones that {description_file.name} was written for; "
+            f"{folder}: its weights or config differ from the ones that {DESCRIPTION} was written for; "
             "remove the folder and make the encoder again"
         )
     import open_clip
 
     local = f"local-dir:{folder}"
     config = storage.read_json(folder / CONFIG)
-    try:
-        refuse_foreign(config["model_cfg"], str(folder / CONFIG))
-        with quiet_open_clip():
-            _check_sizes(folder, config["model_cfg"])
-            model = open_clip.create_model(local, require_pretrained=True)
-            tokenizer = open_clip.get_tokenizer(local)
+    with or_user_error(f"{folder}: not an encoder that can be loaded; make it again"), quiet_open_clip():
+        check_config(config["model_cfg"], str(folder / CONFIG))
+        _check_sizes(folder, config["model_cfg"])
+        model = open_clip.create_model(local, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(local)
         preprocess = Preprocess.from_config(config["preprocess_cfg"])
-    except UserError:
-        raise
-    except Exception as error:  # whatever open_clip makes of a file that is not its own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(f"{folder}: not an encoder that can be loaded ({reason}); make it again") from None
-    return Encoder(name, model, tokenizer, preprocess, description["fingerprint"], chosen)
+        dim = config["model_cfg"]["embed_dim"]
+    return Encoder(name, model, tokenizer, preprocess, dim, description["fingerprint"], chosen)
 
 
-def refuse_foreign(config: Mapping[str, Any], where: str) -> None:
-    """Raise a UserError where ``model_cfg`` asks for a model from elsewhere, or for a tokenizer that may run code."""
+def check_config(config: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError if ``model_cfg`` is of a kind that the project cannot use, or needs files or code of others."""
     text, vision = config["text_cfg"], config["vision_cfg"]
-    if text.get("hf_model_name") or ":" in str(vision.get("timm_model_name", "")):
-        raise UserError(f"{where}: asks for a model from elsewhere; expected one of open_clip's own")
-    odd = set(text.get("tokenizer_kwargs") or ()) - {"clean", "strip_sep_token", "language"}
-    if odd:  # such as trust_remote_code
-        raise UserError(f"{where}: text_cfg.tokenizer_kwargs.{min(odd)}: not allowed, for it may run code")
+    if "multimodal_cfg" in config:
+        raise UserError(f"{where}: captioning models (CoCa) are not supported; use a CLIP model")
+    if text.get("hf_model_name"):
+        raise UserError(
+            f"{where}: its text tower is a Hugging Face model, which takes no learnable prompts here; "
+            "use a model with open_clip's own text transformer, such as ViT-B-32-quickgelu"
+        )
+    if ":" in str(vision.get("timm_model_name", "")):
+        raise UserError(f"{where}: its image tower comes from elsewhere; use a model of open_clip's own")
+    forbidden = set(text.get("tokenizer_kwargs") or ()) - TOKENIZER_KEYS
+    if forbidden:  # such as trust_remote_code
+        raise UserError(f"{where}: text_cfg.tokenizer_kwargs.{min(forbidden)}: not allowed, for it may run code")
 
 
 def _check_sizes(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise a UserError where the config asks for another size than the weights have, before memory is asked for."""
+    """Raise a UserError if the config describes a larger or smaller model than the weights, before it takes memory."""
     import open_clip
 
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         names = list(file.keys())
         stored = sum(math.prod(file.get_slice(name).get_shape()) for name in names)
-    too_deep = any(np.sum(config[tower].get("layers") or 0) > len(names) for tower in ("vision_cfg", "text_cfg"))
-    if not too_deep:
+    fits = all(np.sum(config[tower].get("layers") or 0) <= len(names) for tower in ("vision_cfg", "text_cfg"))
+    if fits:
         with torch.device("meta"):
             model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, device="meta")
-    if too_deep or sum(value.numel() for value in model.state_dict().values()) != stored:
+        fits = sum(value.numel() for value in model.state_dict().values()) == stored
+    if not fits:
         raise UserError(f"{folder}: {CONFIG} describes a model of another size than {WEIGHTS} holds; make it again")
 
 
 @contextmanager
+def or_user_error(message: str) -> Iterator[None]:
+    """Turn any error of a library that reads foreign files or the network into a UserError: message (reason)."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{message} ({reason})") from None
+
+
+@contextmanager
 def quiet_open_clip() -> Iterator[None]:
-    """Keep open_clip's records of every step, which go to the root logger, out of the log; what matters is an error."""
+    """Keep open_clip's messages about every step, which go to the root logger, out of the log."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
