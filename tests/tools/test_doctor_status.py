@@ -64,7 +64,7 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
     lines = result.stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("WRONG") and "ffmpeg" in line)
     assert lines[at + 1].strip() == "-> make venv"
-    assert lines[-1] == "1 thing to mend"
+    assert lines[-1] == "1 thing to fix"
     (fresh / "a.mp4").write_bytes(b"")
     script = "from tgdfer.media import ffmpeg; ffmpeg.executable()"
     failed = subprocess.run(
@@ -74,7 +74,7 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("break_it", "what", "mend"),
+    ("break_it", "what", "remedy"),
     [
         (lambda text: text.replace("max_frames: 32", "max_frame: 32"), "parameters", "correct params.yaml"),
         (
@@ -94,13 +94,13 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
     ],
     ids=["parameters", "data root", "weights"],
 )
-def test_what_is_wrong_is_named_with_its_mending(fresh: Path, break_it, what: str, mend: str) -> None:
+def test_what_is_wrong_is_named_with_its_remedy(fresh: Path, break_it, what: str, remedy: str) -> None:
     text = (fresh / "params.yaml").read_text()
     changed = break_it(text)
     assert changed != text
     (fresh / "params.yaml").write_text(changed)
     finding = said(doctor.examine(Path("params.yaml")))[what]
-    assert (finding.verdict, finding.mend) == (doctor.BAD, mend)
+    assert (finding.verdict, finding.remedy) == (doctor.BAD, remedy)
 
 
 def test_a_broken_database_other_versions_a_server_that_is_away(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +111,7 @@ def test_a_broken_database_other_versions_a_server_that_is_away(fresh: Path, mon
     found = said(doctor.examine(Path("params.yaml")))
     assert found["MLflow"].verdict == found["packages"].verdict == doctor.BAD
     assert "mlflow 3" in found["packages"].found
-    assert found["packages"].mend == "make venv"
+    assert found["packages"].remedy == "make venv"
     (paths.MLFLOW / "mlflow.db").unlink()
     with sqlite3.connect(paths.MLFLOW / "mlflow.db") as database:
         database.execute("create table runs (run_uuid text)")
@@ -222,7 +222,7 @@ def test_a_doctor_that_stumbles_says_so_and_goes_on(fresh: Path, monkeypatch: py
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:no/")
     found = doctor.examine(Path("params.yaml"))
     text = doctor.as_text(found)
-    assert said(found)["disk"].found == "cannot be looked at: RuntimeError: a machine as nobody foresaw it at all"
+    assert said(found)["disk"].found == "cannot be checked: RuntimeError: a machine as nobody foresaw it at all"
     assert said(found)["packages"].verdict == doctor.BAD
     assert {"ffmpeg", "parameters", "MLflow"} <= set(said(found))
     assert "secret" not in text
@@ -249,7 +249,7 @@ def _closed_root(fresh: Path) -> None:
     finding = said(doctor.examine(Path("params.yaml")))["data x"]
     assert finding.verdict == doctor.BAD
     assert finding.found == "closed: may not be read"
-    assert finding.mend.startswith("chmod")
+    assert finding.remedy.startswith("chmod")
 
 
 def test_a_disk_that_does_not_let_us_is_a_line(fresh: Path) -> None:

@@ -28,27 +28,27 @@ def folds(dataset: str) -> Path:
 
 
 def frames(dataset: str) -> Path:
-    """The manifest of the frame shards, which lie beside it; written last."""
+    """The manifest of the frame shards, which are next to it; written last."""
     return DATA / dataset / "frames" / "manifest.json"
 
 
 def features(dataset: str, encoder: str) -> Path:
-    """The manifest of the feature cache; its shards lie in a folder beside it, named by the cache's fingerprint."""
+    """The manifest of the feature cache; its shards are in a folder next to it, named by the cache's fingerprint."""
     return DATA / dataset / "features" / encoder / "manifest.json"
 
 
 def encoder(name: str) -> Path:
-    """The description of an encoder; its open_clip config and weights lie beside it (an open_clip ``local-dir``)."""
+    """The description of an encoder; its open_clip config and weights are next to it (an open_clip ``local-dir``)."""
     return MODELS / name / "encoder.json"
 
 
 def variant(dataset: str, name: str) -> Path:
-    """The summary of all runs of a variant; the runs lie beside it."""
+    """The summary of all runs of a variant; the runs are next to it."""
     return RUNS / dataset / name / "summary.json"
 
 
 def run(dataset: str, name: str, fold: int, seed: int) -> Path:
-    """The folder of one run; ``training.runs.FILES`` lists what it holds."""
+    """The folder of one run; ``tgdfer.runs.files.FILES`` lists its files."""
     return RUNS / dataset / name / f"fold{fold}" / f"seed{seed}"
 
 

@@ -43,7 +43,7 @@ def setup_logging(quiet: bool = False, as_json: bool = False) -> None:
 
 
 class Meter:
-    """How far something is, told as it goes: a tqdm bar on a terminal, else a log line now and then; for any thread.
+    """Progress: a tqdm bar on a terminal, otherwise a log line now and then; may be used from any thread.
 
     Bytes (``unit="B"``) are written as kB, MB or GB.
     """
@@ -51,7 +51,7 @@ class Meter:
     def __init__(self, what: str, total: int | None = None, unit: str = "it") -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, 0
         self._lock = threading.Lock()
-        self._started = self._told = time.monotonic()
+        self._started = self._logged = time.monotonic()
         self._bar = (
             tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
             if sys.stderr.isatty()
@@ -66,8 +66,8 @@ class Meter:
                 self._bar.update(count)
                 return
             now = time.monotonic()
-            if now - self._told >= LOG_EVERY_S:
-                self._told = now
+            if now - self._logged >= LOG_EVERY_S:
+                self._logged = now
                 of = f"/{self._plain(self.total)}" if self.total else ""
                 rate = self.done / (now - self._started)
                 shown = f"{rate:.1f}" if self.unit != "B" else self._plain(rate)
@@ -77,7 +77,7 @@ class Meter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Leave the bar as it stands, or say in a last line how much was done."""
+        """Close the bar, or log in a last line how much was done."""
         if self._bar is not None:
             self._bar.close()
         elif kind is None:

@@ -1,4 +1,4 @@
-"""What a run was made from: command, code revision, versions, hardware, SLURM job; it stands in run.json."""
+"""What a run was made from: command, code revision, versions, hardware, SLURM job; stored in run.json."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Captions of rendered faces: what the face does, in varied words, now and then with the emotion's name.
 
-A caption is made from the action units alone. A part of the captions of faces that show an expression also carry its
+A caption is made only from the action units. A part of the captions of faces that show an expression also carries its
 name, so that "a photo of a happy face" means something to the encoder, but less than a description does.
 """
 
@@ -57,7 +57,7 @@ def caption(units: Floats, rng: np.random.Generator, emotion: str | None = None,
         units: intensities, float32 [U].
         rng: draws the words, their order, and what is left unsaid.
         emotion: the class whose expression the face shows, if it shows one.
-        named: the probability that the emotion's name is said, alone or before the description.
+        named: the probability that the emotion is named, with or without a description.
     """
     found = visible(units)
     if not found or (len(found) <= 2 and rng.random() < 0.4):

@@ -38,7 +38,7 @@ def _attend(block: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class TextTower(nn.Module):
-    """Frozen, in eval mode (also after ``train()``); gradients flow through it to the embeddings alone.
+    """Frozen, in eval mode (also after ``train()``); gradients flow through it only to the embeddings.
 
     Args:
         model: an open_clip ``CLIP`` or ``CustomTextCLIP``; its text modules are shared, not copied.

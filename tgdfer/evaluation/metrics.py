@@ -16,7 +16,7 @@ CALIBRATION_BINS = 15
 def rates(prediction: np.ndarray, label: np.ndarray, classes: int) -> tuple[float, float]:
     """UAR and WAR of class indices ``prediction`` [N] against ``label`` [N]; NaN, NaN when there is no clip.
 
-    Counts alone, for the numbers of every epoch; :func:`evaluate` computes the final ones.
+    Only counts, for the numbers of every epoch; ``evaluate`` computes the final ones.
     """
     if not len(label):
         return float("nan"), float("nan")
@@ -43,7 +43,7 @@ def calibration_error(probabilities: np.ndarray, label: np.ndarray, bins: int = 
 
 
 def evaluate(probabilities: np.ndarray, label: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """Every metric of one selection, as it stands in metrics.json.
+    """Every metric of one selection, as stored in metrics.json.
 
     Args:
         probabilities: [N, C], columns in the order of ``classes``; the prediction is the first of the largest.

@@ -64,7 +64,7 @@ def options(
 
 
 def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
-    """The videos among ``given``: files as they are; of a folder its videos and, below it, the folders of images.
+    """The videos in ``given``: each file itself; of a folder its videos and, below it, the folders of images.
 
     Returns:
         Of each where links in it may lead to: the folder it was found in, or the root of the file system.

@@ -50,7 +50,7 @@ def card(saved: SavedModel) -> str:
         f"On the test clips of its fold: UAR {100 * last['uar']:.1f} %, WAR {100 * last['war']:.1f} % "
         f"(last epoch, nothing selected on test clips; chance is {100 / len(about.classes):.1f} % UAR)."
         if last
-        else "No measurement lies beside this model; measure it before you use it."
+        else "There is no measurement of this model; measure it before you use it."
     )
     return Template(CARD.read_text(encoding="utf-8")).substitute(
         name=markdown(saved.name),

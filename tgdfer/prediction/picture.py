@@ -141,7 +141,9 @@ def _curves(axis: Axes, prediction: Prediction) -> None:
             zorder=3 if name == order[0] else 2,
         )
     axis.set_ylim(0, 1)
-    of = "frames alone" if prediction.windows[0].frames and prediction.windows[0].frames[0].probabilities else "windows"
+    of = (
+        "single frames" if prediction.windows[0].frames and prediction.windows[0].frames[0].probabilities else "windows"
+    )
     axis.set_ylabel(f"probability\n({of})")
     for text in axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8).get_texts():
         text.set_parse_math(False)

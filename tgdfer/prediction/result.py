@@ -44,8 +44,8 @@ class FrameScore:
     relevance: float
     """Its share in the decision; the shares of a window add up to 1."""
     probabilities: dict[str, float]
-    """Of this frame alone, as the model compares it with the classes: for a curve, not for a conclusion. Empty where
-    there are several windows, whose probabilities are the curve."""
+    """Of this single frame, as the model compares it with the classes: for a curve, not for a conclusion. Empty if
+    there are several windows; then their probabilities are the curve."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Prediction(Judged):
     probabilities: dict[str, float]
     windows: list[Window]
     crop: str
-    """What the model was shown: ``face`` (cut out) or ``none`` (the pictures as they are)."""
+    """What the model was shown: ``face`` (cropped) or ``none`` (whole pictures)."""
     model: dict[str, Any]
     """Which model: name, classes, fingerprints of run and encoder."""
     seconds: float
@@ -151,11 +151,11 @@ class Prediction(Judged):
 
     @property
     def curve(self) -> list[tuple[float, dict[str, float]]]:
-        """(time in seconds, probabilities) along the video: of the windows, or in a single one of each frame alone."""
+        """(time in seconds, probabilities) along the video: of the windows, or, with one window, of each frame."""
         frames = [window.frames for window in self.windows if window.frames]
         if len(frames) == 1 and frames[0][0].probabilities:
             return [(frame.time_s, frame.probabilities) for one in frames for frame in one]
-        # in the middle of what was seen: the face may be there for a part of the window alone
+        # in the middle of the frames seen: the face may be visible in only a part of the window
         middles = [(one[0].time_s + one[-1].time_s) / 2 for one in frames]
         return list(zip(middles, (window.probabilities for window in self.windows if window.frames), strict=True))
 

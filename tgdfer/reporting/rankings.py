@@ -26,7 +26,7 @@ def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dic
     Args:
         features: the manifest of the feature cache.
         fingerprints: the caches that the runs name.
-        problems: told why there are no rankings by features.
+        problems: gets the reason if there are no rankings by features.
     """
     found: dict[str, Ranking] = {CHANCE: chance, "middle of the clip": middle}
     if not fingerprints:
@@ -39,7 +39,7 @@ def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dic
 
         cache = load_features(features)
     except UserError as error:
-        problems.append(f"{error}: the frames are not ranked by their features alone")
+        problems.append(f"{error}: the frames are not ranked by their features")
         return found
     return found | {
         "feature's distance to the clip's mean": partial(distance, cache, lambda x: x.mean(axis=0)),
@@ -48,7 +48,7 @@ def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dic
 
 
 def first_times(frames: np.ndarray) -> np.ndarray:
-    """Where a frame [n, T] stands for the first time: a short clip's last frame may fill its bag up."""
+    """Where a frame [n, T] occurs for the first time: a short clip's last frame may be repeated to fill its bag."""
     return (frames >= 0) & np.diff(frames, axis=1, prepend=-1).astype(bool)
 
 

@@ -1,4 +1,4 @@
-"""``tgdfer doctor``: what a run needs of this machine and project, what is wrong, and the command that mends it."""
+"""``tgdfer doctor``: what a run needs of this machine and project, what is wrong, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ GOOD, NOTE, BAD = "ok", "note", "WRONG"
 ENOUGH_GB = 2.0
 """What the embedded data set and its runs take, with room; a real data set takes more: docs/paper-tables.md."""
 COMPARED = ("torch", "torchvision", "open-clip-torch", "snakemake", "dvc", "mlflow", "pandas", "pyarrow", "numpy")
-"""Packages whose versions are held against the lock."""
+"""Packages whose versions are compared with the lock."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, the verdict, what was found, and the one command that mends it."""
+    """What was checked, the verdict, what was found, and the one command that fixes it."""
 
     what: str
     verdict: str
     found: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def examine(params_file: Path) -> list[Finding]:
-    """Look at everything; nothing is written, nothing asks the network but a tracking server that is configured."""
+    """Look at everything; nothing is written, and only a configured tracking server is asked over the network."""
     names = ("Python", "packages", "torch", "ffmpeg", "SLURM", "disk")
     checks = zip(names, (_python, _packages, _torch, _ffmpeg, _slurm, _disk), strict=True)
     findings = [finding for what, check in checks for finding in _whatever_happens(what, check)]
@@ -52,26 +52,26 @@ def examine(params_file: Path) -> list[Finding]:
 
 
 def _whatever_happens(what: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """The findings of a check; where it fails itself, on a machine as nobody foresaw it, that is one."""
+    """The findings of a check; if the check itself fails on an unforeseen machine, that is a finding."""
     findings: list[Finding] = []
     try:
         findings.extend(check())
     except Exception as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        findings.append(Finding(what, BAD, f"cannot be looked at: {said}"))
+        findings.append(Finding(what, BAD, f"cannot be checked: {said}"))
     return findings
 
 
 def as_text(findings: list[Finding]) -> str:
-    """A line for each finding, its mending under it, and a verdict."""
+    """A line for each finding, its remedy below it, and a verdict."""
     width = max(len(finding.what) for finding in findings)
     lines = []
     for one in findings:
         lines.append(f"{one.verdict:5}  {one.what:{width}}  {one.found}")
-        if one.mend:
-            lines.append(f"{'':5}  {'':{width}}  -> {one.mend}")
+        if one.remedy:
+            lines.append(f"{'':5}  {'':{width}}  -> {one.remedy}")
     wrong = sum(one.verdict == BAD for one in findings)
-    lines.append(f"{wrong} thing{'s' if wrong > 1 else ''} to mend" if wrong else "ready to run")
+    lines.append(f"{wrong} thing{'s' if wrong > 1 else ''} to fix" if wrong else "ready to run")
     return "\n".join(lines)
 
 
@@ -134,8 +134,8 @@ def _ffmpeg() -> Iterator[Finding]:
         program = ffmpeg.executable()
         yield Finding("ffmpeg", GOOD, f"{ffmpeg.version(program)}, {program}")
     except (UserError, ImportError, OSError, subprocess.SubprocessError) as error:
-        mend = f"unset {ffmpeg.VARIABLE}" if os.environ.get(ffmpeg.VARIABLE) else "make venv"
-        yield Finding("ffmpeg", BAD, " ".join(str(error).split()), mend)
+        remedy = f"unset {ffmpeg.VARIABLE}" if os.environ.get(ffmpeg.VARIABLE) else "make venv"
+        yield Finding("ffmpeg", BAD, " ".join(str(error).split()), remedy)
 
 
 def _slurm() -> Iterator[Finding]:
@@ -179,8 +179,8 @@ def _encoders(params: Params) -> Iterator[Finding]:
             pretrained = params.encoders[name].pretrained
             is_file = pretrained is not None and ("/" in pretrained or "." in pretrained)
             if is_file and not Path(str(pretrained)).is_file():
-                mend = f"correct encoders.{name}.pretrained in params.yaml"
-                yield Finding(what, BAD, f"no file {pretrained}", mend)
+                remedy = f"correct encoders.{name}.pretrained in params.yaml"
+                yield Finding(what, BAD, f"no file {pretrained}", remedy)
             else:
                 need = "" if is_file else "; its weights are downloaded, on a machine with a network"
                 yield Finding(what, NOTE, f"not imported yet{need}", f"tgdfer import-encoder --name {name}")

@@ -12,7 +12,7 @@ from torch import distributed, nn
 
 
 class Group:
-    """The processes that train together; alone, every method is next to nothing."""
+    """The processes that train together; with one process every method does next to nothing."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         """``rank`` (from 0) of ``size`` processes, whose process group is up if there is more than one."""
@@ -51,13 +51,13 @@ class Group:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Group]:
-    """The group that torchrun started (its environment variables say so), or this process alone."""
+    """The group that torchrun started (its environment variables say so), or a group of this process only."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # where NCCL takes what is no tensor; without it all would take GPU 0
+        torch.cuda.set_device(device)  # NCCL uses it for objects other than tensors; otherwise all would use GPU 0
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(distributed.get_rank(), size)

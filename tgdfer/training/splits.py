@@ -19,8 +19,8 @@ def inner_split(
 
     Groups (all clips of a subject; a clip without a subject is its own group) come in an order that hashing gives, and
     each goes to validation if that brings the class counts there closer to ``fraction`` of the whole, measured by
-    the chi-square distance, and leaves every class a training clip. So the split depends on the names and labels of
-    the clips and on ``key`` alone: not on their order, not on the seed of a run, not on other folds.
+    the chi-square distance, and leaves every class a training clip. So the split depends only on the names and
+    labels of the clips and on ``key``: not on their order, not on the seed of a run, not on other folds.
 
     Args:
         clip_ids: N names.
