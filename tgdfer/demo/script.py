@@ -1,8 +1,8 @@
 """What happens in each clip of the embedded data set: who, for how long, which units move when.
 
 A clip is mostly neutral; the expression of its label rises and falls in a short part of it, and other expressions
-flicker more weakly, eyes blink, mouths talk, heads move. A clip's script depends only on the data set's seed and its own
-number.
+flicker more weakly, eyes blink, mouths talk, heads move. A clip's script depends only on the data set's seed and the
+clip's number.
 """
 
 from __future__ import annotations
