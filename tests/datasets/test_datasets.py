@@ -126,17 +126,18 @@ def dfew(
     lists: str = "{split}(single-labeled)",
     clips: str = "Clip/clip_224x224",
     labels: range = range(1, 8),
+    name: str = "{:05d}",
     **options: str,
 ):
-    """Ten clips, two of them in each test part; 7 labels in turn; unpadded numbers."""
+    """Ten clips, two of them in each test part; 7 labels in turn; unpadded numbers in the lists."""
     root = Path("DFEW")
     numbers = [1, 23, 456, 7890, 11111, 12, 13, 14, 15, 16]
     for number in numbers:
         if "original" in clips:
             (root / clips).mkdir(parents=True, exist_ok=True)
-            (root / clips / f"{number:05d}.mp4").write_bytes(b"x")
+            (root / clips / f"{name.format(number)}.mp4").write_bytes(b"x")
         else:
-            images(root / clips / f"{number:05d}", 2, names=f"{number:05d}_{{:05d}}.jpg")
+            images(root / clips / name.format(number), 2, names=f"{number:05d}_{{:05d}}.jpg")
     for fold in range(1, 6):
         test = numbers[2 * fold - 2 : 2 * fold]
         for split in ("train", "test"):
@@ -185,6 +186,19 @@ def test_dfew_in_every_known_shape(lists: str, clips: str, options: dict) -> Non
         test = {row["clip_id"] for row in folds if row["fold"] == fold and row["split"] == "test"}
         assert test == {f"{number:05d}" for number in numbers[2 * fold - 2 : 2 * fold]}
         assert sum(row["fold"] == fold and row["split"] == "train" for row in folds) == 8
+
+
+@pytest.mark.parametrize(("clips", "options"), [("Clip/clip_224x224", {}), ("Clip/original", {"source": "original"})])
+def test_dfew_with_unpadded_names_on_disk(clips: str, options: dict) -> None:
+    suffix = ".mp4" if options else ""
+    params, numbers = dfew(clips=clips, name="{}", **options)
+    found = {clip.clip_id: clip.source for clip in read_listing(params, "dfew").clips}
+    assert found == {f"{number:05d}": f"{clips}/{number}{suffix}" for number in numbers}
+    (Path("DFEW") / clips / f"00023{suffix}").mkdir()
+    (Path("DFEW") / clips / f"1{suffix}").rename("gone")
+    found = {clip.clip_id: clip.source for clip in read_listing(params, "dfew").clips}
+    assert found["00023"] == f"{clips}/00023{suffix}", "the official form is preferred"
+    assert found["00001"] == f"{clips}/00001{suffix}", "and expected of a clip that is not there"
 
 
 def spreadsheet(text: str, form: str) -> bytes:

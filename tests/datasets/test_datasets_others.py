@@ -10,6 +10,7 @@ from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
+from tgdfer.datasets.listing import Complaints
 from tgdfer.stages.clips import run
 
 
@@ -72,6 +73,8 @@ def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> No
         ("Crime/Angry/0064 Bored", "label 'Bored' is not a class"),
         ("Crime/Angry", "expected 'Scene/Emotion/0000 Emotion'"),
         ("../Angry/0064 Angry", "'..'"),
+        ("Crime/Angry/0063 Angry", "'Crime/Angry/0063' is both train and test of fold 1"),
+        ("School/Fear/0100 Sad", "clip School/Fear/0100 is sad here, fear elsewhere"),
         ("School/Fear/0100 Fear", "listed twice"),
     ],
 )
@@ -205,6 +208,8 @@ def test_ravdess(folder: str) -> None:
 
 def test_ravdess_options() -> None:
     ravdess()
+    songs = read("ravdess", "R", classes=EIGHT, channel="song")[0]
+    assert {clip.split("-")[1] for clip in songs} == {"02"}
     assert len(read("ravdess", "R", classes=EIGHT, channel="both")[0]) == 24 * 16
     assert set(read("ravdess", "R", classes=EIGHT, modality="video")[0]) != set(read("ravdess", "R", classes=EIGHT)[0])
     assert Counter(row["label"] for row in read("ravdess", "R", calm="neutral")[0].values())["neutral"] == 48
@@ -235,6 +240,29 @@ def test_crema_d(folder: str, suffix: str) -> None:
         assert not sides["train"] & sides["test"]
 
 
+@pytest.mark.parametrize(
+    ("layout", "name", "said"),
+    [
+        ("ravdess", "01-01-09-01-02-01-12.mp4", "emotion 09, expected 01 to 08"),
+        ("ravdess", "01-01-08-01-02-01-12.mp4", "label 'surprise' is not a class"),
+        ("crema_d", "1001_DFA_BOR_XX.flv", "emotion BOR, expected ANG, DIS"),
+        ("crema_d", "1001_DFA_FEA_XX.flv", "label 'fear' is not a class"),
+    ],
+)
+def test_a_file_name_of_no_class_is_named_and_the_others_are_read(layout: str, name: str, said: str) -> None:
+    good = [
+        f"01-01-01-01-01-01-{n:02d}.mp4" if layout == "ravdess" else f"{1000 + n}_DFA_NEU_XX.flv" for n in range(1, 7)
+    ]
+    touch(f"N/{name}", *(f"N/{one}" for one in good))
+    section = {"layout": layout, "root": "N", "annotations": "N", "classes": ["neutral", "happy"]}
+    params = parameters(Path(), {"d": section})
+    with pytest.raises(UserError, match=f"N: {name}: {said}"):
+        read_listing(params, "d")
+    complaints = Complaints(keep=True)
+    assert [clip.source for clip in read_listing(params, "d", complaints).clips] == good
+    assert len(complaints.found) == 1
+
+
 @pytest.mark.parametrize("validation", ["validation", "Val"])
 def test_afew(validation: str) -> None:
     images(Path("A/AFEW_Face/train/Happy/001"), 1)
@@ -262,6 +290,20 @@ def test_afew_as_the_challenge_released_it() -> None:
         "validation/Angry/002": "Val_AFEW/Val_AFEW/Angry/002.avi",
     }
     assert folds == {("train/Happy/001", 1): "train", ("validation/Angry/002", 1): "test"}
+
+
+def test_afew_without_a_part_and_with_a_folder_that_is_not_a_class() -> None:
+    touch("A/train/Happy/001.avi", "A/train/Bored/002.avi")
+    with pytest.raises(UserError, match="A/train/Bored: label 'Bored' is not a class"):
+        read("afew", "A")
+    touch("A/train/Bored/002.avi", "A/validation/.hidden/1.avi", "A/validation/Happy/.x.avi")
+    params = parameters(Path(), {"d": {"layout": "afew", "root": "A", "annotations": "A"}})
+    with pytest.raises(UserError, match="A/validation: no clips; expected <Emotion>/<clip>"):
+        read_listing(params, "d", Complaints(keep=True))
+    touch("A/validation/Happy/003.avi")
+    found = read_listing(params, "d", complaints := Complaints(keep=True))
+    assert [clip.clip_id for clip in found.clips] == ["train/Happy/001", "validation/Happy/003"]
+    assert len(complaints.found) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The check of the data: what is published is confirmed, every planted fault is named, and nothing else is."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 from tgdfer.cli import app
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.integrity import video_fault
+from tgdfer.datasets.integrity import InspectedClip, inspect, outliers, video_fault
+from tgdfer.datasets.listing import Clip
 from tgdfer.datasets.published import PUBLISHED, published
 from tgdfer.datasets.validate import check_dataset, validate
 
@@ -140,6 +142,93 @@ def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "line 7: label 'odd'" in verdict.annotation_faults[1]
     assert [fault.split(":")[0] for fault in verdict.file_faults] == ["cut.mp4", "text.mp4", "empty.mp4"]
     assert all(check.verdict == "-" for check in verdict.checks)
+
+
+def test_every_image_is_looked_at_and_links_out_of_the_root_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outside = images(Path("outside"), 1) / "00001.jpg"
+    for name in "abcdefg":
+        images(Path("raw") / name, 9)
+    Path("raw/a/00004.jpg").write_bytes(b"")
+    Path("raw/b/00005.jpg").write_bytes(b"not an image")
+    Path("raw/c/00009.jpg").write_bytes(b"not an image")
+    Path("raw/d/00001.jpg").write_bytes(b"not an image")
+    Path("raw/e/00002.jpg").unlink()
+    Path("raw/e/00002.jpg").symlink_to(outside.resolve())
+    Path("raw/f/00002.jpg").unlink()
+    Path("raw/f/00002.jpg").symlink_to("00001.jpg")
+    Path("raw/h").symlink_to(outside.parent.resolve())
+    found = inspect(Path("raw"), [Clip(name, name, "frames", "") for name in "abcdefgh"], confined=True)
+    faults = {one.clip.source: one.fault for one in found}
+    assert {name: (fault or "").partition(" (")[0] for name, fault in faults.items()} == {
+        "a": "image 00004.jpg is empty",
+        "b": "image 00005.jpg cannot be decoded",
+        "c": "image 00009.jpg cannot be decoded",
+        "d": "image 00001.jpg cannot be decoded",
+        "e": "image 00002.jpg is a link that leads out of the root folder",
+        "f": "",
+        "g": "",
+        "h": "is a link that leads out of the root folder",
+    }
+    assert [one.n_frames for one in found] == [9] * 7 + [None]
+    trusting = inspect(Path("raw"), [Clip(name, name, "frames", "") for name in "eh"])
+    assert [one.fault for one in trusting] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("counts", "named"), [([4, 4, 64], []), ([4, 4, 65], [2]), ([64, 64, 4], []), ([64, 64, 3], [2]), ([], [])]
+)
+def test_outliers_have_16_times_more_or_fewer_frames(counts: list[int], named: list[int]) -> None:
+    found = [InspectedClip(Clip(str(n), str(n), "frames", ""), None, count) for n, count in enumerate(counts)]
+    found.append(InspectedClip(Clip("v", "v", "video", ""), None))
+    assert [fault.split(":")[0] for fault in outliers(found)] == list(map(str, named))
+
+
+def test_what_is_wrong_with_an_mp4(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mp4", 5)
+    data = path.read_bytes()
+
+    def fault(changed: bytes) -> str | None:
+        path.write_bytes(changed)
+        return video_fault(path)
+
+    assert fault(data) is None
+    assert fault(data[:-1]) == f"file is truncated: {len(data) - 1} of at least {len(data)} bytes"
+    assert fault(data.replace(b"moov", b"free")) == "has no index (moov atom not found)"
+    assert fault(b"") == "file is empty (0 bytes)"
+    assert fault(b"words " * 100) == "does not begin like a video file"
+    large = b"\0\0\0\x01mdat" + (16).to_bytes(8, "big")
+    assert fault(data + large) is None, "a box with a length of 64 bits"
+    assert fault(data + b"\0\0\0\0mdat123") is None, "a box that reaches to the end"
+    assert fault(b"\0\0\0\x08ftyp\0\0\0\x04junk") == "has no index (moov atom not found)"
+
+
+def test_what_is_published_depends_on_the_part_that_is_read() -> None:
+    sizes = {option: published("mafw", {"labels": option}) for option in ("single", "compound")}
+    assert sizes["single"] == published("mafw", {}) == PUBLISHED["mafw", "single"]
+    assert sizes["compound"] is None
+    assert published("ravdess", {}) == PUBLISHED["ravdess", "speech"]
+    assert published("ravdess", {"channel": "song"}) == PUBLISHED["ravdess", "song"]
+    assert published("folder", {}) is None
+
+
+def test_counts_are_printed_and_faults_after_the_first_50_are_only_counted(dfew, capsys: pytest.CaptureFixture) -> None:
+    for folder in CLIPS.iterdir():
+        (folder / "00001.jpg").write_bytes(b"")
+    shutil.rmtree(CLIPS / "00001")
+    for number in range(41, 60):
+        change("test(single-labeled)/set_1.csv", lambda text, number=number: text + f"{number},1\n")
+    assert not validate(dfew, "dfew", strict=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "dfew (DFEW)"
+    assert lines[1].split() == ["published", "found", "verdict"]
+    assert lines[2].split() == ["clips", "11697", "59", "differs"]
+    assert "class happy" in lines[3] and lines[3].split()[2] == "-"
+    assert "faults in files: 59" in lines
+    assert lines[-1] == "  and 9 more; --json lists all"
+    assert sum("is empty (0 bytes)" in line or "no such folder" in line for line in lines) == 50
 
 
 def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
