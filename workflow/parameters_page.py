@@ -83,7 +83,7 @@ def _default(key: dict[str, Any]) -> str:
         return ""
     if isinstance(value, list):
         return f"`[{', '.join(value)}]`"
-    return "null" if value is None else f"`{value}`"
+    return "null" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Layouts: every official and known shape of a data set gives the source's own counts, folds and labels."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -202,14 +203,16 @@ def test_dfew_with_unpadded_names_on_disk(clips: str, options: dict) -> None:
 
 
 def spreadsheet(text: str, form: str) -> bytes:
-    """A list as a spreadsheet of some country saves it."""
+    """A list as it is in circulation, or as the spreadsheet of some country saves it."""
+    if form == "suffixes":
+        return re.sub(r"^(\d+),", r"\1.mp4, ", text, flags=re.MULTILINE).encode()
     text = text.replace("\n", "\r\n")
     if form == "utf-16":
         return text.replace(",", "\t").encode("utf-16")
     return (text.replace(",", ";") + ";\r\n").encode("utf-8-sig")
 
 
-@pytest.mark.parametrize("form", ["utf-16", "semicolons"])
+@pytest.mark.parametrize("form", ["utf-16", "semicolons", "suffixes"])
 def test_lists_saved_by_a_spreadsheet_are_the_same_lists(form: str) -> None:
     params, _ = dfew()
     expected = read_listing(params, "dfew")
@@ -274,6 +277,7 @@ def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:
     [
         ("9999,8", "label 8 is not a class"),
         ("abc,1", "'abc,1'"),
+        ("٣,1", "'٣,1'"),
         ("1,2", "is sad here, happy elsewhere"),
         ("1", "expected 2 fields"),
     ],
