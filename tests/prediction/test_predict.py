@@ -89,7 +89,7 @@ def test_a_small_face_is_cut_out_and_the_largest_of_several_is_followed(tmp_path
     assert "several faces (up to 2" in made.notes[0]
     assert 0.2 < made.windows[0].faces.share < 0.4, "the large one"
     alone = predictor.predict(film(tmp_path / "one.mp4", moving(10, 120)))
-    assert alone.notes == ["the model has seen drawn faces alone: on people its numbers mean nothing"]
+    assert alone.notes == ["the model has only seen drawn faces: on people its numbers mean nothing"]
     for name, value in alone.probabilities.items():
         assert made.probabilities[name] == pytest.approx(value, abs=0.02)
 

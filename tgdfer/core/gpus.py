@@ -1,6 +1,6 @@
 """A GPU for each process, where Snakemake counts the GPUs of one machine but does not hand them out.
 
-The `local` profile lists what its jobs share in TGDFER_GPUS; a GPU that may hold several jobs stands there as often. A
+The `local` profile lists what its jobs share in TGDFER_GPUS; a GPU that several jobs may share is listed as often. A
 process takes the first entry that nobody holds, by a lock file that the system releases when the process ends, in
 whatever way. Without the variable (SLURM hands out GPUs itself) nothing happens.
 """

@@ -87,7 +87,7 @@ def atomic(path: Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
-        part.chmod(0o644)  # mkstemp makes files for their owner alone; results are read by others
+        part.chmod(0o644)  # mkstemp makes files that only their owner can read
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -172,8 +172,8 @@ def check_schema(path: Path, kind: str, schema: pa.Schema) -> None:
 
 
 def made_by(path: Path) -> dict[str, Any]:
-    """What made the table at ``path``, from its footer alone."""
-    # of the file and not of its schema: what is known when the last row is written stands beside the schema
+    """What made the table at ``path``, from its footer."""
+    # of the file and not of its schema: the writer adds what it only knows after the last row
     found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(MADE_BY, b"{}"))
     return found
 

@@ -1,4 +1,4 @@
-"""An annotated copy of a video: the picture as it is, and below it what the model says of every moment."""
+"""An annotated copy of a video: the picture, and below it what the model predicts at every moment."""
 
 from __future__ import annotations
 

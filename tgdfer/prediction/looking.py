@@ -1,4 +1,4 @@
-"""What the model is shown of a window: the frames as they are, or the face cut out; nothing without a face."""
+"""What the model sees of a window: whole frames, or the cropped face; nothing without a face."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EDGE = 0.1
 
 @dataclass(frozen=True)
 class Shown:
-    """Frames, whole as yet; none where there is no face. ``boxes`` are None where pictures are shown as they are."""
+    """Frames, not yet cropped; none without a face. ``boxes`` is None if whole pictures are shown."""
 
     frames: list[Frame]
     boxes: list[Box] | None

@@ -54,7 +54,7 @@ class Predictor:
         # what has no face gets no number, whatever the training made of such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
         drawn = about.encoder.name == DEMO_ENCODER
-        self._caution = ["the model has seen drawn faces alone: on people its numbers mean nothing"] if drawn else []
+        self._caution = ["the model has only seen drawn faces: on people its numbers mean nothing"] if drawn else []
         self._pool = ThreadPoolExecutor(cores())
         self._score = Scorer(saved, self._frames, self._pool)
 
@@ -73,7 +73,7 @@ class Predictor:
                 in MLflow: ``runs:/<id>``, ``models:/<name>/<version>``, ``models:/<name>@<alias>``.
             models: where the encoders lie; not needed for a folder that :meth:`save` made.
             device: auto, cpu, mps, cuda or cuda:<number>.
-            params: the parameters file, which says where MLflow is; read for its names alone.
+            params: the parameters file, which says where MLflow is; read only for names in MLflow.
 
         Raises:
             UserError: a file is missing, is a pickle, is of another version, or does not fit the others.
@@ -86,7 +86,7 @@ class Predictor:
         return cls(load_saved(folder, Path(models), device))
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that can be given away: model, encoder and model card; safetensors, JSON and Markdown alone.
+        """Write a folder that can be given away: model, encoder and model card; safetensors, JSON and Markdown.
 
         Raises:
             UserError: the folder exists and is not empty.
@@ -111,7 +111,7 @@ class Predictor:
 
         Args:
             path: the video or folder.
-            crop: ``face`` cuts out the largest face and follows it; ``none`` takes the pictures as they are; ``auto``
+            crop: ``face`` crops the largest face and follows it; ``none`` takes the whole pictures; ``auto``
                 does as the training did, and where that did not crop, still cuts out a face that does not fill the
                 picture.
             window: seconds of a window; None: :attr:`window_s`; 0: the whole video as one clip.
@@ -169,7 +169,7 @@ class Predictor:
         spans = iter(spans)
         while together := list(islice(spans, TOGETHER)):
             shown = [look(span.frames) for span in together]
-            scores = iter(self._score([one for one in shown if one.frames], alone=whole))
+            scores = iter(self._score([one for one in shown if one.frames], each_frame=whole))
             for span, one in zip(together, shown, strict=True):
                 if not one.frames:
                     windows.append(Window(span.start, span.end, {}, [], one.faces, NO_FACE))

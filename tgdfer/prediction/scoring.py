@@ -45,8 +45,8 @@ class Scorer:
         self._forward = Forward(saved.encoder.vision_tower(dtype), self._device)
 
     @torch.inference_mode()
-    def __call__(self, bags: Sequence[Shown], alone: bool) -> list[Score]:
-        """The scores of windows with frames, ``alone``: and of each frame by itself.
+    def __call__(self, bags: Sequence[Shown], each_frame: bool) -> list[Score]:
+        """The scores of windows with frames; with ``each_frame`` those of single frames, too.
 
         Only those frames are prepared that stand for a segment of a window.
         """
@@ -77,7 +77,7 @@ class Scorer:
             times = {frame.index: frame.time_s for frame in bag.frames}
             valid = batch.frame_index[row][batch.mask[row]].tolist()
             frames = [
-                FrameScore(number, times[number], relevance[row][t], self._named(each[row][t]) if alone else {})
+                FrameScore(number, times[number], relevance[row][t], self._named(each[row][t]) if each_frame else {})
                 for t, number in enumerate(valid)
             ]
             mine = range(int(starts[row]), int(starts[row] + lengths[row]))
