@@ -17,7 +17,7 @@ QUERY = "index,utilization.gpu,memory.used,memory.total"
 
 
 class Monitor:
-    """A context that calls ``tell`` with the time and the load every :data:`EVERY_S` seconds, and once at its end.
+    """A context that calls ``tell`` with the time and the load every ``EVERY_S`` seconds, and once at its end.
 
     ``tell`` runs in another thread. An OSError that it raises, such as a full disk, is ignored.
     """

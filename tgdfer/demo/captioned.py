@@ -68,7 +68,7 @@ def render_faces(seed: int, count: int, held_out: bool, workers: int) -> Faces:
 
 
 def _render_chunk(job: tuple[int, int, int, bool]) -> Chunk:
-    """Images, captions, labels and units of the job (seed, chunk, n, held out); see :class:`Faces`."""
+    """Images, captions, labels and units of the job (seed, chunk, n, held out); see ``Faces``."""
     seed, chunk, count, held_out = job
     cv2.setNumThreads(0)
     rng = np.random.default_rng([seed, STREAM, int(held_out), chunk])

@@ -1,6 +1,6 @@
 """The head and what a person wears on it: outline, ears, cheeks, beard, hair, glasses. Little of it moves.
 
-Coordinates and arguments are those of :mod:`tgdfer.demo.parts`.
+Coordinates and arguments are those of ``tgdfer.demo.parts``.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class ClipPlan:
 class Script:
     """All that a clip shows, frame by frame.
 
-    ``units`` is float32 [N, U]; ``intensity`` float32 [N] is that of the label's expression (see :func:`write_script`).
+    ``units`` is float32 [N, U]; ``intensity`` float32 [N] is that of the label's expression (see ``write_script``).
     """
 
     person: Identity

@@ -121,7 +121,7 @@ def accuracy(model: Any, faces: Faces, prompts: Mapping[str, Sequence[Sequence[s
     """Accuracy on single faces, from 0 to 1: zero-shot with each kind of prompts, and of a linear probe.
 
     Args:
-        model: from :func:`fit`.
+        model: from ``fit``.
         faces: unseen faces; the probe is trained on the first half of them.
         prompts: by kind, the texts of each class.
     """

@@ -17,7 +17,7 @@ from tgdfer.core.errors import UserError
 
 
 def _is_plain(block: Any) -> bool:
-    """Whether ``block`` is what :class:`TextTower` computes itself: x + attention(LN(x)), then x + MLP(LN(x))."""
+    """Whether ``block`` is what ``TextTower`` computes itself: x + attention(LN(x)), then x + MLP(LN(x))."""
     attention = getattr(block, "attn", None)
     return (
         type(block).__name__ == "ResidualAttentionBlock"

@@ -107,7 +107,7 @@ class Process:
     Args:
         command: the command line.
         timeout: seconds.
-        pipes: ``stdin``, ``stdout`` and ``pass_fds`` as :class:`subprocess.Popen` takes them; nothing by default.
+        pipes: ``stdin``, ``stdout`` and ``pass_fds`` as ``subprocess.Popen`` takes them; nothing by default.
     """
 
     def __init__(self, command: list[str], timeout: float | None = TIMEOUT_S, **pipes: Any) -> None:
@@ -155,14 +155,14 @@ class Process:
 
 
 def run(command: list[str], timeout: float = TIMEOUT_S) -> tuple[bytes, str]:
-    """Run ``command`` to its end; returns its standard output and its log. Raises as :meth:`Process.finish`."""
+    """Run ``command`` to its end; returns its standard output and its log. Raises as ``Process.finish``."""
     with Process(command, timeout, stdout=subprocess.PIPE) as process:
         assert process.stdout
         return process.stdout.read(), process.finish()
 
 
 def feed(command: list[str], chunks: Iterable[bytes], timeout: float = TIMEOUT_S) -> None:
-    """Run ``command`` to its end with ``chunks`` as its standard input. Raises as :meth:`Process.finish`."""
+    """Run ``command`` to its end with ``chunks`` as its standard input. Raises as ``Process.finish``."""
     with Process(command, timeout, stdin=subprocess.PIPE) as process:
         assert process.stdin
         try:

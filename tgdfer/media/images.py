@@ -51,7 +51,7 @@ def read_images(folder: Path, params: FramesParams, root: Path | None = None) ->
 
 
 def fingerprint(folder: Path, params: FramesParams, root: Path | None = None) -> str:
-    """The fingerprint that :func:`read_images` returns, without decoding."""
+    """The fingerprint that ``read_images`` returns, without decoding."""
     names = list_images(folder)
     digest = _digest(names)
     for _, data in _chosen_files(folder, names, params, root):

@@ -53,7 +53,7 @@ class Sampler:
         """The rule for ffmpeg, whose time base must be microseconds; None where it takes every frame.
 
         Its length does not depend on the number of frames, and it computes in the same double precision as
-        :meth:`takes`.
+        ``takes``.
         """
         if self._params.sampling == "every":
             return f"not(mod(n,{self._params.every}))"

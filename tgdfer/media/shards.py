@@ -215,7 +215,7 @@ def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> 
 
 
 def shard_metadata(file: Path) -> dict[str, Any]:
-    """What :func:`write_shard` recorded about a shard; empty for a file that is missing or is not a shard."""
+    """What ``write_shard`` recorded about a shard; empty for a file that is missing or is not a shard."""
     try:
         return storage.made_by(file)
     except (pa.ArrowInvalid, OSError, ValueError):

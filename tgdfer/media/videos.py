@@ -49,10 +49,10 @@ def read_video(path: Path, params: FramesParams) -> list[Frame]:
 
 
 def stream_video(path: Path, params: FramesParams) -> Iterator[Frame]:
-    """As :func:`read_video`, one frame at a time while the video is decoded; for any sampling but ``uniform``.
+    """As ``read_video``, one frame at a time while the video is decoded; for any sampling but ``uniform``.
 
     Raises:
-        UnusableError: as :func:`read_video`, perhaps after many frames.
+        UnusableError: as ``read_video``, perhaps after many frames.
     """
     return _decode(path, params, Sampler(params), None)
 

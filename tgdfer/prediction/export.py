@@ -19,7 +19,7 @@ CARD = Path(__file__).with_name("card.md")
 
 
 def export(saved: SavedModel, folder: Path) -> None:
-    """Write ``folder``; :func:`~tgdfer.prediction.saved.load_saved` reads it without anything else.
+    """Write ``folder``; ``load_saved`` reads it without anything else.
 
     Raises:
         UserError: the folder exists and is not empty.

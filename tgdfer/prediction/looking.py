@@ -53,8 +53,8 @@ class Look:
     Args:
         pool: finds faces in several frames at once.
         params: how the frames of the training were taken.
-        crop: see :meth:`tgdfer.prediction.Predictor.predict`.
-        every: look at every frame, and not :data:`LOOKS` times a second.
+        crop: see ``tgdfer.prediction.Predictor.predict``.
+        every: look at every frame, and not ``LOOKS`` times a second.
     """
 
     def __init__(self, pool: Executor, params: FramesParams, crop: Crop, every: bool) -> None:

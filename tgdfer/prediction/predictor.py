@@ -45,7 +45,7 @@ class Predictor:
     """
 
     def __init__(self, saved: SavedModel) -> None:
-        """See :meth:`from_run`."""
+        """See ``from_run``."""
         self.saved = saved
         about = saved.description
         self.classes = about.classes
@@ -69,9 +69,9 @@ class Predictor:
         """Load the model of a run.
 
         Args:
-            path: a run's folder (``runs/<data set>/<variant>/fold<k>/seed<s>``), one that :meth:`save` made, or a name
+            path: a run's folder (``runs/<data set>/<variant>/fold<k>/seed<s>``), one that ``save`` made, or a name
                 in MLflow: ``runs:/<id>``, ``models:/<name>/<version>``, ``models:/<name>@<alias>``.
-            models: where the encoders lie; not needed for a folder that :meth:`save` made.
+            models: where the encoders lie; not needed for a folder that ``save`` made.
             device: auto, cpu, mps, cuda or cuda:<number>.
             params: the parameters file, which says where MLflow is; read only for names in MLflow.
 
@@ -114,7 +114,7 @@ class Predictor:
             crop: ``face`` crops the largest face and follows it; ``none`` takes the whole pictures; ``auto``
                 does as the training did, and where that did not crop, still cuts out a face that does not fill the
                 picture.
-            window: seconds of a window; None: :attr:`window_s`; 0: the whole video as one clip.
+            window: seconds of a window; None: ``window_s``; 0: the whole video as one clip.
             stride: seconds from one window to the next; None: half a window.
             progress: show how far it is.
 

@@ -26,7 +26,7 @@ def describe(
     Args:
         dataset: whose clips it was trained on.
         encoder: the name of the CLIP encoder.
-        about: what the run depends on; see :func:`tgdfer.runs.files.made_by`.
+        about: what the run depends on; see ``tgdfer.runs.files.made_by``.
         model: the trained model.
         dim: D of its features.
         frames: T of its bags.

@@ -49,7 +49,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(device: torch.device, state: Mapping[str, torch.Tensor]) -> None:
-    """Undo what was drawn since :func:`random_state`."""
+    """Undo what was drawn since ``random_state``."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

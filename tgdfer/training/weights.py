@@ -13,7 +13,7 @@ def own_state(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_own_state(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Undo :func:`own_state`; a ValueError if the names differ."""
+    """Undo ``own_state``; a ValueError if the names differ."""
     if state.keys() != own_state(model).keys():
         raise ValueError(f"weights do not fit: {sorted(state.keys() ^ own_state(model).keys())[:3]}")
     model.load_state_dict(state, strict=False)

@@ -1,6 +1,6 @@
 """Download the open data sets: what is missing is fetched, checked against published checksums, and unpacked.
 
-A new open data set is one entry in :data:`tgdfer.tools.download.sources.SOURCES`.
+A new open data set is one entry in ``tgdfer.tools.download.sources.SOURCES``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def download(
     """Download the open data set ``name`` into ``folder``; a further call fetches what is missing.
 
     Args:
-        name: one of :data:`SOURCES`.
+        name: one of ``SOURCES``.
         folder: the ``root`` in params.yaml; ``data/raw/<name>`` if None.
         accept_licence: the user has read the licence, which is printed, and agrees to it.
         base_url: a mirror, a web folder with the same files under the same names. Its ``files.json`` is the list of

@@ -18,10 +18,10 @@ SWOLLEN = 20
 
 
 def unpack(archive: Path, folder: Path, file: RemoteFile) -> None:
-    """Unpack a zip into ``folder``, every member atomically, and note its members for :func:`is_unpacked`.
+    """Unpack a zip into ``folder``, every member atomically, and note its members for ``is_unpacked``.
 
     Raises:
-        UserError: it is not a complete zip, grows by more than :data:`SWOLLEN`, or has a link or a path that leads out
+        UserError: it is not a complete zip, grows by more than ``SWOLLEN``, or has a link or a path that leads out
             of ``folder``.
     """
     members = {}

@@ -46,7 +46,7 @@ def new_dataset(
         table: a CSV that lists the clips, or None.
         folder: a folder with a folder for each class, instead of ``table``.
         root: the folder that the paths in the CSV are relative to; its own folder if None.
-        encoder: a name under ``encoders``, or one of :data:`OPENAI`.
+        encoder: a name under ``encoders``, or one of ``OPENAI``.
         module: make a module of the package that reads the CSV unchanged.
         out: where to write the CSV of layout ``folder``; ``clips.csv`` in the root if None.
 
@@ -165,7 +165,7 @@ def _yaml_line(entry: dict[str, Any]) -> str:
 
 
 def _with_entry(path: Path, name: str, entry: dict[str, Any], encoder: str | None) -> str:
-    """The text of the parameters with the entry, and with ``encoder`` if it is one of :data:`OPENAI`.
+    """The text of the parameters with the entry, and with ``encoder`` if it is one of ``OPENAI``.
 
     Entries come first in their sections: ruamel.yaml counts a comment at the end of a section to its last entry.
     """
