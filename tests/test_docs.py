@@ -56,7 +56,9 @@ def test_every_block_and_mark_is_found() -> None:
     for block in BLOCKS:
         assert block.kind in ("", *KINDS), f"{block}: {block.kind}: expected one of {', '.join(KINDS)}, or nothing"
         assert block.needs in ("", *NEEDS), f"{block}: needs: expected one of {', '.join(NEEDS)}"
-        assert not block.file or (block.kind == "python" and (ROOT / block.file).is_file()), f"{block}: {block.file}"
+        assert not block.file or (block.kind == "python" and (ROOT / block.file).parent.is_dir()), (
+            f"{block}: {block.file}"
+        )
         if not block.kind:
             first = {line.split()[0] for line in block.text.splitlines() if line.split()}
             assert not first & {*PROGRAMS, "$"}, f"{block}: commands belong in a block of `sh`"
