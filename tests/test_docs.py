@@ -126,7 +126,7 @@ def test_settings_are_valid(block: Block, tmp_path: Path) -> None:
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["encoders"] = {f"vit-b-{n}": {"model": f"ViT-B-{n}-quickgelu", "pretrained": "openai"} for n in (16, 32)}
     settings = yaml.safe_load(block.text)
-    if block.page.parent.name == "datasets" and "datasets" not in settings:
+    if block.page.parent == ROOT / "docs" / "datasets" and "datasets" not in settings:
         settings = {"datasets": settings}
     assert set(settings) <= set(Params.model_fields)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(merged(raw, settings)))
@@ -134,7 +134,7 @@ def test_settings_are_valid(block: Block, tmp_path: Path) -> None:
 
 
 def test_there_are_settings() -> None:
-    cards = [block for block in SETTINGS if block.page.parent.name == "datasets"]
+    cards = [block for block in SETTINGS if block.page.parent == ROOT / "docs" / "datasets"]
     assert len(cards) >= 3
     assert len(SETTINGS) - len(cards) >= 4
 

@@ -56,7 +56,7 @@ def ferv(folder: str = "2_ClipsforFaceCrop", separator: str = " ", last: str = "
 
 @pytest.mark.parametrize("annotations", ["F/4_setups", "F/4_setups/All_scenes", "F"])
 @pytest.mark.parametrize("folder", ["2_ClipsForFaceCrop", "2_ClipsforFaceCrop/2_ClipsforFaceCrop", "."])
-@pytest.mark.parametrize(("separator", "last"), [(" ", "\n"), (",", ""), ("\t", "\r\n")])
+@pytest.mark.parametrize(("separator", "last"), [(" ", "\n"), (",", ""), (";", "\n"), ("\t", "\r\n")])
 def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> None:
     ferv(folder, separator, last)
     clips, folds = read("ferv39k", "F", annotations)
@@ -72,6 +72,7 @@ def test_ferv39k(annotations: str, folder: str, separator: str, last: str) -> No
         ("Crime/Angry/0064 3", "label 3 is a number"),
         ("Crime/Angry/0064 Bored", "label 'Bored' is not a class"),
         ("Crime/Angry", "expected 'Scene/Emotion/0000 Emotion'"),
+        ("Crime/Angry Angry", "line 2: 'Crime/Angry Angry', expected 'Scene/Emotion/0000 Emotion'"),
         ("../Angry/0064 Angry", "'..'"),
         ("Crime/Angry/0063 Angry", "'Crime/Angry/0063' is both train and test of fold 1"),
         ("School/Fear/0100 Sad", "clip School/Fear/0100 is sad here, fear elsewhere"),

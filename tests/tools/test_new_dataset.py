@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,17 @@ def test_a_csv_of_any_columns_by_the_layout_and_by_a_module(
             assert len({name for name, _ in sides}) == len(sides), "nobody is on both sides"
     assert load_params().encoders["vit-b-32"].model == "ViT-B-32-quickgelu"
     assert "# Data sets to run." in Path("params.yaml").read_text(), "comments are kept"
+
+
+@pytest.mark.parametrize("indent", [2, 4])
+def test_params_yaml_gains_an_entry_and_is_otherwise_unchanged(indent: int) -> None:
+    text = Path("params.yaml").read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1e-3 # 'quoted'")
+    text = re.sub(r"^ +", lambda match: match[0] * (indent // 2), text, flags=re.MULTILINE)
+    Path("params.yaml").write_text(text)
+    table = write_csv(Path("videos/list.csv"), "video,emotion", rows())
+    new_dataset(Path("params.yaml"), "mine", table, encoder="demo-clip")
+    entry = "mine: {layout: folder, root: videos, annotations: videos/clips.csv, encoder: demo-clip}"
+    assert Path("params.yaml").read_text() == text.replace("datasets:\n", f"datasets:\n{' ' * indent}{entry}\n", 1)
 
 
 def test_labels_do_nothing_in_the_card() -> None:
