@@ -20,6 +20,7 @@ from tgdfer.cli import app
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
 from tgdfer.core import paths, storage
+from tgdfer.runs import files, state
 from tgdfer.tools import doctor, status
 
 
@@ -128,22 +129,14 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     make_project(folds=6)
     of = params({"probe": {"model": {"architecture": "linear-probe"}}})
-    features = storage.read_json(paths.features("tiny", "demo-clip"))["fingerprint"]
 
     def run(fold: int, **changes: object) -> None:
-        made = {
-            "classes": of.datasets["tiny"].classes,
-            "fold": fold,
-            "seed": 0,
-            **of.run("probe").model_dump(mode="json"),
-        }
-        record = {
-            "parameters": {**made, **changes},
-            "code": dependencies.code_fingerprint("train"),
-            "inputs": {"features": features},
-            "seconds": 3.0,
-        }
-        storage.write_json(paths.run("tiny", "probe", fold, 0) / "run.json", record)
+        key = files.Key("tiny", "probe", fold, 0)
+        for name in files.FILES:
+            storage.write_text(key.folder / name, name)
+        made = state.Expected(of, "tiny").made_by(key)
+        made["parameters"].update(changes)
+        files.write_record(key.folder, {**made, "seconds": 3.0})
 
     run(1)
     run(2, classes=["other"])
@@ -173,16 +166,16 @@ def test_a_half_done_project(half) -> None:
         "done",
         "outdated",
         "running",
-        "broken off",
+        "interrupted",
         "failed",
         "missing",
     ]
     text = status.as_text([found])
-    assert "1 done, 1 outdated, 1 running, 1 broken off, 1 failed, 1 missing" in text
+    assert "1 done, 1 outdated, 1 running, 1 interrupted, 1 failed, 1 missing" in text
     assert "fold 5 seed 0 failed: loss is not finite" in text
     assert "last checkpoint 2 h ago" in text
     assert "2 clips: 2 no face in any frame" in text
-    assert "fold 2 seed 0 outdated: made with other parameters" in status.as_text([found], folds=True)
+    assert "fold 2 seed 0 outdated: parameter classes was ['other'], is [" in status.as_text([found], folds=True)
     assert json.loads(status.as_json([found]))[0]["variants"]["probe"][0]["state"] == "done"
 
 
@@ -208,7 +201,7 @@ def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, co
     text = status.as_text(found, folds=True)
     json.loads(status.as_json(found))
     if which == "run":
-        assert "fold 1 seed 0 missing: its run.json cannot be read" in text
+        assert "fold 1 seed 0 damaged: run.json is missing or not the file that the run wrote" in text
     if which in ("clips", "folds"):
         assert not next(stage for stage in found[0].prepared if stage.stage == "clips").done
 
@@ -254,7 +247,7 @@ def _closed_root(fresh: Path) -> None:
 
 def test_a_disk_that_does_not_let_us_is_a_line(fresh: Path) -> None:
     script = (
-        "import errno, sys; from tgdfer import cli, status; sys.argv = ['tgdfer', 'status']\n"
+        "import errno, sys; from tgdfer import cli; from tgdfer.tools import status; sys.argv = ['tgdfer', 'status']\n"
         "def full(*_): raise OSError({0}, 'No space left on device', 'runs/x')\n"
         "status.look = full; cli.main()"
     )
@@ -270,9 +263,9 @@ def test_a_whole_run_is_done_and_changed_code_or_features_make_it_outdated(
 ) -> None:
     manifest = paths.features("tiny", "demo-clip")
     storage.write_json(manifest, {**storage.read_json(manifest), "fingerprint": "other"})
-    assert status.look(half)[0].variants["probe"][0].about == "made from other features"
+    assert status.look(half)[0].variants["probe"][0].about == "the features changed"
     monkeypatch.setattr(dependencies, "code_fingerprint", lambda *_: "other")
-    assert status.look(half)[0].variants["probe"][0].about == "made by other code"
+    assert status.look(half)[0].variants["probe"][0].about.endswith("the code of the training changed")
 
 
 def test_a_log_for_programs(fresh: Path) -> None:

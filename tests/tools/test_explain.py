@@ -88,21 +88,32 @@ def test_a_run_says_what_made_it(target: str) -> None:
 def test_what_no_longer_fits_is_named() -> None:
     text, fits = module.explain(parameters(batch_size=7), "tiny/mil")
     assert not fits
-    assert text.count("params.yaml says other parameters now") == 4
+    assert text.count("outdated: parameter training.batch_size was") == 4
 
-    metrics = RUN / "metrics.json"
-    before, encoder = metrics.read_text(), paths.encoder("demo-clip").read_text()
+    encoder = paths.encoder("demo-clip").read_text()
     try:
-        metrics.write_text(json.dumps({**json.loads(before), "n_test": 1}))
         storage.write_json(paths.encoder("demo-clip"), {**json.loads(encoder), "fingerprint": "another"})
         text, fits = module.explain(parameters(), "tiny/mil/fold1/seed0")
     finally:
-        metrics.write_text(before)
         paths.encoder("demo-clip").write_text(encoder)
     assert not fits
-    assert "fold1/seed0: metrics.json is not the file that the run wrote" in text
-    assert "fold1/seed0: encoder: another fingerprint now, another…, then none…" in text
-    assert "folds:" not in text.split("do the files still fit?")[1]
+    assert text.split("current?\n")[1].startswith("  fold1/seed0: outdated: the encoder changed\n\n")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_damaged_run_is_named_and_not_in_the_means() -> None:
+    metrics = RUN / "metrics.json"
+    before = metrics.read_text()
+    try:
+        metrics.write_text(json.dumps({**json.loads(before), "n_test": 1}))
+        text, fits = module.explain(parameters(), "tiny/mil/fold1/seed0")
+        row, row_fits = module.explain(parameters(), "tiny/mil")
+    finally:
+        metrics.write_text(before)
+    assert not fits
+    assert not row_fits
+    assert "fold1/seed0: damaged: metrics.json is not the file that the run wrote" in text
+    assert row.count("UAR") == 3 + 3
 
 
 @pytest.mark.usefixtures("here")

@@ -143,14 +143,29 @@ def write(
         with storage.atomic(folder / f"{name}.safetensors") as part:
             save_file(tensors, part, metadata={"fingerprint": run_fingerprint(about)})
     storage.write_json(folder / "model.json", {**description, "fingerprint": run_fingerprint(about)})
-    storage.write_json(
-        folder / "run.json",
+    write_record(
+        folder,
         {
             **record,
             "ended": provenance.now(),
-            "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES},
         },
     )
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write run.json: ``record``, the checksums of the run's other files, and a checksum of its own content."""
+    whole = {**record, "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES}}
+    storage.write_json(folder / "run.json", {**whole, "checksum": storage.fingerprint(whole)})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of run.json; empty where the file is missing or not what the run wrote."""
+    try:
+        record = storage.read_json(folder / "run.json")
+        checksum = record.pop("checksum")
+    except (UserError, AttributeError, KeyError, TypeError):
+        return {}
+    return dict(record) if storage.fingerprint(record) == checksum else {}
 
 
 def write_summary(

@@ -12,7 +12,7 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by
+from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by, read_record
 
 FRESH_S = 60.0
 """A run that wrote a file within this time is running; it writes its load every 10 s."""
@@ -59,15 +59,15 @@ class Expected:
 
     def state(self, key: Key, files: Collection[str] = FILES) -> State:
         """The state of a run, of whose files ``files`` are compared with the checksums that run.json records."""
-        folder, record = key.folder, _object(key.folder / "run.json")
+        folder, record = key.folder, read_record(key.folder)
         if not record and (attempt := _object(folder / ATTEMPT)):
             return _unfinished(folder, attempt)
         if not record:
             if reason := failures(key.dataset, key.variant).get((key.fold, key.seed)):
                 return State("failed", (reason,))
-            left = [name for name in ("run.json", *FILES) if (folder / name).exists()]
-            damaged = [f"run.json is {'broken' if 'run.json' in left else 'missing'}"] if left else []
-            return State("damaged" if left else "missing", tuple(damaged))
+            if any((folder / name).exists() for name in FILES):
+                return State("damaged", ("run.json is missing or not the file that the run wrote",))
+            return State("missing")
         if damages := _damages(folder, record, files):
             return State("damaged", damages, record)
         changes = _changes(record, self.made_by(key))

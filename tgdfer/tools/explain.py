@@ -1,57 +1,68 @@
-"""``tgdfer explain``: how a number of the tables came to be, from the files of its runs, and whether they still fit."""
+"""``tgdfer explain``: how a number of the tables came to be, and whether the runs behind it are current."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.evaluation.statistics import mean_and_deviation
+from tgdfer.runs.files import Key
+from tgdfer.runs.state import Expected, State
 
 TARGET = re.compile(r"(?:.*/)?runs/(.+)|([^/]+/.+)")
 RUN = re.compile(r"([^/]+)/([^/]+)(?:/fold(\d+)/seed(\d+))?")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run's place, its run.json and its metrics.json."""
+class Explained:
+    """A run, its state, and its metrics.json; empty where the run is missing or damaged: no table has it then."""
 
-    fold: int
-    seed: int
-    folder: Path
-    record: dict[str, Any]
+    key: Key
+    state: State
     metrics: dict[str, Any]
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The content of run.json."""
+        return self.state.record
 
 
 def explain(params: Params, target: str) -> tuple[str, bool]:
     """Explain a run (``runs/demo/tgdfer/fold1/seed0``) or a row of the tables (``demo/tgdfer``, all its runs).
 
     Returns:
-        The text, and whether the runs still fit the parameters, the code and the data on disk.
+        The text, and whether every run is current: made from the parameters, code and data on disk, and undamaged.
 
     Raises:
-        UserError: ``target`` names no run, or none that is finished.
+        UserError: ``target`` does not name a run, or no run of it is finished.
     """
-    dataset, variant, runs = _find(params, target)
-    problems = {f"fold{run.fold}/seed{run.seed}": _check(params, dataset, variant, run) for run in runs}
+    every, unchecked = _find(params, target)
+    runs = [run for run in every if run.record]
+    if not runs:
+        raise UserError(f"explain {target}: no finished run there: {'; '.join(_problems(every))}")
+    dataset, variant = every[0].key.dataset, every[0].key.variant
+    problems = [*_problems(every), *unchecked]
     lines = [f"{dataset}/{variant}: {params.variants[variant].label}", "", *_numbers(runs)]
-    lines += ["", "from", *(f"  {run.folder}{_where(run)}" for run in runs)]
+    lines += ["", "from", *(f"  {run.key.folder}{_where(run)}" for run in runs)]
     lines += ["", "made by", *_made_by(params, variant, runs)]
-    lines += ["", "do the files still fit?"]
-    found = [f"  {name}: {problem}" for name, several in problems.items() for problem in several]
-    lines += found or ["  yes: results, parameters, code, clips, folds, features and encoder are those of then"]
-    lines += ["", "to make it again", *(f"  {command}" for command in _again(dataset, variant, runs))]
-    return "\n".join(lines), not found
+    lines += ["", "are the runs current?", *(f"  {problem}" for problem in problems)]
+    if not problems:
+        lines.append(
+            "  yes: parameters, words, code, clips, folds, features and encoder are the same, no file is damaged"
+        )
+    lines += ["", "to make them again", *(f"  {command}" for command in _again(dataset, variant, runs))]
+    return "\n".join(lines), not problems
 
 
-def _find(params: Params, target: str) -> tuple[str, str, list[Run]]:
+def _find(params: Params, target: str) -> tuple[list[Explained], list[str]]:
+    """The runs that ``target`` names, and what they cannot be compared with."""
     place = TARGET.fullmatch(target.rstrip("/"))
     named = RUN.fullmatch((place.group(1) or place.group(2)).removesuffix("/summary.json")) if place else None
     if not named:
@@ -59,28 +70,40 @@ def _find(params: Params, target: str) -> tuple[str, str, list[Run]]:
     dataset, variant, fold, seed = named.groups()
     params.dataset(dataset)
     params.run(variant)
-    if fold:
-        return dataset, variant, [_read(paths.run(dataset, variant, int(fold), int(seed)), int(fold), int(seed))]
+    expected = Expected(params, dataset)
+    places = [(int(fold), int(seed))] if fold else [(k, s) for k in _folds(dataset, variant) for s in params.seeds]
+    unchecked = [
+        f"the {name} of now are not on disk, so no run was compared with them" for name in expected.unchecked()
+    ]
+    return [_explained(expected, Key(dataset, variant, *where)) for where in places], unchecked
+
+
+def _folds(dataset: str, variant: str) -> list[int]:
+    """The folds that the tables have: those of the folds table, or where that is missing those that have runs."""
     table = paths.folds(dataset)
-    folds = set(storage.read_table(table, "folds").column("fold").to_pylist()) if table.is_file() else None
-    runs = []
-    for path in paths.variant(dataset, variant).parent.glob("fold*/seed*/run.json"):
-        k, s = int(path.parts[-3].removeprefix("fold")), int(path.parts[-2].removeprefix("seed"))
-        # as the tables: what is left of folds and seeds that are no longer asked for does not count
-        if s in params.seeds and (folds is None or k in folds):
-            runs.append(_read(path.parent, k, s))
-    if not runs:
-        raise UserError(f"explain {target}: no finished run below {paths.variant(dataset, variant).parent}")
-    return dataset, variant, sorted(runs, key=lambda run: (run.fold, run.seed))
+    if table.is_file():
+        return sorted(set(storage.read_table(table, "folds").column("fold").to_pylist()))
+    folders = paths.variant(dataset, variant).parent.glob("fold*")
+    return sorted(int(name) for folder in folders if (name := folder.name.removeprefix("fold")).isdigit())
 
 
-def _read(folder: Path, fold: int, seed: int) -> Run:
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder}: no finished run there (run.json is written last)")
-    return Run(fold, seed, folder, storage.read_json(folder / "run.json"), storage.read_json(folder / "metrics.json"))
+def _explained(expected: Expected, key: Key) -> Explained:
+    state = expected.state(key)
+    whole = state.name in ("done", "outdated")
+    return Explained(key, state, storage.read_json(key.folder / "metrics.json") if whole else {})
 
 
-def _numbers(runs: list[Run]) -> list[str]:
+def _problems(runs: list[Explained]) -> list[str]:
+    """Why each run that is not current is not."""
+    return [
+        f"fold{run.key.fold}/seed{run.key.seed}: {run.state.name}{': ' * bool(reason)}{reason}"
+        for run in runs
+        if not run.state.done
+        for reason in run.state.reasons or ("",)
+    ]
+
+
+def _numbers(runs: list[Explained]) -> list[str]:
     """Under each selection: UAR and WAR as the tables have them, the mean of folds of which each is a mean of seeds."""
     lines = []
     for selection, about in SELECTIONS.items():
@@ -88,31 +111,30 @@ def _numbers(runs: list[Run]) -> list[str]:
         for metric in ("uar", "war"):
             per_fold: dict[int, list[float]] = {}
             for run in runs:
-                if selection in run.metrics["selections"]:
-                    per_fold.setdefault(run.fold, []).append(run.metrics["selections"][selection][metric])
+                if selection in run.metrics.get("selections", {}):
+                    per_fold.setdefault(run.key.fold, []).append(run.metrics["selections"][selection][metric])
             mean, deviation = mean_and_deviation([sum(values) / len(values) for values in per_fold.values()])
             if mean is not None:
                 spread = "" if deviation is None else f" ± {100 * deviation:.2f}"
                 parts.append(f"{metric.upper()} {100 * mean:.2f}{spread}")
         if parts:
             lines.append(f"  {selection:10} {'   '.join(parts)}   ({about})")
-    folds, seeds = {run.fold for run in runs}, {run.seed for run in runs}
+    runs = [run for run in runs if run.metrics]
+    folds, seeds = {run.key.fold for run in runs}, {run.key.seed for run in runs}
     unit = f"percent; mean ± standard deviation over {len(folds)} folds" if len(folds) > 1 else "percent; one fold"
     return [f"{unit}, {len(seeds)} seed{'s' * (len(seeds) > 1)}", *lines]
 
 
-def _where(run: Run) -> str:
+def _where(run: Explained) -> str:
     """Seconds, device and SLURM job of a run."""
     hardware, job = run.record.get("hardware", {}), run.record.get("slurm")
     device = ", ".join(dict.fromkeys(hardware.get("gpus", []))) or f"CPU ({hardware.get('machine')})"
     slurm = f", SLURM job {job.get('SLURM_JOB_ID')} on {job.get('SLURM_JOB_NODELIST')}" if job else ""
-    chosen = run.metrics["selections"].get("last", {})
-    return (
-        f"   UAR {100 * chosen.get('uar', float('nan')):.2f}, {run.record.get('seconds', 0):.0f} s on {device}{slurm}"
-    )
+    seconds = f"{run.record.get('seconds', 0):.0f} s on {device}{slurm}"
+    return f"   UAR {100 * run.metrics['selections']['last']['uar']:.2f}, {seconds}" if run.metrics else f"   {seconds}"
 
 
-def _made_by(params: Params, variant: str, runs: list[Run]) -> list[str]:
+def _made_by(params: Params, variant: str, runs: list[Explained]) -> list[str]:
     """What the runs have in common in one line each; where they differ, every value."""
 
     def values(pick: Any) -> str:
@@ -125,7 +147,7 @@ def _made_by(params: Params, variant: str, runs: list[Run]) -> list[str]:
     lines = [
         ("command", values(lambda record: record.get("command"))),
         ("code", values(_revision)),
-        ("variant changes", ", ".join(overrides) or "nothing: params.yaml as it stands"),
+        ("variant changes", ", ".join(overrides) or "nothing: params.yaml unchanged"),
     ]
     for section in ("bags", "model", "training"):
         chosen = runs[0].record.get("parameters", {}).get(section, {})
@@ -151,49 +173,13 @@ def _revision(record: dict[str, Any]) -> str:
     return f"{git['commit']}{', with changes that were not committed' if git.get('dirty') else ''}"
 
 
-def _check(params: Params, dataset: str, variant: str, run: Run) -> list[str]:
-    """What is no longer as it was when the run was made."""
-    problems = []
-    for name, expected in run.record.get("outputs", {}).items():
-        path = run.folder / name
-        if not path.is_file():
-            problems.append(f"{name} is missing")
-        elif storage.file_fingerprint(path) != expected:
-            problems.append(f"{name} is not the file that the run wrote")
-    if run.record.get("parameters") != dependencies.run_settings(params, dataset, variant, run.fold, run.seed):
-        problems.append("params.yaml says other parameters now")
-    if run.record.get("code") != dependencies.code_fingerprint("train", params.run(variant).model.architecture):
-        problems.append("the code of the training is another now")
-    inputs = _inputs(params, dataset)
-    for name, then in run.record.get("inputs", {}).items():
-        now = inputs.get(name)
-        if now is None:
-            problems.append(f"{name}: no longer on disk")
-        elif now != then:
-            problems.append(f"{name}: another fingerprint now, {now[:12]}…, then {then[:12]}…")
-    return problems
-
-
-def _inputs(params: Params, dataset: str) -> dict[str, str | None]:
-    """The fingerprints of a training's inputs as they are on disk."""
-    encoder = params.dataset(dataset).encoder
-    tables = {"clips": paths.clips(dataset), "folds": paths.folds(dataset)}
-    manifests = {"features": paths.features(dataset, encoder), "encoder": paths.encoder(encoder)}
-    return {
-        **{name: storage.file_fingerprint(path) if path.is_file() else None for name, path in tables.items()},
-        **{
-            name: storage.read_json(path)["fingerprint"] if path.is_file() else None for name, path in manifests.items()
-        },
-    }
-
-
-def _again(dataset: str, variant: str, runs: list[Run]) -> list[str]:
+def _again(dataset: str, variant: str, runs: list[Explained]) -> list[str]:
     """The commands that make the runs from nothing."""
     commits = dict.fromkeys((run.record.get("git") or {}).get("commit") for run in runs)
     lines = [f"git checkout {commit}" for commit in commits if commit]
     target = shlex.quote(str(paths.variant(dataset, variant)))
     lines.append(f"snakemake --profile local {target}   # with everything before it that is missing")
     if len(runs) == 1:
-        options = f"--dataset {dataset} --variant {variant} --fold {runs[0].fold} --seed {runs[0].seed}"
-        lines.append(f"python -m tgdfer train {options}   # this run alone, where the features are there")
+        options = f"--dataset {dataset} --variant {variant} --fold {runs[0].key.fold} --seed {runs[0].key.seed}"
+        lines.append(f"python -m tgdfer train {options}   # only this run, from the features on disk")
     return lines

@@ -6,25 +6,23 @@ No lock is taken and nothing is written, so it may be asked while a run goes on.
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.runs import state
+from tgdfer.runs.files import Key
 
-STATES = ("done", "outdated", "running", "broken off", "failed", "missing")
-FRESH_S = 300.0
-"""A checkpoint that was written within this time belongs to a training that goes on; they are written every 20 s."""
+STATES = ("done", "outdated", "damaged", "running", "interrupted", "failed", "missing")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One fold and seed: a state of :data:`STATES`, and what is to be known about it."""
+class RunStatus:
+    """One fold and seed: a state of :data:`STATES`, and what a reader should know about it."""
 
     fold: int
     seed: int
@@ -48,26 +46,22 @@ class Status:
     dataset: str
     prepared: list[Prepared]
     rejects: dict[str, int]
-    variants: dict[str, list[Run]]
+    variants: dict[str, list[RunStatus]]
 
 
 def look(params: Params) -> list[Status]:
-    """The status of every data set; the grid's variants, and other ones that have runs."""
+    """The status of every data set: the variants of the grid, and other variants that have runs."""
     return [_dataset(params, name) for name in params.datasets]
 
 
 def _dataset(params: Params, name: str) -> Status:
     folds = _folds(name)
-    features = _json(paths.features(name, params.datasets[name].encoder))
-    variants = {}
-    for variant in params.variants:
-        if variant in params.grid or (paths.RUNS / name / variant).is_dir():
-            failures = _failures(name, variant)
-            variants[variant] = [
-                _run(params, name, variant, fold, seed, features.get("fingerprint"), failures)
-                for fold in folds or [0]
-                for seed in params.seeds
-            ]
+    expected = state.Expected(params, name)
+    variants = {
+        variant: [_run(expected, Key(name, variant, fold, seed)) for fold in folds or [0] for seed in params.seeds]
+        for variant in params.variants
+        if variant in params.grid or (paths.RUNS / name / variant).is_dir()
+    }
     return Status(name, _prepared(params, name, folds), _rejects(name), variants)
 
 
@@ -91,39 +85,12 @@ def _shards(manifest: Path, found: dict[str, Any]) -> str:
     return f"{made} shards so far" if made else ""
 
 
-def _run(
-    params: Params,
-    dataset: str,
-    variant: str,
-    fold: int,
-    seed: int,
-    features: str | None,
-    failures: dict[tuple[int, int], str],
-) -> Run:
-    if not fold:
-        return Run(fold, seed, "missing", "folds are not known yet")
-    record = _json(paths.run(dataset, variant, fold, seed) / "run.json")
-    checkpoint = paths.checkpoint(dataset, variant, fold, seed)
-    if checkpoint.is_file():
-        age = time.time() - checkpoint.stat().st_mtime
-        return Run(fold, seed, "running" if age < FRESH_S else "broken off", f"last checkpoint {_ago(age)} ago")
-    if (fold, seed) in failures:
-        return Run(fold, seed, "failed", failures[fold, seed])
-    if not record:
-        there = (paths.run(dataset, variant, fold, seed) / "run.json").exists()
-        return Run(fold, seed, "missing", "its run.json cannot be read" if there else "")
-    if record.get("parameters") != dependencies.run_settings(params, dataset, variant, fold, seed):
-        return Run(fold, seed, "outdated", "made with other parameters")
-    if record.get("code") != dependencies.code_fingerprint("train", params.run(variant).model.architecture):
-        return Run(fold, seed, "outdated", "made by other code")
-    if features and features not in (record.get("inputs") or {}).values():
-        return Run(fold, seed, "outdated", "made from other features")
-    return Run(fold, seed, "done", f"{record.get('seconds') or 0:.0f} s")
-
-
-def _failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:
-    summary = _json(paths.variant(dataset, variant))
-    return {(row["fold"], row["seed"]): row["failed"] for row in summary.get("runs", []) if row.get("failed")}
+def _run(expected: state.Expected, key: Key) -> RunStatus:
+    if not key.fold:
+        return RunStatus(key.fold, key.seed, "missing", "the folds are not known yet")
+    found = expected.state(key)
+    about = f"{found.record.get('seconds') or 0:.0f} s" if found.done else "; ".join(found.reasons)
+    return RunStatus(key.fold, key.seed, found.name, about)
 
 
 def _folds(dataset: str) -> list[int]:
@@ -151,13 +118,6 @@ def _json(path: Path) -> dict[str, Any]:
     except UserError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _ago(seconds: float) -> str:
-    for limit, unit, size in ((90, "s", 1), (5400, "min", 60), (129600, "h", 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.0f} days"
 
 
 def as_json(found: list[Status]) -> str:
@@ -194,7 +154,7 @@ def as_text(found: list[Status], folds: bool = False) -> str:
             said = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
             lines.append(f"  {name:{width}}  {said}")
             for run in runs:
-                if run.state in ("running", "broken off", "failed") or (folds and run.fold):
+                if run.state in ("damaged", "running", "interrupted", "failed") or (folds and run.fold):
                     about = f": {run.about}" if run.about else ""
                     lines.append(f"  {'':{width}}    fold {run.fold} seed {run.seed} {run.state}{about}")
     return "\n".join([*lines, *_next(found)])
