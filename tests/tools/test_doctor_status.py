@@ -125,7 +125,7 @@ def test_a_broken_database_other_versions_a_server_that_is_away(fresh: Path, mon
 
 @pytest.fixture
 def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A project in which one run is done, and one each is outdated, running, broken off, failed and missing."""
+    """A project in which one run is done, and one each is outdated, running, interrupted, failed and missing."""
     monkeypatch.chdir(tmp_path)
     make_project(folds=6)
     of = params({"probe": {"model": {"architecture": "linear-probe"}}})
@@ -141,12 +141,11 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run(1)
     run(2, classes=["other"])
     for fold, age in ((3, 10), (4, 7200)):
-        file = paths.checkpoint("tiny", "probe", fold, 0)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"")
+        file = paths.run("tiny", "probe", fold, 0) / files.ATTEMPT
+        storage.write_json(file, {"started": "2026-01-01T00:00:00"})
         os.utime(file, (time.time() - age,) * 2)
-    rows = [{"fold": 5, "seed": 0, "failed": "loss is not finite"}, {"fold": 1, "seed": 0, "failed": None}]
-    storage.write_json(paths.variant("tiny", "probe"), {"runs": rows})
+    storage.write_json(paths.run("tiny", "probe", 5, 0) / files.ATTEMPT, {"failed": "loss is not finite"})
+    storage.write_json(paths.variant("tiny", "probe"), {"runs": []})
     storage.write_table(
         paths.frames("tiny").with_name("rejects.parquet"),
         "rejects",
@@ -173,7 +172,7 @@ def test_a_half_done_project(half) -> None:
     text = status.as_text([found])
     assert "1 done, 1 outdated, 1 running, 1 interrupted, 1 failed, 1 missing" in text
     assert "fold 5 seed 0 failed: loss is not finite" in text
-    assert "last checkpoint 2 h ago" in text
+    assert "last sign of it 2 h ago" in text
     assert "2 clips: 2 no face in any frame" in text
     assert "fold 2 seed 0 outdated: parameter classes was ['other'], is [" in status.as_text([found], folds=True)
     assert json.loads(status.as_json([found]))[0]["variants"]["probe"][0]["state"] == "done"

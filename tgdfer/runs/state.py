@@ -63,8 +63,6 @@ class Expected:
         if not record and (attempt := _object(folder / ATTEMPT)):
             return _unfinished(folder, attempt)
         if not record:
-            if reason := failures(key.dataset, key.variant).get((key.fold, key.seed)):
-                return State("failed", (reason,))
             if any((folder / name).exists() for name in FILES):
                 return State("damaged", ("run.json is missing or not the file that the run wrote",))
             return State("missing")
@@ -86,12 +84,6 @@ def _unfinished(folder: Path, attempt: Mapping[str, Any]) -> State:
     age = time.time() - max(file.stat().st_mtime for file in written)
     running = "ended" not in attempt and age < FRESH_S
     return State("running" if running else "interrupted", (f"last sign of it {duration(age)} ago",))
-
-
-def failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:
-    """Why runs of a variant failed, by fold and seed, as its summary says."""
-    listed = _object(paths.variant(dataset, variant)).get("runs", [])
-    return {(row["fold"], row["seed"]): str(row["failed"]) for row in listed if row.get("failed")}
 
 
 def _damages(folder: Path, record: Mapping[str, Any], files: Collection[str]) -> tuple[str, ...]:
