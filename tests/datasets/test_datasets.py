@@ -52,7 +52,7 @@ def test_folder_with_folds_tests_every_clip_once() -> None:
 
 def test_folder_with_a_split_subject_and_other_columns() -> None:
     images(Path("raw/pics"), 2)
-    rows = ["x,a.mp4,happy,train,p1,?", "y,pics,sad,test,,!"]
+    rows = ["x,a.mp4,happy,Train,p1,?", "y,pics,sad,test,,!"]
     params = folder(rows, header="clip_id,path,label,split,subject,note")
     listing = read_listing(params, "mine")
     assert [(member.clip_id, member.fold, member.split) for member in listing.folds] == [
@@ -108,6 +108,9 @@ def test_places_that_are_not_there() -> None:
         run(params, "mine")
     params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "gone.csv"}})
     with pytest.raises(UserError, match=r"datasets\.mine\.annotations: gone\.csv"):
+        run(params, "mine")
+    params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "."}})
+    with pytest.raises(UserError, match=r"^\.: is a folder, expected a CSV file"):
         run(params, "mine")
     params = parameters(Path(), {"mine": {"layout": "foldr", "root": ".", "annotations": "gone.csv"}})
     with pytest.raises(UserError, match=r"no layout 'foldr'; known: .*folder"):
@@ -301,7 +304,11 @@ def test_dfew_with_a_clip_on_both_sides_of_a_fold() -> None:
 
 def test_dfew_with_a_missing_list_or_an_unknown_option() -> None:
     params, _ = dfew()
-    Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_5.csv").unlink()
+    last = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_5.csv")
+    last.write_text("video_name,label\n")
+    with pytest.raises(UserError, match=r"set_5\.csv: lists no clips"):
+        run(params, "dfew")
+    last.unlink()
     with pytest.raises(UserError, match=r"set_5\.csv"):
         run(params, "dfew")
     with pytest.raises(UserError, match=r"options\.sauce: unknown option; layout dfew has source"):

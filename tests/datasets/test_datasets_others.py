@@ -142,7 +142,7 @@ def test_mafw_faces_come_before_frames_unless_asked_for() -> None:
 
 
 def test_mafw_compound_labels() -> None:
-    mafw("split", "no_caption", "frames", "compound", extra="00007.mp4 sadness_anger_disgust")
+    mafw("split", "no_caption", "frames", "compound", extra="7.mp4 disgust_anger_sadness")
     classes = (*ELEVEN, "sad_angry_disgust")
     clips, _ = read("mafw", "M", None, classes, labels="compound")
     assert clips["00007"]["label"] == "sad_angry_disgust"
@@ -154,7 +154,8 @@ def test_mafw_compound_labels() -> None:
     ("extra", "named"),
     [
         ("00007.avi anger", "expected '00025.mp4 anger'"),
-        ("00007.mp4 bored", "label 'bored' is not a class"),
+        ("00007.mp4 bored", "line 5: label 'bored' is not a class"),
+        ("00007.mp4 anger2", "line 5: '00007.mp4 anger2', expected '00025.mp4 anger'"),
         ("10045.mp4 anger", "is angry here, surprise elsewhere|is surprise here, angry elsewhere"),
     ],
 )
@@ -267,13 +268,13 @@ def test_a_file_name_of_no_class_is_named_and_the_others_are_read(layout: str, n
 @pytest.mark.parametrize("validation", ["validation", "Val"])
 def test_afew(validation: str) -> None:
     images(Path("A/AFEW_Face/train/Happy/001"), 1)
-    images(Path("A/AFEW_Face/train/Angry/002"), 1)
+    images(Path("A/AFEW_Face/train/Angry/002.5"), 1)
     images(Path(f"A/AFEW_Face/{validation}/Surprise/001"), 1)
     touch(f"A/AFEW_Face/{validation}/Fear/003.avi", "A/AFEW_Face/train/.DS_Store")
     clips, folds = read("afew", "A")
     assert {clip: (row["label"], row["kind"]) for clip, row in clips.items()} == {
         "train/Happy/001": ("happy", "frames"),
-        "train/Angry/002": ("angry", "frames"),
+        "train/Angry/002.5": ("angry", "frames"),
         "validation/Surprise/001": ("surprise", "frames"),
         "validation/Fear/003": ("fear", "video"),
     }

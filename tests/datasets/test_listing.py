@@ -84,7 +84,7 @@ def test_folds_of_subjects_and_folds_without_them() -> None:
     with pytest.raises(UserError, match="x: 2 subjects cannot be divided into 3 folds"):
         subject_folds(clips("hhh", "aab"), 3, "x")
     assert len(set(fold_of(subject_folds(clips("hhh", "abc"), 3, "x")).values())) == 3
-    found = fold_of(dealt_folds(clips("hshsh"), 2, ""))
+    found = fold_of(dealt_folds(clips("hshsh")[::-1], 2, ""))
     assert found == {"c0": 1, "c2": 2, "c4": 1, "c1": 2, "c3": 1}
     with pytest.raises(UserError, match="x: no class has 3 clips, which 3 folds need"):
         dealt_folds(clips("hshs"), 3, "x")
@@ -102,7 +102,8 @@ def test_folds_of_a_list() -> None:
         ("11", "the folds are 1; expected"),
         ("13", "1, 3; expected"),
         ("23", "2, 3; expected"),
+        ("1235", "1, 2, 3, 5; expected"),
     ):
         full = [{"t": "test", "r": "train"}.get(place, place) for place in places]
         with pytest.raises(UserError, match=said):
-            listed_folds(dict(zip("ab", full, strict=True)), "x")
+            listed_folds({str(n): place for n, place in enumerate(full)}, "x")

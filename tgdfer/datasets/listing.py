@@ -110,7 +110,7 @@ def below_root(path: str, where: str) -> str:
     pure, windows = PurePosixPath(path), PureWindowsPath(path)
     if not path.strip() or pure == PurePosixPath("."):
         raise UserError(f"{where}: path is empty; expected a path below the root")
-    if pure.is_absolute() or windows.is_absolute() or windows.drive:
+    if pure.is_absolute() or windows.drive:
         raise UserError(f"{where}: path '{path}' is absolute; expected a path below the root")
     if ".." in pure.parts or ".." in windows.parts:
         raise UserError(f"{where}: path '{path}' contains '..'; expected a path below the root")
