@@ -4,7 +4,7 @@
     python benchmarks/report.py FOLDER --profile    # the first data set in this process, under cProfile
 
 The tree is written into FOLDER once (minutes) and read as often as the script is called. The first data set has a truth
-table, as the embedded one does. Printed: wall and CPU seconds of `make_report`, its worker processes included, and
+table, as the embedded one does. Printed: wall and CPU seconds of the stage, its worker processes included, and
 whether a second call would write the same bytes (a checksum of everything in reports/).
 """
 
@@ -28,7 +28,7 @@ from tgdfer.config.params import load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
-from tgdfer.stages.report import make_part, make_report
+from tgdfer.stages.report import make_part, run
 
 SHARES = (0.21, 0.16, 0.23, 0.18, 0.13, 0.02, 0.07)
 FRAMES = 16
@@ -55,7 +55,7 @@ def main() -> None:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
         return
     before, start = _cpu(), time.perf_counter()
-    make_report(params)
+    run(params)
     wall = time.perf_counter() - start
     digest = hashlib.sha256()
     for path in sorted(paths.REPORTS.rglob("*")):

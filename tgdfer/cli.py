@@ -127,9 +127,9 @@ def train(
 @app.command("report", epilog="Example: tgdfer report")
 def report(params: ParamsFile = DEFAULT) -> None:
     """Make the tables, figures and the page in reports/ from the files of all runs."""
-    from tgdfer.stages.report import make_report
+    from tgdfer.stages.report import run
 
-    make_report(load_params(params))
+    run(load_params(params))
 
 
 @app.command("predict")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
-from safetensors.numpy import save_file
 
 from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
 from tgdfer.evaluation.protocol import SELECTIONS
+from tgdfer.runs import files
+from tgdfer.runs.state import Expected
 
 SHARES = (0.21, 0.16, 0.23, 0.18, 0.13, 0.02, 0.07)
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -68,6 +70,8 @@ class Project:
         self.accuracy = dict(accuracy or ACCURACY)
         self.n_folds, self.seeds, self.n_clips, self.classes = folds, list(seeds), clips, list(classes)
         self.truth, self.frames, self.features = truth, frames, features
+        self.validated: dict[files.Key, Callable[[int], float]] = {}
+        """The UAR on the inner validation split by epoch, of the runs that have one."""
         raw = {
             "datasets": {
                 name: {
@@ -193,30 +197,38 @@ class Project:
         return np.exp(-(((frame - self.peak[n]) / self.width[n]) ** 2)).astype(np.float32)
 
     def _variant(self, dataset: str, variant: str, rng: np.random.Generator) -> None:
-        runs = []
         for fold in range(1, self.n_folds + 1):
             for seed in self.seeds:
-                self.write_run(dataset, variant, fold, seed, rng)
-                runs.append({"fold": fold, "seed": seed, "folder": f"fold{fold}/seed{seed}", "failed": None})
-        self.write_summary(dataset, variant, runs)
+                self.write_run(files.Key(dataset, variant, fold, seed), rng)
+        self.write_summary(dataset, variant)
 
-    def write_summary(self, dataset: str, variant: str, runs: list[dict[str, Any]]) -> None:
-        label = self.variants[variant]["label"]
-        value = {"dataset": dataset, "variant": variant, "label": label, "fingerprint": "0" * 64, "runs": runs}
-        storage.write_json(paths.variant(dataset, variant), value)
+    def write_summary(self, dataset: str, variant: str, failed: Mapping[files.Key, str] | None = None) -> None:
+        keys = [files.Key(dataset, variant, f, seed) for f in range(1, self.n_folds + 1) for seed in self.seeds]
+        rows = [{"fold": key.fold, "seed": key.seed, "failed": (failed or {}).get(key)} for key in keys]
+        storage.write_json(paths.variant(dataset, variant), {"dataset": dataset, "variant": variant, "runs": rows})
 
-    def write_run(self, dataset: str, variant: str, fold: int, seed: int, rng: np.random.Generator) -> None:
-        """One run: right with the variant's accuracy, and a little better under every further selection."""
-        folder = paths.run(dataset, variant, fold, seed)
-        members = np.flatnonzero(self.fold == fold)
-        label, size = self.label[members], len(self.classes)
+    def fail(self, *keys: files.Key, reason: str) -> None:
+        """Make runs of one variant ones that failed."""
+        for key in keys:
+            shutil.rmtree(key.folder)
+        self.write_summary(keys[0].dataset, keys[0].variant, dict.fromkeys(keys, reason))
+
+    def write_run(self, key: files.Key, rng: np.random.Generator | None = None, **changes: Any) -> None:
+        """One run, right with the variant's accuracy and a little more often under every further selection.
+
+        ``changes`` replace what it was made by: parameters, inputs or code.
+        """
+        rng = rng or np.random.default_rng([key.fold, key.seed])
+        about = {**Expected(self.params, key.dataset).made_by(key), **changes}
+        members = np.flatnonzero(self.fold == key.fold)
+        label, size, accuracy = self.label[members], len(self.classes), self.accuracy.get(key.variant, 0.5)
         selections: dict[str, Any] = {}
         columns: dict[str, list[Any]] = {name: [] for name in storage.SCHEMAS["predictions"].names}
         # harder clips are hard for every variant, so that the paired differences vary less than the rates
-        hardness = np.random.default_rng([7, fold]).random(len(members))
+        hardness = np.random.default_rng([7, key.fold]).random(len(members))
         for s, selection in enumerate(SELECTIONS):
             luck = 0.6 * hardness + 0.4 * rng.random(len(members))
-            right = luck < np.quantile(luck, min(self.accuracy.get(variant, 0.5) + 0.01 * s, 1.0))
+            right = luck < np.quantile(luck, min(accuracy + 0.01 * s, 1.0))
             wrong = (label + rng.integers(1, size, len(members))) % size
             prediction = np.where(right, label, wrong)
             probabilities = rng.dirichlet(np.full(size, 0.6), len(members)) * 0.5
@@ -225,45 +237,31 @@ class Project:
             selections[selection] = {"epoch": 30 - s, **metrics.evaluate(probabilities, label, self.classes)}
             for place, n in enumerate(members.tolist()):
                 frames = np.arange(0, 32, 2)
-                score = 3 * self.intensity(n, frames) * self.accuracy.get(variant, 0.5) + rng.normal(0, 0.5, 16)
+                score = 3 * self.intensity(n, frames) * accuracy + rng.normal(0, 0.5, 16)
                 relevance = np.exp(score) / np.exp(score).sum()
-                row = (self.clip_id[n], fold, selection, self.classes[self.label[n]], probabilities[place].tolist(),
+                row = (self.clip_id[n], key.fold, selection, self.classes[self.label[n]], probabilities[place].tolist(),
                        frames.tolist(), relevance.tolist())  # fmt: skip
                 for name, value in zip(columns, row, strict=True):
                     columns[name].append(value)
-        storage.write_table(folder / "predictions.parquet", "predictions", columns, {})
-        storage.write_json(
-            folder / "metrics.json",
-            {
-                "dataset": dataset, "variant": variant, "fold": fold, "seed": seed, "classes": self.classes,
-                "n_train": self.n_clips - len(members), "n_val": 0, "n_test": len(members),
-                "parameters_trainable": 12345, "selections": selections,
-            },
-        )  # fmt: skip
-        self._vectors(folder, rng)
-        epochs = np.arange(1, 31)
+        numbers = {"classes": self.classes, "n_train": self.n_clips - len(members), "n_test": len(members),
+                   "parameters_trainable": 12345, "selections": selections}  # fmt: skip
         uar = selections["last"]["uar"]
-        history = [
-            {"epoch": int(e), "loss": float(2 * np.exp(-e / 9) + 0.05 * rng.random()), "learning_rate": 1e-3,
-             "test_uar": float(uar * (1 - np.exp(-e / 5))), "test_war": float(uar * (1 - np.exp(-e / 5)))}
-            for e in epochs
-        ]  # fmt: skip
-        for row in history:
-            storage.append_line(folder / "history.jsonl", row)
-        storage.write_json(
-            folder / "run.json",
-            {
-                "command": "python -m tgdfer train", "git": {"commit": "a" * 40, "dirty": False},
-                "versions": {"python": "3.11.2", "torch": "2.14.1"},
-                "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "slurm": None,
-                "dataset": dataset, "variant": variant, "fold": fold, "seed": seed,
-                "inputs": {"clips": "c" * 64, "folds": "d" * 64, "features": "f" * 64},
-                "encoder": "demo-clip", "fingerprint": "0" * 64, "seconds": float(10 + rng.random()),
-                "peak_memory_mb": 500.0,
-            },
-        )  # fmt: skip
+        storage.write_text(key.folder / "history.jsonl", "")
+        for epoch in range(1, 31):
+            loss, test = 2 * np.exp(-epoch / 9) + 0.05 * rng.random(), uar * (1 - np.exp(-epoch / 5))
+            row = {"epoch": epoch, "loss": float(loss), "test_uar": float(test), "train_war": float(test)}
+            row |= {"val_uar": self.validated[key](epoch)} if key in self.validated else {}
+            storage.append_line(key.folder / "history.jsonl", row)
+        record = {
+            "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3.11.2", "torch": "2.14.1"},
+            "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, **vars(key),
+            **{name: about[name] for name in ("parameters", "inputs", "code")},
+            "fingerprint": files.run_fingerprint(about), "seconds": float(10 + rng.random()), "peak_memory_mb": 500.0,
+        }  # fmt: skip
+        state = {"weight": torch.zeros(1)}
+        files.write(key, about, numbers, columns, self._vectors(rng), state, {"classes": self.classes}, record)
 
-    def _vectors(self, folder: Path, rng: np.random.Generator, each: int = 2, dim: int = 16) -> None:
+    def _vectors(self, rng: np.random.Generator, each: int = 2, dim: int = 16) -> dict[str, torch.Tensor]:
         """Label features that the visual prompt moves apart, and frames around those of their class."""
         size = len(self.classes)
         before = (rng.normal(size=(size, dim)) + 2 * rng.normal(size=dim)).astype(np.float16)
@@ -271,15 +269,8 @@ class Project:
         label = np.repeat(np.arange(size), each)
         frames = before[label, None] + rng.normal(0, 1.0, (size * each, 16, dim)).astype(np.float16)
         values = {"labels_before": before, "labels_after": after, "label": label, "frames": frames}
-        save_file({**values, "mask": np.ones((size * each, 16), dtype=bool)}, folder / "vectors.safetensors")
-
-    def fail(self, dataset: str, variant: str, fold: int, seed: int, reason: str) -> None:
-        """Make a run one that failed."""
-        summary = json.loads(paths.variant(dataset, variant).read_text())
-        for entry in summary["runs"]:
-            if (entry["fold"], entry["seed"]) == (fold, seed):
-                entry["failed"] = reason
-        self.write_summary(dataset, variant, summary["runs"])
+        values["mask"] = np.ones((size * each, 16), dtype=bool)
+        return {name: torch.from_numpy(value) for name, value in values.items()}
 
 
 if __name__ == "__main__":

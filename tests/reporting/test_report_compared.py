@@ -12,7 +12,7 @@ import pytest
 from report_project import VARIANTS, Project
 
 from tgdfer.core import paths, storage
-from tgdfer.stages.report import make_report
+from tgdfer.stages import report
 
 
 def rows(path: str) -> list[dict[str, str]]:
@@ -28,7 +28,7 @@ def test_metrics_and_plots_are_those_of_the_runs(tmp_path: Path, monkeypatch: py
     stale = Path("reports/plots/variants/gone.csv")
     stale.parent.mkdir(parents=True)
     stale.write_text("variant,uar,war\n")
-    make_report(params)
+    report.run(params)
     runs = [json.loads((paths.run("demo", "tgdfer", fold, 0) / "metrics.json").read_text()) for fold in (1, 2)]
     uar = [run["selections"]["last"]["uar"] for run in runs]
     found = json.loads(Path("reports/metrics.json").read_text())["demo"]

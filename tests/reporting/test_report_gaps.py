@@ -1,108 +1,115 @@
-"""Tables of runs that are missing, failed, broken or of something else: said, never guessed."""
+"""Tables of runs that are missing, failed, damaged, not current or of something else: noted, never guessed."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from report_tables import FEW, project, records, row, table
+from report_project import Project
+from report_tables import FEW, FULL, key, project, records, row, table
 
-from tgdfer.config import dependencies
+from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN
 from tgdfer.reporting import numbers, render
+from tgdfer.reporting.findings import gaps
 from tgdfer.reporting.report import build
-from tgdfer.stages import report
+from tgdfer.runs.files import Key
+from tgdfer.runs.state import Expected
+from tgdfer.stages.report import with_others
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_missing_fold_is_said_and_its_row_is_not_ranked() -> None:
-    made = project()
-    params = made.write()
-    (paths.run("demo", "tgdfer", 2, 0) / "metrics.json").unlink()
+def forget(key: Key) -> None:
+    """Remove a run."""
+    for path in key.folder.iterdir():
+        path.unlink()
+
+
+def test_a_missing_fold_is_noted_and_its_row_is_not_ranked() -> None:
+    params = project().write()
+    forget(key("tgdfer", 2))
     part = build(params, "demo")
-    missing = row(part, "main", "TG-DFER (full)")
-    assert missing.notes[:2] == ["incomplete, over folds 1, 3 alone; not ranked", "fold 2, seed 0: not run"]
+    missing = row(part, "main", FULL)
+    assert missing.notes[:2] == ["incomplete, only folds 1, 3; not ranked", "fold 2, seed 0: not run"]
     assert not missing.ranked
-    assert all(cell.mark == "" for cell in missing.cells.values())
+    assert missing.marks == {}
     for text in (render.to_markdown(table(part, "main")), render.to_latex(table(part, "main"))):
         assert "fold 2, seed 0: not run" in text
     # the comparison with the incomplete reference is over the folds that both have
     assert part.results["last"]["no-text"].comparisons["uar"].folds == 2
-    assert "\\newcommand{\\UarDemo}{??}" in numbers.to_latex(params, {"demo": part.results})
+    assert "\\newcommand{\\UarDemo}{??}" in numbers.to_latex(params, [part])
 
 
-def test_a_missing_seed_is_no_missing_fold() -> None:
+def test_a_missing_seed_is_not_a_missing_fold() -> None:
     params = project(seeds=(0, 1)).write()
-    (paths.run("demo", "tgdfer", 2, 1) / "metrics.json").unlink()
+    forget(key("tgdfer", 2, 1))
     part = build(params, "demo")
-    notes = row(part, "main", "TG-DFER (full)").notes
-    assert notes[:2] == ["incomplete, some folds over fewer seeds; not ranked", "fold 2, seed 1: not run"]
+    notes = row(part, "main", FULL).notes
+    assert notes[:2] == ["incomplete, some folds have fewer seeds; not ranked", "fold 2, seed 1: not run"]
     # compared on the seeds that both have
     found = part.results["last"]["no-text"].comparisons["uar"]
     assert (found.folds, list(found.by_seed)) == (3, [0])
 
 
-def test_a_failed_variant_says_why_and_has_no_numbers() -> None:
+def test_a_failed_variant_has_the_reason_and_no_numbers() -> None:
     made = project()
     params = made.write()
-    for fold in (1, 2, 3):
-        made.fail("demo", "no-text", fold, 0, "loss became NaN in epoch 3")
+    made.fail(*(key("no-text", fold) for fold in (1, 2, 3)), reason="loss became NaN in epoch 3")
     part = build(params, "demo")
     failed = row(part, "components", "without text")
     assert failed.notes == ["fold 1, seed 0; fold 2, seed 0; fold 3, seed 0: failed: loss became NaN in epoch 3"]
-    assert failed.cells["uar"].value is None
+    assert "| – | – |" in next(
+        line for line in render.to_markdown(table(part, "components")).splitlines() if "without text" in line
+    )
     record = next(r for r in records(part, "components") if r["variant"] == "no-text")
     assert (record["uar"], record["folds"], record["clips"]) == ("", "0", "0")
     assert "no-text" not in [name for name, r in part.results["last"].items() if r.comparisons]
 
 
-def test_nothing_run_at_all_makes_tables_without_numbers() -> None:
+def test_before_any_run_there_are_tables_without_numbers() -> None:
     made = project()
     made._data("demo", np.random.default_rng(0))
     part = build(made.params, "demo")
-    assert all(row.cells["uar"].value is None for row in table(part, "main").rows)
+    assert not any(row.cells["uar"].known for row in table(part, "main").rows)  # type: ignore[union-attr]
     assert "3 folds" in table(part, "main").caption
     assert part.results["last"]["tgdfer"].missing[0].problem == "not run"
 
 
 def test_a_single_fold_has_no_deviation() -> None:
     part = build(project(folds=1).write(), "demo")
-    cell = row(part, "main", "TG-DFER (full)").cells["uar"]
-    assert cell.sd is None
-    assert cell.low is not None
+    cell = row(part, "main", FULL).cells["uar"]
+    assert np.isnan(cell.sd)  # type: ignore[union-attr]
+    assert cell.low < cell.mean < cell.high  # type: ignore[union-attr]
     assert "one fold, so without a deviation" in table(part, "main").caption
 
 
-def test_a_class_that_never_occurs_is_left_out_and_said() -> None:
+def test_a_class_that_never_occurs_is_left_out_and_noted() -> None:
     made = project(classes=ELEVEN)
     made._data("demo", np.random.default_rng(0))
     made.label[made.label == 9] = 0
     for variant in FEW:
         made._variant("demo", variant, np.random.default_rng(1))
     part = build(made.params, "demo")
-    printed = row(part, "main", "TG-DFER (full)")
-    assert printed.cells["helplessness"].value is None
+    printed = row(part, "main", FULL)
+    assert not printed.cells["helplessness"].known  # type: ignore[union-attr]
     assert "no test clip of helplessness: left out of UAR" in printed.notes
     assert "helplessness" in part.experiment.classes
 
 
-def test_a_selection_that_a_run_lacks_is_said() -> None:
+def test_a_selection_that_a_run_lacks_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     made = project(selection="best_val")
     params = made.write()
+    monkeypatch.setattr("report_project.SELECTIONS", ["last", "best_test"])
     for fold in (1, 2, 3):
-        path = paths.run("demo", "no-text", fold, 0) / "predictions.parquet"
-        kept = pq.read_table(path)
-        kept = kept.filter([s != "best_val" for s in kept["selection"].to_pylist()])
-        storage.write_table(path, "predictions", kept, {})
+        made.write_run(key("no-text", fold))
     part = build(params, "demo")
-    assert "3 runs" not in row(part, "components", "without text").notes[0]
     assert "has no selection best_val" in row(part, "components", "without text").notes[0]
     assert part.results["last"]["no-text"].measured
     assert "best epoch on an inner validation split" in table(part, "components").caption
@@ -111,66 +118,124 @@ def test_a_selection_that_a_run_lacks_is_said() -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 no"), "unreadable"),
-        (lambda run: (run / "metrics.json").write_text("{"), "not valid JSON"),
-        (lambda run: (run / "predictions.parquet").unlink(), "unreadable"),
+        (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 no"), "predictions.parquet is not the file that"),
+        (lambda run: (run / "metrics.json").write_text("{"), "metrics.json is not the file that the run wrote"),
+        (lambda run: (run / "predictions.parquet").unlink(), "predictions.parquet is missing"),
+        (lambda run: (run / "run.json").write_text("{"), "run.json is "),
+        (lambda run: (run / "run.json").unlink(), "run.json is missing"),
     ],
 )
-def test_a_broken_run_file_stops_nothing(damage: Any, words: str) -> None:
+def test_a_damaged_run_is_left_out_with_a_note_and_stops_nothing(damage: Callable[[Path], Any], words: str) -> None:
     params = project().write()
-    damage(paths.run("demo", "no-text", 1, 0))
+    damage(key("no-text").folder)
     part = build(params, "demo")
-    assert any(words in note for note in row(part, "components", "without text").notes)
-    assert part.results["last"]["tgdfer"].measured
+    notes = row(part, "components", "without text").notes
+    assert notes[0] == "incomplete, only folds 2, 3; not ranked"
+    assert f"fold 1, seed 0: damaged: {words}" in notes[1]
+    assert notes[1].endswith("train it again")
+    assert part.results["last"]["tgdfer"].folds == [1, 2, 3]
+    assert any(words in line for line in gaps(part))
 
 
-def test_metrics_that_do_not_fit_the_predictions_are_not_printed() -> None:
+def test_a_broken_summary_stops_nothing() -> None:
     params = project().write()
-    path = paths.run("demo", "no-text", 1, 0) / "metrics.json"
-    changed = json.loads(path.read_text())
-    changed["selections"]["last"]["war"] += 0.1
-    path.write_text(json.dumps(changed))
+    paths.variant("demo", "no-text").write_text("{")
+    assert row(build(params, "demo"), "components", "without text").notes == []
+
+
+def test_runs_that_are_not_current_are_used_and_named_with_the_command() -> None:
+    made = project()
+    params = made.write()
+    before = build(params, "demo")
+    expected = Expected(params, "demo").made_by(key("no-text"))
+    made.write_run(key("no-text"), code="0" * 64)
+    made.write_run(key("linear-probe", 2), inputs={**expected["inputs"], "folds": "0" * 64})
     part = build(params, "demo")
-    assert any("metrics.json says" in note for note in row(part, "components", "without text").notes)
+    assert before.experiment.stale() == {}
+    assert not any("Not current" in remark for table in before.tables for remark in table.remarks)
+    assert part.results["last"]["no-text"].folds == [1, 2, 3]
+    changed = "Not current: without text (the code of the training changed)"
+    assert table(part, "components").remarks[-1] == (
+        f"{changed}. To train again: snakemake --profile local runs/demo/no-text/summary.json"
+    )
+    both = gaps(part)[-1]
+    assert both.startswith(f"{changed}; mean-pool linear probe (")
+    assert "the folds changed" in both
+    assert both.endswith("snakemake --profile local runs/demo/{no-text,linear-probe}/summary.json")
+    for name in ("components", "costs"):
+        assert changed in render.to_markdown(table(part, name))
+        assert changed in render.to_latex(table(part, name))
+        assert "Not current" not in render.to_csv(table(part, name))
+    assert "no-text" not in "".join(table(part, "main").remarks)
+    assert f"% {both}" in numbers.to_latex(params, [part])
 
 
-def test_runs_from_other_inputs_are_said() -> None:
-    params = project().write()
-    path = paths.run("demo", "no-text", 1, 0) / "run.json"
-    changed = json.loads(path.read_text())
-    changed["inputs"]["features"] = "9" * 64
-    path.write_text(json.dumps(changed))
+def test_runs_from_other_inputs_are_named_even_where_the_inputs_are_gone() -> None:
+    made = project()
+    params = made.write()
+    inputs = Expected(params, "demo").made_by(key("no-text"))["inputs"]
+    made.write_run(key("no-text"), inputs={**inputs, "features": "9" * 64})
     assert "2 different versions" in build(params, "demo").experiment.problems[0]
 
 
-def test_a_variant_without_the_text_encoder_is_no_other_version_of_the_data() -> None:
-    params = project().write()
+def test_a_variant_without_the_text_encoder_does_not_count_as_another_version_of_the_data() -> None:
+    made = project()
+    params = made.write()
     for fold in (1, 2, 3):
-        path = paths.run("demo", "linear-probe", fold, 0) / "run.json"
-        changed = json.loads(path.read_text())
-        changed["inputs"]["encoder"] = "none"
-        path.write_text(json.dumps(changed))
+        inputs = Expected(params, "demo").made_by(key("linear-probe", fold))["inputs"]
+        made.write_run(key("linear-probe", fold), inputs={**inputs, "encoder": "none"})
     assert build(params, "demo").experiment.problems == []
+
+
+def test_a_run_that_tested_other_clips_is_left_out() -> None:
+    made = project()
+    params = made.write()
+    made.label[made.fold == 2] = (made.label[made.fold == 2] + 1) % 7
+    made.write_run(key("no-text", 2))
+    part = build(params, "demo")
+    note = "fold 2, seed 0: tested on other clips or labels than the first run of fold 2; train it again"
+    assert row(part, "components", "without text").notes[1] == note
+    assert part.results["last"]["tgdfer"].folds == [1, 2, 3]
 
 
 def test_a_variant_outside_the_grid_is_shown_once_it_was_run() -> None:
     made = project()
     params = made.write().model_copy(update={"grid": ["tgdfer"]})
     paths.variant("demo", "no-text").unlink()
-    shown = report._with_others(params)
+    shown = with_others(params)
     assert shown.grid == list(shown.variants) == [name for name in made.variants if name != "no-text"]
 
 
-def test_a_run_of_what_a_variant_used_to_be_is_not_shown_under_its_name() -> None:
-    params = project().write()
-    for fold, temporal in ((1, "both"), (2, "none")):
-        about = paths.run("demo", "tgdfer", fold, 0) / "run.json"
-        asked = dependencies.run_settings(params, "demo", "tgdfer", fold, 0)
-        asked["model"]["temporal"] = temporal
-        about.write_text(json.dumps({**json.loads(about.read_text()), "parameters": asked}))
+def test_a_run_with_other_parameters_is_not_shown_under_the_name_of_its_variant() -> None:
+    made = project()
+    params: Params = made.write()
+    parameters = Expected(params, "demo").made_by(key("tgdfer", 2))["parameters"]
+    parameters["model"]["temporal"] = "none"
+    made.write_run(key("tgdfer", 2), parameters=parameters)
     problems = {run.name: run.problem for run in build(params, "demo").experiment.of("tgdfer")}
     assert problems == {
         "fold 1, seed 0": None,
-        "fold 2, seed 0": "was made with other parameters (model); train it again",
+        "fold 2, seed 0": "outdated: parameter model.temporal was none, is both; train it again",
         "fold 3, seed 0": None,
     }
+
+
+def test_without_the_folds_table_the_folds_are_those_of_the_runs() -> None:
+    params = Project(variants=FEW, clips=40, folds=2, truth=False, bootstrap=20).write()
+    paths.folds("demo").unlink()
+    part = build(params, "demo")
+    assert part.experiment.folds == [1, 2]
+    assert "folds.parquet is missing" in part.experiment.problems[0]
+
+
+def test_predictions_are_read_as_the_schema_describes_them() -> None:
+    params = project().write()
+    path = key("no-text").folder / "predictions.parquet"
+    table = pq.read_table(path).drop_columns("relevance")
+    pq.write_table(table, path)
+    record = storage.read_json(path.with_name("run.json"))
+    record["outputs"][path.name] = storage.file_fingerprint(path)
+    storage.write_json(path.with_name("run.json"), record)
+    (note,) = row(build(params, "demo"), "components", "without text").notes[1:]
+    assert note.startswith("fold 1, seed 0: ")
+    assert note.endswith("train it again")

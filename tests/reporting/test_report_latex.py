@@ -47,7 +47,7 @@ def test_a_paper_with_every_table_compiles(tmp_path: Path, monkeypatch: pytest.M
     variants = {**VARIANTS, "no-text": {**VARIANTS["no-text"], "label": r"100 % of $a_1$ & {b} #~^\ <c>"}}
     params = Project(datasets={"demo": "folder", "dfew": "dfew"}, variants=variants, folds=2, clips=60).write()
     parts = [build(params, name) for name in params.datasets]
-    (tmp_path / "numbers.tex").write_text(numbers.to_latex(params, {p.experiment.dataset: p.results for p in parts}))
+    (tmp_path / "numbers.tex").write_text(numbers.to_latex(params, parts))
     names = []
     for part in parts:
         for table in part.tables:
@@ -67,7 +67,7 @@ def test_the_example_paper_compiles_and_says_the_numbers_of_the_report(
     monkeypatch.chdir(tmp_path)
     params = Project(folds=2, clips=60, bootstrap=40, truth=False).write()
     part, _ = make_part(params, "demo")
-    Path("reports/numbers.tex").write_text(numbers.to_latex(params, {"demo": part.results}))
+    Path("reports/numbers.tex").write_text(numbers.to_latex(params, [part]))
     paper = tmp_path / "docs/paper/main.tex"
     paper.parent.mkdir(parents=True)
     shutil.copy(ROOT / "docs/paper/main.tex", paper)

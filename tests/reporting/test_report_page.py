@@ -7,13 +7,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from report_project import VARIANTS, Project
 
 from tgdfer.core import paths
-from tgdfer.core.errors import UserError
-from tgdfer.stages.report import make_report
+from tgdfer.runs.files import Key
+from tgdfer.stages import report as stage
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "<script>document.title='broken'</script>\"'&"
@@ -31,9 +30,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             datasets={"demo": "folder", "dfew": "dfew"}, variants=variants, folds=2, clips=60, bootstrap=50, frames=True
         )
         params = made.write()
-        made.fail("dfew", "no-text", 1, 0, EVIL)
+        made.fail(Key("dfew", "no-text", 1, 0), reason=EVIL)
         shutil.rmtree(paths.run("dfew", "linear-probe", 2, 0))
-        make_report(params)
+        stage.run(params)
         yield folder
 
 
@@ -112,7 +111,7 @@ def test_what_comes_from_data_is_text_and_not_markup(page: Page, report: Path) -
 
 def test_gaps_are_said_in_the_summary(report: Path) -> None:
     text = (report / "reports/index.html").read_text(encoding="utf-8")
-    assert "What is missing" in text
+    assert "What is missing or not current" in text
     assert "fold 2, seed 0: not run" in text
     assert "4 of 6" in text
     assert "6 of 6" in text
@@ -126,7 +125,7 @@ def test_the_same_runs_make_the_same_bytes(report: Path, monkeypatch: pytest.Mon
     assert {path.suffix for path in before} == {".html", ".csv", ".md", ".tex", ".png", ".pdf", ".json"}
     stale = Path("reports/tables/main-gone.csv")
     stale.write_text("old")
-    make_report(load_params())
+    stage.run(load_params())
     after = {path: path.read_bytes() for path in Path("reports").rglob("*") if path.is_file()}
     assert [str(path) for path in before if before[path] != after.get(path)] == []
     assert set(before) == set(after)
@@ -135,21 +134,11 @@ def test_the_same_runs_make_the_same_bytes(report: Path, monkeypatch: pytest.Mon
 def test_before_any_run_there_is_a_page_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     params = Project(truth=False).params
-    make_report(params)
+    stage.run(params)
     text = Path("reports/index.html").read_text(encoding="utf-8")
     assert "no results yet" in text
     assert Path("reports/tables").is_dir()
     assert Path("reports/figures").is_dir()
-
-
-def test_a_broken_summary_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    made = Project(truth=False, clips=60, folds=2)
-    made._data("demo", np.random.default_rng(0))
-    paths.variant("demo", "tgdfer").parent.mkdir(parents=True)
-    paths.variant("demo", "tgdfer").write_text("{")
-    with pytest.raises(UserError, match=r"runs/demo/tgdfer/summary\.json: not valid JSON"):
-        make_report(made.params)
 
 
 CONTRAST = """() => {

@@ -15,7 +15,6 @@ from tgdfer.core import paths
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.reporting import numbers, render
 from tgdfer.reporting.analysis import Paired, compare
-from tgdfer.reporting.layout import Column
 from tgdfer.reporting.report import build
 
 
@@ -57,7 +56,7 @@ def test_every_value_is_that_of_scikit_learn_on_the_predictions() -> None:
             checked += 1
             if selection == params.report.selection:
                 printed = row(part, name, record["row"])
-                assert printed.cells["uar"].value == pytest.approx(100 * uar.mean())
+                assert printed.cells["uar"].mean == pytest.approx(uar.mean())
                 assert f"{100 * uar.mean():.2f}" in render.to_markdown(table(part, name))
                 assert f"{100 * uar.mean():.2f}" in render.to_latex(table(part, name))
     assert checked == 3 * (2 + 2 + 2)
@@ -68,9 +67,7 @@ def test_differences_to_the_reference_are_paired_and_corrected() -> None:
     worse = part.results["last"]["linear-probe"].comparisons["uar"]
     reference = part.results["last"]["tgdfer"]
     assert reference.comparisons == {}
-    assert worse.difference == pytest.approx(
-        (part.results["last"]["linear-probe"].uar.mean or 0) - (reference.uar.mean or 0)
-    )
+    assert worse.difference == pytest.approx((part.results["last"]["linear-probe"].uar.mean or 0) - reference.uar.mean)
     assert worse.low is not None
     assert worse.high is not None
     assert worse.low < worse.difference < worse.high < 0
@@ -106,7 +103,7 @@ def test_the_random_signs_suffice_for_many_variants() -> None:
 
 def test_captions_say_how_many_seeds_and_how_far_they_move_the_numbers() -> None:
     for seeds, over, spread in (
-        ((0,), "over 3 folds, one seed", "one seed nothing"),
+        ((0,), "over 3 folds, one seed", "one seed shows nothing"),
         ((0, 1), "mean of 2 seeds", "2 seeds, the standard deviation"),
     ):
         part = build(project(seeds=seeds).write(), "demo")
@@ -123,17 +120,17 @@ def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
     assert origins.count("published") == 33
     assert origins.count("measured") == 2
     audio = next(row for row in main.rows if row.label == "MMA-DFER")
-    assert audio.cells["war"].mark == ""
+    assert audio.marks == {}
     assert "not comparable" in audio.notes[0]
     best = next(row for row in main.rows if row.label == "UniLearn")
-    assert best.cells["war"].mark == "best"
+    assert best.marks["war"] == "best"
     assert "optimistic" in main.caption
     assert "on mine, published and measured here with" in main.caption
     below = render.to_latex(main).splitlines()
     assert below[below.index(r"\multicolumn{11}{l}{\emph{measured here}} \\") + 1].startswith("TG-DFER (full)")
     assert any("not the numbers of any paper" in remark for remark in main.remarks)
     assert "UniLearn" in render.to_csv(main)
-    assert [c.text for c in (row(part, "main", "mean-pool linear probe").cells["modality"],)] == ["video"]
+    assert row(part, "main", "mean-pool linear probe").cells["modality"] == "video"
     demo = build(project().write(), "demo")
     assert {row.origin for row in table(demo, "main").rows} == {"measured"}
     assert "on demo, measured here with" in table(demo, "main").caption
@@ -147,7 +144,7 @@ def test_only_what_sees_text_is_said_to() -> None:
     part = build(
         project(datasets={"mine": "dfew"}, variants=variants, accuracy=dict.fromkeys(variants, 0.6)).write(), "mine"
     )
-    said = {name: row(part, "main", name).cells["modality"].text for name in variants}
+    said = {name: row(part, "main", name).cells["modality"] for name in variants}
     assert said == {"tgdfer": "video+text", "cls": "video+text", "mil": "video", "free": "video"}
 
 
@@ -161,12 +158,12 @@ def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:
     part = build(project(accuracy={**ACCURACY, "no-text": 0.3}).write(), "demo")
     markdown, latex = render.to_markdown(table(part, "main")), render.to_latex(table(part, "main"))
     best, second = row(part, "main", "TG-DFER (full)"), row(part, "main", "mean-pool linear probe")
-    assert best.cells["war"].mark == "best"
-    assert second.cells["war"].mark == "second"
-    assert f"**{best.cells['war'].value:.2f} ± {best.cells['war'].sd:.2f}**" in markdown
-    assert rf"\tgsecond{{\tgval{{{second.cells['war'].value:.2f}}}}}" in latex
+    assert best.marks["war"] == "best"
+    assert second.marks["war"] == "second"
+    assert f"**{100 * best.cells['war'].mean:.2f} ± {100 * best.cells['war'].sd:.2f}**" in markdown
+    assert rf"\tgsecond{{\tgval{{{100 * second.cells['war'].mean:.2f}}}}}" in latex
     assert latex.count(r"\toprule") == 1
-    interval = render.number(best.cells["uar"], Column("", "", "interval"))
+    interval = render.text_of(best.cells["uar"], "interval")
     components = render.to_latex(table(part, "components")).splitlines()
     values = next(n for n, line in enumerate(components) if line.startswith("TG-DFER"))
     assert rf"\tgci{{{interval}}}" in components[values + 1]
@@ -198,7 +195,7 @@ def test_a_spreadsheet_runs_no_formula_from_a_label() -> None:
 def test_the_settings_of_a_variant_are_those_that_mean_something() -> None:
     part = build(project().write(), "demo")
     shown = {
-        name: [[cell.text for key, cell in row.cells.items() if "." in key] for row in table(part, name).rows]
+        name: [[cell for key, cell in row.cells.items() if "." in key] for row in table(part, name).rows]
         for name in ("components", "text", "baselines")
     }
     assert shown["components"] == [["✓"] * 5, ["✓", "–", "–", "–", "✓"]]
@@ -216,21 +213,21 @@ def test_a_table_is_added_in_params_yaml() -> None:
     steps = table(build(load_params(), "demo"), "steps")
     assert steps.title == "Step sizes"
     assert [column.head for column in steps.columns][:4] == ["Variant", "Step", "Dropout", "UAR"]
-    assert [row.cells["training.learning_rate"].text for row in steps.rows] == ["0.001"] * 2
+    assert [row.cells["training.learning_rate"] for row in steps.rows] == ["0.001"] * 2
 
 
 def test_costs_are_those_of_the_runs() -> None:
     part = build(project().write(), "demo")
     seconds = [json.loads((paths.run("demo", "tgdfer", f, 0) / "run.json").read_text())["seconds"] for f in (1, 2, 3)]
     cells = row(part, "costs", "TG-DFER (full)").cells
-    assert cells["seconds"].value == pytest.approx(np.mean(seconds))
-    assert cells["parameters"].value == 12345
+    assert cells["seconds"].mean == pytest.approx(np.mean(seconds))
+    assert cells["parameters"].mean == 12345
     assert "x86_64, 2 CPUs, no GPU" in table(part, "costs").caption
 
 
 def test_macros_are_letters_alone() -> None:
     assert numbers.macro("uar", "crema-d", "window_16") == "UarCremaDWindowOneSix"
     params = project().write()
-    text = numbers.to_latex(params, {"demo": build(params, "demo").results})
-    value = row(build(params, "demo"), "main", "mean-pool linear probe").cells["uar"].value
-    assert f"\\newcommand{{\\UarDemoLinearProbe}}{{{value:.2f}}}" in text
+    text = numbers.to_latex(params, [build(params, "demo")])
+    value = row(build(params, "demo"), "main", "mean-pool linear probe").cells["uar"].mean
+    assert f"\\newcommand{{\\UarDemoLinearProbe}}{{{100 * value:.2f}}}" in text

@@ -15,8 +15,10 @@ import report_project
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
 from tgdfer.core.classes import SEVEN
-from tgdfer.reporting.layout import Cell, Table
-from tgdfer.reporting.report import Part, build
+from tgdfer.reporting.analysis import Estimate
+from tgdfer.reporting.layout import Table
+from tgdfer.reporting.part import Part
+from tgdfer.reporting.report import build
 
 FOLDS, SEEDS, DRAWS = (1, 2, 3), (0, 3), 4000
 RNG = np.random.default_rng(99)
@@ -158,20 +160,20 @@ def holm(p: Mapping[Any, float]) -> dict[Any, float]:
     return adjusted
 
 
-def check_rate(cell: Cell, values: list[float]) -> None:
-    assert cell.value == pytest.approx(100 * np.mean(values), abs=1e-4)
-    assert cell.sd == pytest.approx(100 * np.std(values, ddof=1), abs=1e-4)
+def check_rate(cell: Estimate, values: list[float]) -> None:
+    assert 100 * cell.mean == pytest.approx(100 * np.mean(values), abs=1e-4)
+    assert 100 * cell.sd == pytest.approx(100 * np.std(values, ddof=1), abs=1e-4)
 
 
-def check_interval(cell: Cell, draws: np.ndarray) -> None:
+def check_interval(cell: Estimate, draws: np.ndarray) -> None:
     low, high = 100 * np.quantile(draws, [0.025, 0.975])
-    assert (cell.low, cell.high) == (pytest.approx(low, abs=1.0), pytest.approx(high, abs=1.0))
+    assert (100 * cell.low, 100 * cell.high) == (pytest.approx(low, abs=1.0), pytest.approx(high, abs=1.0))
 
 
-def check_p(cell: Cell, p: float, adjusted: float, change: np.ndarray) -> None:
+def check_p(cell: Estimate, p: float, adjusted: float, change: np.ndarray) -> None:
     own = p_of(change)
     assert p == pytest.approx(own, abs=4 * np.sqrt(max(own * (1 - own), 1e-3) * (1 / 20000 + 1 / 6000)))
-    assert cell.value == pytest.approx(adjusted)
+    assert cell.mean == pytest.approx(adjusted)
 
 
 def of(part: Part, name: str) -> Table:
@@ -202,26 +204,26 @@ def test_every_printed_number_of_the_rates(made: Made) -> None:
         for row in table.rows if table.name not in ("relevance", "costs") else []:
             v = LABELS[row.label]
             for column in (column for column in table.columns if column.kind != "text"):
-                cell, key = row.cells.get(column.key, Cell()), column.key
+                cell, key = row.cells.get(column.key, Estimate()), column.key
                 checked += 1
-                if key in scores:
+                if column.is_interval and key in draws:
+                    check_interval(cell, draws[key][v])
+                elif key in scores:
                     by_seed = [[scores[key](made.runs[v, f, s]) for s in SEEDS] for f in FOLDS]
                     check_rate(cell, np.mean(by_seed, axis=1).tolist())
-                elif key in ("uar_ci", "war_ci"):
-                    check_interval(cell, draws[key[:3]][v])
                 elif key == "seed_sd":
                     by_seed = [[scores["uar"](made.runs[v, f, s]) for f in FOLDS] for s in SEEDS]
-                    assert cell.value == pytest.approx(100 * np.std(np.mean(by_seed, axis=1), ddof=1), abs=1e-9)
+                    assert cell.mean == pytest.approx(np.std(np.mean(by_seed, axis=1), ddof=1), abs=1e-9)
                 elif v == "tgdfer":
-                    assert cell.value is None is cell.low  # nothing to compare the reference with
+                    assert cell == "reference" or not cell.known  # nothing to compare the reference with
+                elif column.is_interval:
+                    check_interval(cell, draws["uar"][v] - draws["uar"]["tgdfer"])
                 elif key == "delta":
                     by_fold = [scores["uar"](made.runs[x, f, s]) for x in (v, "tgdfer") for f in FOLDS for s in SEEDS]
-                    assert cell.value == pytest.approx(100 * -np.diff(np.reshape(by_fold, (2, -1)).mean(axis=1))[0])
-                elif key == "delta_ci":
-                    check_interval(cell, draws["uar"][v] - draws["uar"]["tgdfer"])
+                    assert cell.mean == pytest.approx(-np.diff(np.reshape(by_fold, (2, -1)).mean(axis=1))[0])
                 elif key == "wins":
                     gain = np.concatenate(change[v])
-                    assert cell.value == pytest.approx(100 * gain[gain > 0].sum() / np.abs(gain).sum())
+                    assert cell.mean == pytest.approx(gain[gain > 0].sum() / np.abs(gain).sum())
                 else:
                     assert key == "p"
                     weighed = [w * x for w, x in zip(weights(made, "uar"), change[v], strict=True)]
@@ -241,19 +243,22 @@ def test_every_printed_number_of_relevance(made: Made) -> None:
         name, cells = LABELS.get(row.label, row.label), row.cells
         for measure, values in made.relevance.items():
             check_rate(cells[measure], [by_fold.mean() for by_fold in values[name]])
-        check_interval(cells["auroc_ci"], draws[name])
+        check_interval(cells["auroc"], draws[name])
         for key, right in (("right", True), ("wrong", False)):
             values = made.groups.get(name, {}).get(right)
-            assert cells[key].value == (None if values is None else pytest.approx(100 * np.mean(values), abs=1e-4))
+            assert cells[key].mean == pytest.approx(
+                np.nan if values is None else np.mean(values), abs=1e-6, nan_ok=True
+            )
         if name == "tgdfer":
-            assert not {"delta_ci", "p"} & set(cells)
+            assert cells["delta"] == "reference"
+            assert "p" not in cells
             continue
         change = [a - b for a, b in zip(auroc[name], auroc["tgdfer"], strict=True)]
-        assert cells["delta"].value == pytest.approx(100 * np.mean([x.mean() for x in change]), abs=1e-4)
-        check_interval(cells["delta_ci"], draws[name] - draws["tgdfer"])
+        assert cells["delta"].mean == pytest.approx(np.mean([x.mean() for x in change]), abs=1e-6)
+        check_interval(cells["delta"], draws[name] - draws["tgdfer"])
         check_p(cells["p"], found[name].p, adjusted[name], np.concatenate([x / len(x) for x in change]))
     printed = {column.key for column in table.columns}
-    assert printed == {"label", "auroc_ci", "delta", "delta_ci", "p", "right", "wrong", *made.relevance}
+    assert printed == {"label", "delta", "p", "right", "wrong", *made.relevance}
 
 
 def test_every_printed_number_of_the_costs(made: Made) -> None:
@@ -261,7 +266,7 @@ def test_every_printed_number_of_the_costs(made: Made) -> None:
     assert {column.key for column in table.columns} == {"label", "seconds", "memory", "runs", "parameters"}
     for row in table.rows:
         info = made.info[LABELS[row.label]]
-        assert row.cells["seconds"].value == pytest.approx(np.mean([run["seconds"] for run in info]))
-        assert row.cells["memory"].value == pytest.approx(np.mean([run["peak_memory_mb"] for run in info]))
-        assert row.cells["runs"].value == len(info) == 6
-        assert row.cells["parameters"].value == 12345
+        assert row.cells["seconds"].mean == pytest.approx(np.mean([run["seconds"] for run in info]))
+        assert row.cells["memory"].mean == pytest.approx(np.mean([run["peak_memory_mb"] for run in info]))
+        assert row.cells["runs"].mean == len(info) == 6
+        assert row.cells["parameters"].mean == 12345

@@ -1,6 +1,5 @@
-"""The study: its numbers are those of the predictions and the truth, and it says so when a part does not help."""
+"""The study: the report's tables and sentences on one page, and what an inner validation split would have chosen."""
 
-import json
 import runpy
 import shutil
 from pathlib import Path
@@ -10,94 +9,112 @@ import pytest
 from report_project import VARIANTS, Project
 
 from tgdfer.core import storage
+from tgdfer.reporting import render
 from tgdfer.reporting.analysis import Comparison
 from tgdfer.reporting.report import build
+from tgdfer.runs.files import Key
 
 STUDY = runpy.run_path(str(Path(__file__).parents[2] / "workflow" / "study.py"))
 ACCURACY = {"tgdfer": 0.9, "no-text": 0.9, "linear-probe": 0.2}
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_it_says_what_helps_and_what_does_not() -> None:
+def project(**settings: object) -> Project:
     few = {name: VARIANTS[name] for name in ACCURACY}
-    params = Project(variants=few, accuracy=ACCURACY, clips=100, folds=2, seeds=(0, 1), bootstrap=100).write()
-    page = STUDY["study"](params, "demo", "last")
-    assert page == STUDY["study"](params.model_copy(update={"seeds": [0]}), "demo", "last"), "seeds are those on disk"
-    lines = page.splitlines()
-    label = {name: params.variants[name].label for name in few}
-    worse = next(line for line in lines if line.startswith("* Worse in UAR"))
-    level = next(line for line in lines if line.startswith("* No difference shown"))
-    assert label["linear-probe"] in worse and label["no-text"] in level and label["linear-probe"] not in level
-    assert "12 of 12 runs" in page
-    row = next(line for line in lines if line.startswith(f"| {label['no-text']} |"))
-    section = next(line for line in lines[lines.index(row) + 1 :] if line.startswith(f"| {label['no-text']} | 0."))
-    assert row.split("|")[-2].strip() == section.split("|")[2].split()[0], "AUROC stands beside UAR"
-    assert any(line.startswith("| *chance (all frames alike)* | 0.500 (0.500 to 0.500)") for line in lines)
+    return Project(**{"variants": few, "accuracy": ACCURACY, "clips": 100, "folds": 2, "bootstrap": 60, **settings})  # type: ignore[arg-type]
+
+
+def test_it_is_the_tables_of_the_report_and_names_what_helps_and_what_does_not() -> None:
+    params = project(seeds=(0, 1, 4)).write()
+    page = STUDY["study"](params, "demo", "best_val")
+    assert page == STUDY["study"](params.model_copy(update={"seeds": [0]}), "demo", "best_val"), "seeds on disk"
+    params = params.model_copy(update={"report": params.report.model_copy(update={"selection": "best_val"})})
+    part = build(params, "demo")
+    assert {table.name for table in part.tables} >= {"main", "components", "baselines", "relevance"}
+    assert all(render.to_markdown(table).strip() in page for table in part.tables)
+    (worse,) = [line for line in page.splitlines() if line.startswith("* Significantly below TG-DFER (full) in UAR")]
+    difference = part.shown["linear-probe"].comparisons["uar"].difference
+    assert f"mean-pool linear probe ({100 * difference:.1f})".replace("-", "−").replace("mean−", "mean-") in worse
+    (level,) = [
+        line for line in page.splitlines() if line.startswith("* No significant difference to TG-DFER (full) in UAR")
+    ]
+    assert "without text" in level
+    assert "mean-pool" not in level
+    assert "seeds 0, 1, 4: 18 of 18 runs" in page
+    shutil.rmtree("runs/demo/no-text/fold2/seed4")
+    assert "* without text: fold 2, seed 4: not run" in STUDY["study"](params, "demo", "last")
 
 
 def test_without_runs_it_stops() -> None:
-    params = Project(variants={"tgdfer": VARIANTS["tgdfer"]}, clips=20, folds=2)
     with pytest.raises(SystemExit, match="no finished runs"):
-        STUDY["study"](params.params, "demo", "last")
+        STUDY["study"](project().params, "demo", "last")
 
 
-def test_what_several_seeds_say_is_told() -> None:
-    few = {name: VARIANTS[name] for name in ACCURACY}
-    params = Project(variants=few, accuracy=ACCURACY, clips=100, folds=2, seeds=(0, 1, 4), bootstrap=60).write()
-    page = STUDY["study"](params, "demo", "last")
+def test_the_differences_of_the_seeds_are_in_the_csv_and_disagreement_is_a_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = project(seeds=(0, 1)).write()
     part = build(params, "demo")
-    assert "seeds 0, 1, 4 (a clip's outcome is the share of them that get it right): 18 of 18 runs" in page
-    result = part.results["last"]["linear-probe"]
-    uar = [
-        np.mean([run.outcomes["last"].metrics["uar"] for run in part.experiment.of("linear-probe") if run.seed == seed])
-        - np.mean([run.outcomes["last"].metrics["uar"] for run in part.experiment.of("tgdfer") if run.seed == seed])
-        for seed in (0, 1, 4)
-    ]
-    assert list(result.comparisons["uar"].by_seed.values()) == pytest.approx(uar)
-    line = next(line for line in page.splitlines() if line.startswith("| mean-pool linear probe | linear-probe"))
-    assert f"| {100 * (result.seed_sd['uar'] or 0):.1f} | {', '.join(f'{100 * x:+.1f}' for x in uar)} |" in line
-    for fold in (1, 2):
-        (Path(f"runs/demo/no-text/fold{fold}/seed4") / "metrics.json").unlink()
-    assert "* without text: fold 1, seed 4; fold 2, seed 4: not run" in STUDY["study"](params, "demo", "last")
-    shutil.rmtree("runs")
-    one = STUDY["study"](Project(variants=few, clips=60, folds=2, bootstrap=20).write(), "demo", "last")
-    assert "seed 0: 6 of 6 runs" in one
-    assert "with one seed nothing is known of it" in one
-    assert "each seed" not in one
+    uar = {
+        name: [
+            np.mean([run.outcomes["last"].metrics["uar"] for run in part.experiment.of(name) if run.key.seed == seed])
+            for seed in (0, 1)
+        ]
+        for name in ("tgdfer", "linear-probe")
+    }
+    table = next(table for table in part.tables if table.name == "baselines")
+    (record,) = [r for r in table.records if (r["variant"], r["selection"]) == ("linear-probe", "last")]
+    found = [record[f"uar_vs_reference_seed{seed}"] for seed in (0, 1)]
+    assert found == pytest.approx(np.subtract(uar["linear-probe"], uar["tgdfer"]))
+    assert not any("disagree" in note for row in table.rows for note in row.notes)
+    monkeypatch.setattr(Comparison, "signs_agree", False)
+    table = next(table for table in build(params, "demo").tables if table.name == "baselines")
+    (note,) = table.rows[1].notes
+    assert note == f"the seeds disagree about the sign of Δ UAR: {100 * found[0]:+.1f}, {100 * found[1]:+.1f}"
 
 
 @pytest.mark.parametrize(
-    ("difference", "p", "seeds", "words"),
+    ("difference", "p", "seeds", "significant", "agree"),
     [
-        (-0.1, 0.01, (-0.2, -0.1), "worse than the full model"),
-        (0.1, 0.01, (0.3, -0.1), "better than the full model, but not with every seed"),
-        (0.1, 0.06, (0.1, 0.1), "no difference shown (80 % power from 7.0 points)"),
+        (-0.1, 0.01, (-0.2, -0.1), True, True),
+        (0.1, 0.01, (0.3, -0.1), True, False),
+        (0.1, 0.06, (0.1, 0.1), False, True),
     ],
 )
-def test_a_verdict_needs_a_small_p_and_says_when_a_seed_contradicts(
-    difference: float, p: float, seeds: tuple[float, float], words: str
+def test_a_difference_needs_a_small_p_and_seeds_may_contradict_it(
+    difference: float, p: float, seeds: tuple[float, float], significant: bool, agree: bool
 ) -> None:
-    by_seed = dict(enumerate(seeds))
-    assert STUDY["verdict"](Comparison(difference, None, None, p, p, 0.5, 0.07, 2, 100, by_seed)) == words
+    found = Comparison(difference, 0.0, 0.0, 0.001, p, 0.5, 0.07, 2, 100, dict(enumerate(seeds)))
+    assert (found.significant, found.signs_agree) == (significant, agree)
 
 
 def test_what_the_inner_validation_split_would_choose_looks_at_no_test_clip() -> None:
-    few = {name: VARIANTS[name] for name in ACCURACY}
-    params = Project(variants=few, accuracy=ACCURACY, clips=100, folds=2, seeds=(0, 1), bootstrap=60).write()
-    validated = {("tgdfer", 1): 0.5, ("no-text", 1): 0.6, ("tgdfer", 2): 0.5, ("no-text", 2): 0.4}
-    uar = {}
-    for (variant, fold), value in validated.items():
+    made = project(seeds=(0, 1))
+    for (variant, fold), value in {
+        ("tgdfer", 1): 0.5, ("no-text", 1): 0.6, ("tgdfer", 2): 0.5, ("no-text", 2): 0.4,
+    }.items():  # fmt: skip
         for seed, shift in ((0, 0.3), (1, -0.3)):
-            folder = Path(f"runs/demo/{variant}/fold{fold}/seed{seed}")
-            rows = storage.read_lines(folder / "history.jsonl")
-            rows[0]["val_uar"], rows[-1]["val_uar"] = 1 - value, value + shift
-            (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-            uar[variant, fold, seed] = json.loads((folder / "metrics.json").read_text())["selections"]["last"]["uar"]
-    chosen = np.mean([uar["no-text", 1, seed] for seed in (0, 1)] + [uar["tgdfer", 2, seed] for seed in (0, 1)])
-    (line,) = [line for line in STUDY["study"](params, "demo", "last").splitlines() if line.startswith("Had each fold")]
+            last = value + shift
+            made.validated[Key("demo", variant, fold, seed)] = lambda e, last=last: last if e == 30 else 1 - last
+    part = build(made.write(), "demo")
+    uar = {
+        (variant, fold): np.mean(
+            [
+                storage.read_json(Path(f"runs/demo/{variant}/fold{fold}/seed{seed}/metrics.json"))["selections"][
+                    "last"
+                ]["uar"]
+                for seed in (0, 1)
+            ]
+        )
+        for variant, fold in (("tgdfer", 1), ("no-text", 1), ("tgdfer", 2))
+    }
+    remarks = {table.name: [r for r in table.remarks if r.startswith("Chosen by")] for table in part.tables}
+    (line,) = remarks["text"]
     assert "parentheses): without text (1); TG-DFER (full) (1). UAR" in line
-    assert f"on the test folds: {100 * chosen:.1f} %" in line
+    assert f"on the test folds: {50 * (uar['no-text', 1] + uar['tgdfer', 2]):.1f} %" in line
+    assert f"of TG-DFER (full): {50 * (uar['tgdfer', 1] + uar['tgdfer', 2]):.1f} %." in line
+    assert remarks["components"] == [], "a table of components offers no choice"

@@ -12,21 +12,34 @@ import numpy as np
 from tgdfer.config.params import ReportParams
 from tgdfer.evaluation import statistics
 from tgdfer.evaluation.protocol import METRICS
-from tgdfer.runs.results import Experiment, Run
+from tgdfer.runs.results import Experiment, RunResult
 
 LEVEL = 0.05
 """Of significance, after the correction."""
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A rate as a fraction: mean and deviation over folds, bootstrap interval over clips; None where unknown."""
+    """A rate as a fraction: mean and deviation over folds, bootstrap interval over clips; NaN where unknown."""
 
-    mean: float | None = None
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
+    mean: float = NAN
+    sd: float = NAN
+    low: float = NAN
+    high: float = NAN
     per_fold: Mapping[int, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, per_fold: Mapping[int, float], draws: np.ndarray, confidence: float) -> Estimate:
+        """The estimate from the rate of each fold and the bootstrap draws [R] of their mean."""
+        found = *statistics.mean_and_deviation(list(per_fold.values())), *statistics.interval(draws, confidence)
+        mean, sd, low, high = (NAN if value is None else value for value in found)
+        return cls(mean, sd, low, high, per_fold)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value."""
+        return not np.isnan(self.mean)
 
 
 @dataclass(frozen=True)
@@ -34,11 +47,11 @@ class Comparison:
     """A variant minus the reference, in one metric, on the folds and seeds that both have."""
 
     difference: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     p: float
     p_holm: float
-    win_share: float | None
+    win_share: float
     detectable: float
     folds: int
     clips: int
@@ -47,18 +60,18 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference stands after the correction."""
+        """Whether the difference is significant after the correction."""
         return self.p_holm < LEVEL
 
     @property
     def signs_agree(self) -> bool:
-        """Whether no seed says the opposite of the difference."""
+        """Whether no seed has a difference of the opposite sign."""
         return all(value * self.difference >= 0 for value in self.by_seed.values())
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A variant beside the reference: the difference of each clip [n] with its weight in the rate [n], and draws [R].
+    """A variant and the reference: the difference of each clip [n] with its weight in the rate [n], and draws [R].
 
     The weighted sum of ``change`` is the difference of the rates, ``draws`` are its bootstrap draws.
     """
@@ -78,14 +91,15 @@ class Result:
     selection: str
     folds: list[int]
     seeds: list[int]
-    clips: int
+    clips: int = 0
     uar: Estimate = field(default_factory=Estimate)
     war: Estimate = field(default_factory=Estimate)
     recall: dict[str, Estimate] = field(default_factory=dict)
-    seed_sd: dict[str, float | None] = field(default_factory=dict)
+    seed_sd: dict[str, float] = field(default_factory=dict)
+    """By metric: the deviation over seeds of the mean over folds; NaN with fewer than two seeds that all folds have."""
     comparisons: dict[str, Comparison] = field(default_factory=dict)
-    missing: list[Run] = field(default_factory=list)
-    """Runs that were expected and have no results under this selection."""
+    missing: list[RunResult] = field(default_factory=list)
+    """The expected runs that have no results under this selection."""
 
     @property
     def measured(self) -> bool:
@@ -94,7 +108,7 @@ class Result:
 
 
 K = TypeVar("K")
-Key = tuple[str, tuple[int, ...]]
+Column = tuple[str, tuple[int, ...]]
 """A column of a fold: a variant, averaged over these seeds."""
 
 
@@ -102,39 +116,40 @@ class _Folds:
     """The columns of every fold, their observed rates and their bootstrap draws, each computed once."""
 
     def __init__(self, experiment: Experiment, selection: str, report: ReportParams) -> None:
-        self.classes = experiment.classes
-        self.runs: dict[tuple[str, int], dict[int, Run]] = {}
+        self.runs: dict[tuple[str, int], dict[int, RunResult]] = {}
         for run in experiment.runs:
             if selection in run.outcomes:
-                self.runs.setdefault((run.variant, run.fold), {})[run.seed] = run
-        drawn: dict[int, list[Key]] = {}
-        seen: dict[int, list[Key]] = {}
+                self.runs.setdefault((run.key.variant, run.key.fold), {})[run.key.seed] = run
+        drawn: dict[int, list[Column]] = {}
+        seen: dict[int, list[Column]] = {}
         for (variant, fold), by_seed in self.runs.items():
             drawn.setdefault(fold, []).append((variant, tuple(by_seed)))
             seen.setdefault(fold, []).extend((variant, (seed,)) for seed in by_seed)
             common = self.common(variant, report.reference, fold)
             if common:
                 drawn[fold] += [(variant, common), (report.reference, common)]
-        # the columns that need draws come first; of a single seed only the rates are asked for
-        self.keys = {
-            fold: {key: k for k, key in enumerate(dict.fromkeys([*keys, *seen[fold]]))} for fold, keys in drawn.items()
+        # the columns that need draws come first; single seeds need only their rates
+        self.places = {
+            fold: {column: k for k, column in enumerate(dict.fromkeys([*columns, *seen[fold]]))}
+            for fold, columns in drawn.items()
         }
         self.data: dict[int, statistics.Fold] = {}
         self.observed: dict[int, statistics.Rates] = {}
         self.draws: dict[int, statistics.Rates] = {}
-        for fold, columns in self.keys.items():
-            label = next(iter(self.runs[next(iter(columns))[0], fold].values())).outcomes[selection].label
+        classes = len(experiment.classes)
+        for fold, places in self.places.items():
+            label = next(iter(self.runs[next(iter(places))[0], fold].values())).outcomes[selection].label
             right = {
-                (variant, seed): (run.outcomes[selection].prediction == label).astype(float)
-                for variant in dict.fromkeys(key[0] for key in columns)
+                (variant, seed): run.outcomes[selection].right.astype(float)
+                for variant in dict.fromkeys(variant for variant, _ in places)
                 for seed, run in self.runs[variant, fold].items()
             }
-            correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in columns], axis=1)
-            self.data[fold] = statistics.Fold(label, correct, len(self.classes))
+            correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in places], axis=1)
+            self.data[fold] = statistics.Fold(label, correct, classes)
             self.observed[fold] = statistics.rates(self.data[fold])
-            # the draws of a fold depend on its name alone: another variant or data set changes no number here
+            # the draws depend on nothing but the fold: another variant or data set changes no number here
             self.draws[fold] = statistics.resample(
-                statistics.Fold(label, correct[:, : len(set(drawn[fold]))], len(self.classes)),
+                statistics.Fold(label, correct[:, : len(set(drawn[fold]))], classes),
                 report.bootstrap,
                 generator(report.seed, experiment.dataset, f"fold {fold}"),
             )
@@ -144,31 +159,29 @@ class _Folds:
         other = self.runs.get((reference, fold), {})
         return tuple(seed for seed in self.runs.get((variant, fold), {}) if seed in other)
 
-    def mean(self, columns: Mapping[int, Key], metric: str) -> float:
+    def mean(self, columns: Mapping[int, Column], metric: str) -> float:
         """The mean over folds of ``metric`` for the columns named by fold."""
-        return float(np.mean([getattr(self.observed[f], metric)[self.keys[f][key]] for f, key in columns.items()]))
+        return float(np.mean([getattr(self.observed[f], metric)[self.places[f][c]] for f, c in columns.items()]))
 
-    def estimate(self, columns: Mapping[int, Key], metric: str, confidence: float, c: int | None = None) -> Estimate:
+    def estimate(self, columns: Mapping[int, Column], metric: str, confidence: float, c: int | None = None) -> Estimate:
         """The mean over folds of ``metric`` (recall of class ``c`` if given) for the columns named by fold."""
 
-        def pick(rates: statistics.Rates, k: int) -> np.ndarray:
+        def pick(rates: statistics.Rates, fold: int) -> np.ndarray:
+            k = self.places[fold][columns[fold]]
             return rates.recall[..., c, k] if c is not None else getattr(rates, metric)[..., k]
 
-        places = {fold: self.keys[fold][key] for fold, key in columns.items()}
-        per_fold = {fold: float(pick(self.observed[fold], k)) for fold, k in places.items()}
+        per_fold = {fold: float(pick(self.observed[fold], fold)) for fold in columns}
         per_fold = {fold: value for fold, value in per_fold.items() if not np.isnan(value)}
         if not per_fold:
             return Estimate()
-        mean, sd = statistics.mean_and_deviation(list(per_fold.values()))
-        draws = np.stack([pick(self.draws[fold], places[fold]) for fold in per_fold])
+        draws = np.stack([pick(self.draws[fold], fold) for fold in per_fold])
         present = ~np.isnan(draws)
         averaged = np.where(present.any(axis=0), np.nansum(draws, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)
-        low, high = statistics.interval(averaged, confidence)
-        return Estimate(mean, sd, low, high, per_fold)
+        return Estimate.of(per_fold, averaged, confidence)
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """Random numbers that depend on ``seed`` and ``names`` alone."""
+    """A random generator that depends on nothing but ``seed`` and ``names``."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
@@ -186,10 +199,10 @@ def _result(experiment: Experiment, folds: _Folds, variant: str, selection: str,
     have = {fold: tuple(folds.runs[variant, fold]) for fold in experiment.folds if (variant, fold) in folds.runs}
     missing = [run for run in experiment.of(variant) if selection not in run.outcomes]
     seeds = sorted({seed for some in have.values() for seed in some})
-    result = Result(variant, selection, list(have), seeds, 0, missing=missing)
+    result = Result(variant, selection, list(have), seeds, missing=missing)
     if not have:
         return result
-    columns: dict[int, Key] = {fold: (variant, some) for fold, some in have.items()}
+    columns = {fold: (variant, some) for fold, some in have.items()}
     result.clips = sum(len(folds.data[fold].label) for fold in have)
     result.uar = folds.estimate(columns, "uar", confidence)
     result.war = folds.estimate(columns, "war", confidence)
@@ -198,20 +211,21 @@ def _result(experiment: Experiment, folds: _Folds, variant: str, selection: str,
     }
     whole = [seed for seed in seeds if all(seed in some for some in have.values())]
     for metric in METRICS:
-        # the spread of training alone: the mean over folds once per seed, over the seeds that every fold has
+        # the spread between trainings: the mean over folds once per seed
         means = [folds.mean(dict.fromkeys(have, (variant, (seed,))), metric) for seed in whole]
-        result.seed_sd[metric] = statistics.mean_and_deviation(means)[1]
+        sd = statistics.mean_and_deviation(means)[1]
+        result.seed_sd[metric] = NAN if sd is None else sd
     return result
 
 
 def _pairs(folds: _Folds, results: dict[str, Result], reference: str) -> dict[tuple[str, str], Paired]:
-    """Every variant beside the reference in either metric, on the folds and seeds that both have."""
+    """Every variant and the reference in either metric, on the folds and seeds that both have."""
     pairs: dict[tuple[str, str], Paired] = {}
     for name, result in results.items():
         common = {fold: seeds for fold in result.folds if (seeds := folds.common(name, reference, fold))}
         if name == reference or not common:
             continue
-        places = {fold: [folds.keys[fold][v, seeds] for v in (name, reference)] for fold, seeds in common.items()}
+        places = {fold: [folds.places[fold][v, seeds] for v in (name, reference)] for fold, seeds in common.items()}
         change = np.concatenate([np.subtract(*folds.data[fold].correct[:, at].T) for fold, at in places.items()])
         whole = [seed for seed in result.seeds if all(seed in seeds for seeds in common.values())]
         for metric in METRICS:
@@ -238,15 +252,16 @@ def compare(pairs: Mapping[K, Paired], report: ReportParams, *names: str) -> dic
     adjusted = dict(zip(pairs, statistics.holm([p[key] for key in pairs]), strict=True))
     found = {}
     for key, pair in pairs.items():
-        low, high = statistics.interval(pair.draws, report.confidence)
+        interval = Estimate.of({}, pair.draws, report.confidence)
+        wins = statistics.win_share(pair.change)
         found[key] = Comparison(
             difference=float(pair.weight @ pair.change),
-            low=low,
-            high=high,
+            low=interval.low,
+            high=interval.high,
             p=p[key],
             p_holm=adjusted[key],
-            win_share=statistics.win_share(pair.change),
-            detectable=statistics.detectable(float(pair.draws.std(ddof=1))) if len(pair.draws) > 1 else np.nan,
+            win_share=NAN if wins is None else wins,
+            detectable=statistics.detectable(float(pair.draws.std(ddof=1))) if len(pair.draws) > 1 else NAN,
             folds=pair.folds,
             clips=len(pair.change),
             by_seed=pair.by_seed,

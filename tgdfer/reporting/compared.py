@@ -5,79 +5,71 @@ Rates are fractions under the selection that the report prints, as mean and devi
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from statistics import fmean, stdev
-from typing import Any
+from collections.abc import Sequence
+from itertools import chain
 
-from tgdfer.config.params import Params
+import pandas as pd
+
 from tgdfer.core import paths
 from tgdfer.core.storage import write_json, write_text
-from tgdfer.runs.results import Experiment, Run
+from tgdfer.evaluation.protocol import METRICS
+from tgdfer.reporting.part import Part
+from tgdfer.runs.dataframes import dataframe
 
 PLOTS = paths.REPORTS / "plots"
-RATES = ("uar", "war")
-CURVES = ("test_uar", "train_war")
+CURVES = ["test_uar", "train_war"]
 
 
-def write_compared(params: Params, experiments: Sequence[Experiment]) -> None:
+def write_compared(parts: Sequence[Part]) -> None:
     """Write metrics.json and, by data set, the rates of its variants and the reference's curves and confusions."""
-    kept: set[Path] = set()
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for experiment in experiments:
-        rates = {variant: _rates(params, experiment.finished(variant)) for variant in params.variants}
-        found[experiment.dataset] = {variant: values for variant, values in rates.items() if values}
-        reference = experiment.finished(params.report.reference)
-        for plot, header, rows in (
-            ("variants", ("variant", *RATES), [(v, *(r.get(k) for k in RATES)) for v, r in rates.items() if r]),
-            ("learning", ("epoch", *CURVES), _learning(reference)),
-            ("confusion", ("actual", "predicted"), _confusions(params, experiment, reference)),
-        ):
-            path = PLOTS / plot / f"{experiment.dataset}.csv"
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows([header, *rows])
-            write_text(path, text.getvalue())
+    kept, metrics = set(), {}
+    for part in parts:
+        rates = _rates(part)
+        metrics[part.dataset] = {
+            variant: {name: value for name, value in row.items() if value == value}
+            for variant, row in rates.to_dict("index").items()
+        }
+        plots = {
+            "variants": rates[list(METRICS)].reset_index(),
+            "learning": _learning(part),
+            "confusion": _confusions(part),
+        }
+        for name, frame in plots.items():
+            path = PLOTS / name / f"{part.dataset}.csv"
+            write_text(path, frame.to_csv(index=False, lineterminator="\n"))
             kept.add(path)
     for path in PLOTS.rglob("*.csv"):
         if path not in kept:
             path.unlink()
-    write_json(paths.REPORT_METRICS, found)
+    write_json(paths.REPORT_METRICS, metrics)
 
 
-def _rates(params: Params, runs: Sequence[Run]) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for rate in RATES:
-        chosen = [run.metrics["selections"].get(params.report.selection, {}).get(rate) for run in runs]
-        known = [value for value in chosen if value is not None]
-        if (mean := _mean(chosen)) is not None:
-            values[rate] = mean
-        if len(known) > 1:
-            values[f"{rate}_std"] = round(stdev(known), 6)
-    return values
+def _rates(part: Part) -> pd.DataFrame:
+    """A row per variant with results: the mean and the deviation of each rate."""
+    runs = dataframe(part.params, part.experiment)
+    runs = runs[(runs["selection"] == part.selection) & runs["uar"].notna()]
+    grouped = runs.groupby("variant", sort=False)[list(METRICS)]
+    return grouped.mean().join(grouped.std().add_suffix("_std")).round(6)
 
 
-def _learning(runs: Iterable[Run]) -> list[tuple[Any, ...]]:
-    """The epochs that all runs have, with the mean of each rate."""
-    histories = [history for run in runs if (history := run.history())]
-    return [
-        (epochs[0]["epoch"], *(_mean([epoch.get(key) for epoch in epochs]) for key in CURVES))
-        for epochs in zip(*histories, strict=False)
-    ]
+def _learning(part: Part) -> pd.DataFrame:
+    """The epochs that all runs of the reference have, with the mean of each rate."""
+    histories = [pd.DataFrame(run.history()) for run in part.experiment.finished(part.reference)]
+    if not histories:
+        return pd.DataFrame(columns=["epoch", *CURVES])
+    epochs = pd.concat(histories).groupby("epoch")
+    means = epochs.mean(numeric_only=True).reindex(columns=CURVES)
+    return means[epochs.size() == len(histories)].round(6).reset_index()
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(fmean(known), 6) if known else None
-
-
-def _confusions(params: Params, experiment: Experiment, runs: Iterable[Run]) -> list[tuple[str, str]]:
-    """The true and the predicted class of every test clip of every run."""
-    outcomes = [run.outcomes[params.report.selection] for run in runs if params.report.selection in run.outcomes]
-    names = experiment.classes
-    return [
-        (names[label], names[prediction])
-        for outcome in outcomes
-        for label, prediction in zip(outcome.label.tolist(), outcome.prediction.tolist(), strict=True)
-    ]
+def _confusions(part: Part) -> pd.DataFrame:
+    """The true and the predicted class of every test clip of every run of the reference."""
+    found = [run.outcomes.get(part.selection) for run in part.experiment.finished(part.reference)]
+    outcomes = [outcome for outcome in found if outcome]
+    names = part.experiment.classes
+    return pd.DataFrame(
+        {
+            "actual": [names[c] for c in chain.from_iterable(outcome.label for outcome in outcomes)],
+            "predicted": [names[c] for c in chain.from_iterable(outcome.prediction for outcome in outcomes)],
+        }
+    )

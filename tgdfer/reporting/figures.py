@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tgdfer.config.params import Params
 from tgdfer.core.plots import COLOURS, GREY
 from tgdfer.core.storage import atomic
-from tgdfer.evaluation.metrics import CALIBRATION_BINS, calibration_error
-from tgdfer.reporting.analysis import Estimate, Result
+from tgdfer.evaluation.metrics import CALIBRATION_BINS
+from tgdfer.reporting.analysis import Estimate
+from tgdfer.reporting.part import Part
 from tgdfer.reporting.rankings import CHANCE
-from tgdfer.reporting.relevance import Relevance
-from tgdfer.reporting.wording import label_of
-from tgdfer.runs.results import Experiment
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on disk: ``file`` is its name without the suffix, ``photographs`` says that it holds frames of clips."""
-
-    file: str
-    dataset: str
-    title: str
-    caption: str
-    photographs: bool = False
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
@@ -40,35 +25,33 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         with atomic(folder / f"{name}.{suffix}") as part:
             figure.savefig(part, format=suffix, metadata=metadata, dpi=144, facecolor="white")
-        figure.set_layout_engine(None)  # the layout is found: once is enough
+        figure.set_layout_engine(None)  # once the layout is computed it need not be computed again
 
 
-def confusion(experiment: Experiment, variant: str, selection: str) -> Figure:
-    """A panel per fold and one for their mean: rows are true classes, cells the share of the row in percent."""
-    size = len(experiment.classes)
-    panels: list[tuple[str, np.ndarray | None]] = []
-    for fold in experiment.folds:
-        total = np.zeros((size, size))
-        for run in experiment.finished(variant):
-            if run.fold == fold and selection in run.outcomes:
-                outcome = run.outcomes[selection]
-                total += np.bincount(outcome.label * size + outcome.prediction, minlength=size * size).reshape(
-                    size, size
-                )
-        panels.append((f"Fold {fold}", total if total.any() else None))
-    shares = [_row_shares(counts) for _, counts in panels if counts is not None]
-    rows = (len(panels) + 1 + 2) // 3
+def confusion(part: Part) -> Figure | None:
+    """The reference, a panel per fold and one for their mean: rows are true classes, cells percent of the row."""
+    classes = part.experiment.classes
+    size = len(classes)
+    counts = dict.fromkeys(part.experiment.folds, np.zeros((size, size)))
+    for run in part.experiment.finished(part.reference):
+        if outcome := run.outcomes.get(part.selection):
+            cells = np.bincount(outcome.label * size + outcome.prediction, minlength=size * size)
+            counts[run.key.fold] = counts[run.key.fold] + cells.reshape(size, size)
+    shares = {fold: _row_shares(total) for fold, total in counts.items() if total.any()}
+    if not shares:
+        return None
+    rows = (len(counts) + 1 + 2) // 3
     cell = 2.55 if size <= 8 else 3.3
     figure = Figure(figsize=(3 * cell, rows * cell), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False).ravel()
-    missing = sum(counts is None for _, counts in panels)
-    title = f"Mean of {len(shares)} folds" if missing or len(shares) > 1 else "Mean (one fold)"
-    present = np.sum([~np.isnan(share) for share in shares], axis=0)
-    mean = np.where(present > 0, np.nansum(shares, axis=0) / np.maximum(present, 1), np.nan)
-    for axis, (name, counts) in zip(axes, [*panels, ("mean", None)], strict=False):
-        share = mean if name == "mean" else None if counts is None else _row_shares(counts)
-        _matrix(axis, share, experiment.classes, title if name == "mean" else name)
-    for axis in axes[len(panels) + 1 :]:
+    for axis, fold in zip(axes, counts, strict=False):
+        _matrix(axis, shares.get(fold), classes, f"Fold {fold}")
+    known = np.array(list(shares.values()))
+    present = (~np.isnan(known)).sum(axis=0)
+    mean = np.where(present > 0, np.nansum(known, axis=0) / np.maximum(present, 1), np.nan)
+    title = f"Mean of {len(shares)} folds" if len(counts) > 1 else "Mean (one fold)"
+    _matrix(axes[len(counts)], mean, classes, title)
+    for axis in axes[len(counts) + 1 :]:
         axis.axis("off")
     return figure
 
@@ -97,13 +80,13 @@ def _matrix(axis: Axes, share: np.ndarray | None, classes: list[str], title: str
             cell.set_in_layout(False)  # inside the axes anyway: no need to measure it
 
 
-def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figure | None:
+def curves(part: Part, variants: list[str]) -> Figure | None:
     """Training loss and test UAR by epoch: mean over folds and seeds, the band from the lowest to the highest run."""
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     loss, uar = figure.subplots(1, 2)
     drawn = False
-    for k, variant in enumerate(variants[: len(COLOURS)]):
-        histories = [history for run in experiment.finished(variant) if (history := run.history())]
+    for colour, variant in zip(COLOURS, variants, strict=False):
+        histories = [history for run in part.experiment.finished(variant) if (history := run.history())]
         for axis, key, scale in ((loss, "loss", 1.0), (uar, "test_uar", 100.0)):
             kept = [history for history in histories if all(key in epoch for epoch in history)]
             if not kept:
@@ -111,10 +94,8 @@ def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figur
             length = min(map(len, kept))
             values = scale * np.array([[epoch[key] for epoch in history[:length]] for history in kept], dtype=float)
             epochs = [epoch["epoch"] for epoch in kept[0][:length]]
-            axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=COLOURS[k], alpha=0.15, linewidth=0)
-            axis.plot(
-                epochs, values.mean(axis=0), color=COLOURS[k], linewidth=1.4, label=params.variants[variant].label
-            )
+            axis.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+            axis.plot(epochs, values.mean(axis=0), color=colour, linewidth=1.4, label=part.label(variant))
             drawn = True
     if not drawn:
         return None
@@ -129,22 +110,22 @@ def curves(params: Params, experiment: Experiment, variants: list[str]) -> Figur
     return figure
 
 
-def recall(params: Params, experiment: Experiment, results: dict[str, Result], variants: list[str]) -> Figure:
+def recall(part: Part, variants: list[str]) -> Figure:
     """Recall of every class with its interval, variants side by side."""
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     axis = figure.subplots()
-    shown = [name for name in variants if results[name].measured][: len(COLOURS)]
+    classes = part.experiment.classes
+    shown = [name for name in variants if part.shown[name].measured][: len(COLOURS)]
     for k, variant in enumerate(shown):
-        offset = (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / max(len(shown), 1))
-        for c, name in enumerate(experiment.classes):
-            _dot(axis, c + offset, results[variant].recall[name], k, params.variants[variant].label if c == 0 else None)
+        x = np.arange(len(classes)) + (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / len(shown))
+        mean, low, high = _percent([part.shown[variant].recall[name] for name in classes])
+        axis.vlines(x, low, high, colors=COLOURS[k], linewidth=1.4)
+        axis.plot(x, mean, MARKERS[k], color=COLOURS[k], markersize=4.5, linestyle="none", label=part.label(variant))
     # any run of a fold has all its clips
-    one = {run.fold: next(iter(run.outcomes.values())) for run in experiment.runs if run.problem is None}
-    every = np.concatenate([outcome.label for outcome in one.values()])
-    clips = np.bincount(every, minlength=len(experiment.classes))
-    axis.set_xticks(
-        range(len(experiment.classes)), [f"{n}\n{k:,} clips" for n, k in zip(experiment.classes, clips, strict=True)]
-    )
+    one = {run.key.fold: next(iter(run.outcomes.values())) for run in part.experiment.runs if run.problem is None}
+    clips = np.bincount(np.concatenate([outcome.label for outcome in one.values()]), minlength=len(classes))
+    ticks = [f"{name}\n{count:,} clips" for name, count in zip(classes, clips, strict=True)]
+    axis.set_xticks(range(len(classes)), ticks)
     axis.set_ylim(0, 100)
     axis.set_ylabel("Recall (%)")
     axis.grid(axis="y")
@@ -153,86 +134,88 @@ def recall(params: Params, experiment: Experiment, results: dict[str, Result], v
     return figure
 
 
-def _dot(axis: Axes, x: float, estimate: Estimate, k: int, label: str | None) -> None:
-    if estimate.mean is None:
-        return
-    if estimate.low is not None and estimate.high is not None:
-        axis.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=COLOURS[k], linewidth=1.4)
-    axis.plot(x, 100 * estimate.mean, MARKERS[k], color=COLOURS[k], markersize=4.5, label=label)
+def _percent(estimates: Sequence[Estimate]) -> np.ndarray:
+    """Mean, low and high in percent [3, n]; NaN, which Matplotlib does not draw, where unknown."""
+    return 100 * np.array([(e.mean, e.low, e.high) for e in estimates]).reshape(-1, 3).T
 
 
-def ablation(params: Params, results: dict[str, Result], variants: list[str]) -> Figure:
+def ablation(part: Part) -> Figure:
     """A dot plot of every variant: UAR and the difference to the reference, each with its interval."""
-    shown = [name for name in variants if results[name].measured]
-    figure = Figure(figsize=(7.2, 1.0 + min(0.27 * len(shown), 8.0)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    colours = [COLOURS[int(variant == params.report.reference)] for variant in shown]
-    _bars(left, [(results[variant].uar, True) for variant in shown], colours)
-    compared = [results[variant].comparisons.get("uar") for variant in shown]
-    differences = [(Estimate(c.difference, None, c.low, c.high), c.significant) if c else None for c in compared]
-    _bars(right, differences, colours)
-    for y, variant in enumerate(shown):
-        if variant == params.report.reference:
-            right.plot(0, y, "D", color=colours[y], markersize=4.5)
-    labels = [params.variants[name].label + ("" if not results[name].missing else " (incomplete)") for name in shown]
-    left.set_yticks(range(len(shown)), labels)
-    left.set_ylim(len(shown) - 0.4, -0.6)
+    shown = [name for name, result in part.shown.items() if result.measured]
+    colours = [COLOURS[int(name == part.reference)] for name in shown]
+    figure, left, right = _two_panels(
+        [part.label(name) + (" (incomplete)" if part.shown[name].missing else "") for name in shown]
+    )
+    _dots(left, [part.shown[name].uar for name in shown], colours)
+    compared = [part.shown[name].comparisons.get("uar") for name in shown]
+    differences = [Estimate(c.difference, low=c.low, high=c.high) if c else Estimate() for c in compared]
+    _dots(right, differences, colours, [bool(c and c.significant) for c in compared])
+    if part.reference in shown:
+        right.plot(0, shown.index(part.reference), "D", color=COLOURS[1], markersize=4.5)
     left.set_title("UAR (%)", loc="left")
-    right.set_title(f"Δ UAR to {params.variants[params.report.reference].label} (points)", loc="left")
+    right.set_title(f"Δ UAR to {part.label(part.reference)} (points)", loc="left")
     low, high = right.get_xlim()
-    right.set_xlim(min(low, -1), max(high, 1))  # without it, equal variants would differ by rounding alone
+    right.set_xlim(min(low, -1), max(high, 1))  # without it, equal variants would seem to differ by rounding
     right.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
-    for axis in (left, right):
-        axis.grid(axis="both")
-        axis.tick_params(axis="y", length=0)
     return figure
 
 
-def _bars(axis: Axes, estimates: Sequence[tuple[Estimate, bool] | None], colours: Sequence[str]) -> None:
-    """A dot and its interval on each line, in percent: filled or white; nothing on a line without an estimate."""
-    known = [(y, *one) for y, one in enumerate(estimates) if one is not None and one[0].mean is not None]
-    if not known:
-        return
-    lines = [(y, e) for y, e, _ in known if e.low is not None and e.high is not None]
-    axis.hlines(
-        [y for y, _ in lines],
-        [100 * (e.low or 0.0) for _, e in lines],
-        [100 * (e.high or 0.0) for _, e in lines],
-        colors=[colours[y] for y, _ in lines],
-        linewidth=1.6,
-        capstyle="round",
-    )
-    axis.scatter(
-        [100 * (e.mean or 0.0) for _, e, _ in known],
-        [y for y, _, _ in known],
-        s=25,
-        edgecolors=[colours[y] for y, _, _ in known],
-        facecolors=[colours[y] if filled else "white" for y, _, filled in known],
-        zorder=3,
-    )
+def relevance_measured(part: Part) -> Figure | None:
+    """AUROC and average precision of relevance against truth, every variant with its interval."""
+    found = (part.relevance or {}).get(part.selection, {})
+    shown = {name: value for name, value in found.items() if value is not None}
+    if not shown:
+        return None
+    figure, *axes = _two_panels([part.label(name) for name in shown])
+    colours = [COLOURS[int(n == part.reference)] if n in part.params.variants else GREY for n in shown]
+    for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
+        _dots(axis, [getattr(value, key) for value in shown.values()], colours)
+        if CHANCE in shown and getattr(shown[CHANCE], key).known:
+            axis.axvline(100 * getattr(shown[CHANCE], key).mean, color=GREY, linewidth=0.8, linestyle="--")
+        axis.set_title(title, loc="left")
+    return figure
 
 
-def reliability(experiment: Experiment, variant: str, selection: str) -> Figure | None:
-    """Accuracy against confidence over all test clips, and how many clips have which confidence."""
-    runs = [run for run in experiment.finished(variant) if selection in run.outcomes]
-    outcomes = [run.outcomes[selection] for run in runs]
+def _two_panels(labels: list[str]) -> tuple[Figure, Axes, Axes]:
+    """Two panels side by side with a line for each of ``labels``, from top to bottom."""
+    figure = Figure(figsize=(7.2, 1.0 + min(0.27 * len(labels), 8.0)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.set_yticks(range(len(labels)), labels)
+    left.set_ylim(len(labels) - 0.4, -0.6)
+    for axis in (left, right):
+        axis.grid(axis="both")
+        axis.tick_params(axis="y", length=0)
+    return figure, left, right
+
+
+def _dots(axis: Axes, estimates: Sequence[Estimate], colours: Sequence[str], filled: Sequence[bool] = ()) -> None:
+    """A dot and its interval on each line, in percent; white where ``filled`` is false."""
+    mean, low, high = _percent(estimates)
+    y = np.arange(len(mean))
+    axis.hlines(y, low, high, colors=colours, linewidth=1.6, capstyle="round")
+    faces = [colour if fill else "white" for colour, fill in zip(colours, filled or [True] * len(y), strict=True)]
+    axis.scatter(mean, y, s=25, edgecolors=colours, facecolors=faces, zorder=3)
+
+
+def reliability(part: Part) -> Figure | None:
+    """The reference's accuracy against its confidence over all test clips, and how many clips have which confidence."""
+    runs = [run for run in part.experiment.finished(part.reference) if part.selection in run.outcomes]
+    outcomes = [run.outcomes[part.selection] for run in runs]
     if not outcomes:
         return None
     confidence = np.concatenate([outcome.confidence for outcome in outcomes]).astype(float)
-    right = np.concatenate([outcome.prediction == outcome.label for outcome in outcomes])
+    right = np.concatenate([outcome.right for outcome in outcomes])
     place = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
     count = np.bincount(place, minlength=CALIBRATION_BINS)
     filled = count > 0
     accuracy = np.bincount(place, weights=right, minlength=CALIBRATION_BINS)[filled] / count[filled]
     mean = np.bincount(place, weights=confidence, minlength=CALIBRATION_BINS)[filled] / count[filled]
-    # the calibration error needs the top probability and whether it is right, which two columns carry as well as all
-    top = np.stack([confidence, np.full_like(confidence, -1.0)], axis=1)
-    error = calibration_error(top, np.where(right, 0, 1))
+    error = np.average(np.abs(accuracy - mean), weights=count[filled])
     figure = Figure(figsize=(4.2, 3.8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     upper.plot([0, 100], [0, 100], "--", color=GREY, linewidth=0.9)
-    # another seed's predictions are of the same clips: no further trials
-    clips = count * len({run.fold for run in runs}) / len(runs)
+    # the predictions of another seed are about the same clips: they are not more trials
+    clips = count * len({run.key.fold for run in runs}) / len(runs)
     spread = 100 * np.abs(np.stack(wilson(accuracy, clips[filled])) - accuracy)
     upper.errorbar(100 * mean, 100 * accuracy, yerr=spread, fmt="o-", color=COLOURS[0], markersize=4, linewidth=1.2)
     upper.set_ylim(0, 100)
@@ -248,28 +231,7 @@ def reliability(experiment: Experiment, variant: str, selection: str) -> Figure 
 
 
 def wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval (1927) of shares [k] of ``count`` [k] trials: right for few trials and shares of 0 or 1 too."""
+    """Wilson's interval (1927) of shares [k] of ``count`` [k] trials; good for few trials and shares of 0 or 1 too."""
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return centre - half, centre + half
-
-
-def relevance_measured(params: Params, found: dict[str, Relevance | None]) -> Figure | None:
-    """AUROC and average precision of relevance against truth, every variant with its interval."""
-    shown = [(name, value) for name, value in found.items() if value is not None]
-    if not shown:
-        return None
-    figure = Figure(figsize=(7.2, 1.0 + min(0.27 * len(shown), 8.0)), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, key, title in ((axes[0], "auroc", "AUROC (%)"), (axes[1], "ap", "Average precision (%)")):
-        colours = [GREY if n not in params.variants else COLOURS[int(n == params.report.reference)] for n, _ in shown]
-        _bars(axis, [(getattr(value, key), True) for _, value in shown], colours)
-        chance = found.get(CHANCE)
-        if chance is not None and getattr(chance, key).mean is not None:
-            axis.axvline(100 * getattr(chance, key).mean, color=GREY, linewidth=0.8, linestyle="--")
-        axis.set_title(title, loc="left")
-        axis.grid()
-        axis.tick_params(axis="y", length=0)
-    axes[0].set_yticks(range(len(shown)), [label_of(params, name) for name, _ in shown])
-    axes[0].set_ylim(len(shown) - 0.4, -0.6)
-    return figure

@@ -1,4 +1,4 @@
-"""Which figures a data set gets, and what stands under them."""
+"""Which figures a data set gets, and their captions."""
 
 from __future__ import annotations
 
@@ -7,105 +7,88 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tgdfer.config.params import Params
 from tgdfer.core import plots
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import figures, maps, strips
-from tgdfer.reporting.figures import Picture
-from tgdfer.reporting.report import Part
-from tgdfer.reporting.wording import variants_of
+from tgdfer.reporting.part import Part, Picture
 
 
-def make_figures(params: Params, part: Part, folder: Path) -> list[Picture]:
+def make_figures(part: Part, folder: Path) -> list[Picture]:
     """Draw and save the figures of one data set."""
     pictures = []
     with plots.style():
-        for name, title, caption, figure, photographs in _figures(params, part):
-            if figure is None:
-                continue
-            file = f"{name}-{part.experiment.dataset}"
-            figures.save(figure, folder, file)
-            pictures.append(Picture(file, part.experiment.dataset, title, caption, photographs))
+        for name, title, caption, figure in _figures(part):
+            if figure is not None:
+                file = f"{name}-{part.dataset}"
+                figures.save(figure, folder, file)
+                pictures.append(Picture(file, title, caption, photographs=name == "strips"))
     return pictures
 
 
-def _figures(params: Params, part: Part) -> Iterator[tuple[str, str, str, Figure | None, bool]]:
-    experiment, selection = part.experiment, params.report.selection
-    results, dataset = part.results[selection], part.experiment.dataset
-    reference = params.report.reference
-    label = params.variants[reference].label
-    level = f"{100 * params.report.confidence:g} %"
-    over_seeds = ", mean over seeds" if len(params.seeds) > 1 else ""
-    protocol = f"Selection: {SELECTIONS[selection]}."
-    if not any(result.measured for result in results.values()):
+def _figures(part: Part) -> Iterator[tuple[str, str, str, Figure | None]]:
+    """Name, title, caption and figure; None for a figure that would show nothing."""
+    if not any(result.measured for result in part.shown.values()):
         return
+    dataset, label = part.dataset, part.label(part.reference)
+    protocol = f"Selection: {SELECTIONS[part.selection]}."
+    main = [variant for variant in part.rows("main") if part.shown[variant].measured] or [part.reference]
     yield (
         "ablation",
         "All variants",
-        f"UAR of every variant on {dataset} with {level} bootstrap intervals over clips, and the paired difference to "
-        f"{label}; filled "
-        f"dots differ from it at the 5 % level after Holm's correction. {protocol}",
-        figures.ablation(params, results, list(params.variants)),
-        False,
+        f"UAR of every variant on {dataset} with {part.level} bootstrap intervals over clips, and the paired "
+        f"difference to {label}; filled dots differ from it at the 5 % level after Holm's correction. {protocol}",
+        figures.ablation(part),
     )
-    main = [variant for variant in variants_of(params, "main") if results[variant].measured] or [reference]
     yield (
         "recall",
         "Recall per class",
-        f"Recall of every class on {dataset}, mean over folds with {level} bootstrap intervals over clips. {protocol}",
-        figures.recall(params, experiment, results, main),
-        False,
+        f"Recall of every class on {dataset}, mean over folds with {part.level} bootstrap intervals over clips. "
+        f"{protocol}",
+        figures.recall(part, main),
     )
-    if results[reference].measured:
-        yield (
-            "confusion",
-            f"Confusion matrices of {label}",
-            f"{label} on {dataset}: rows are the true classes, columns the predictions, in percent of the row. "
-            f"{protocol}",
-            figures.confusion(experiment, reference, selection),
-            False,
-        )
+    yield (
+        "confusion",
+        f"Confusion matrices of {label}",
+        f"{label} on {dataset}: rows are the true classes, columns the predictions, in percent of the row. {protocol}",
+        figures.confusion(part),
+    )
     yield (
         "curves",
         "Learning curves",
         f"Training loss and test UAR by epoch on {dataset}: mean over runs, the band from the lowest to the highest "
-        "run. The test curves are shown, not selected on, unless the caption of a table says so.",
-        figures.curves(params, experiment, main),
-        False,
+        "run. No epoch is selected on the test curves, unless the caption of a table says so.",
+        figures.curves(part, main),
     )
+    over_seeds = ", mean over seeds" if len(part.params.seeds) > 1 else ""
     yield (
         "reliability",
         f"Reliability of {label}",
-        f"How often {label} is right when it says so on {dataset}: accuracy in bins of confidence with Wilson's "
+        f"How often {label} is right on {dataset}, given its confidence: accuracy in bins of confidence with Wilson's "
         f"95 % intervals, and the number of test clips in each bin{over_seeds}. {protocol}",
-        figures.reliability(experiment, reference, selection),
-        False,
+        figures.reliability(part),
     )
-    if part.relevance is not None:
-        yield (
-            "relevance",
-            "Frame relevance against the truth",
-            f"Whether the frames that a variant finds relevant are the expressive ones on {dataset}, with {level} "
-            f"intervals; the dashed line is chance. {protocol}",
-            figures.relevance_measured(params, part.relevance[selection]),
-            False,
-        )
+    yield (
+        "relevance",
+        "Frame relevance against the truth",
+        f"Whether the frames that a variant finds relevant are the expressive ones on {dataset}, with {part.level} "
+        f"intervals; the dashed line is chance. {protocol}",
+        figures.relevance_measured(part),
+    )
     yield (
         "features",
         f"Label and frame features of {label}",
         f"t-SNE maps of one run of {label} on {dataset}, last epoch. Stars: label features before the visual prompt; "
-        "dots: the same enriched for each of some test clips. Right: frames of these clips, coloured by the class of "
-        "the clip, though most of a clip may be neutral. Neighbours mean something, distances between groups do not.",
-        maps.draw(experiment, reference),
-        False,
+        "dots: the same features enriched for each of some test clips. Right: frames of these clips, coloured by the "
+        "class of the clip, though most of a clip may be neutral. Neighbours mean something, distances between groups "
+        "do not.",
+        maps.draw(part.experiment, part.reference),
     )
     truth = " The line is the true intensity of the expression, which no model has seen." if part.truth else ""
     yield (
         "strips",
         "Relevance along clips",
-        f"Test clips of the first run that {label} gets right and wrong, the one of median confidence in its class: "
-        "bars are the relevance of each frame of the bag (numbers: frame in the source; dashed: all frames "
-        f"alike).{truth} {protocol}",
-        strips.draw(experiment, reference, selection, part.truth),
-        True,
+        f"Test clips of the first run, classified right and wrong by {label}, the one of median confidence in its "
+        "class: bars are the relevance of each frame of the bag (numbers: frame in the source; dashed: all frames "
+        f"equally relevant).{truth} {protocol}",
+        strips.draw(part.experiment, part.reference, part.selection, part.truth),
     )

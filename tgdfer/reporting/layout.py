@@ -1,4 +1,4 @@
-"""The shape of a table: columns, rows of cells with values and notes, and which cell is best."""
+"""The shape of a table: columns, rows of cells with notes, and which cell is best."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from tgdfer.reporting.analysis import Comparison, Estimate, Result
+from tgdfer.reporting.analysis import Estimate
 
-DIGITS = {"count": 0, "number": 1, "percent": 2, "points": 2}
-"""Decimals in print, by kind of column."""
+DIGITS = {"count": 0, "number": 1, "percent": 4}
+"""Decimals that print keeps, by kind of column; rates are fractions, printed in percent with two decimals."""
+
+Cell = Estimate | str
+"""A number with its spread (rates are fractions), or a text."""
+UNKNOWN = Estimate()
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column. ``kind`` says how a cell is printed; ``rank`` is 1 if larger is better, -1 if smaller is, else 0."""
+    """A column. ``kind`` says how a cell is printed; ``rank`` is 1 if larger is better, -1 if smaller is, else 0.
+
+    An interval column has the key of the column before it and prints the interval of the same cell.
+    """
 
     key: str
     head: str
     kind: str = "text"
     rank: int = 0
 
-
-@dataclass
-class Cell:
-    """A value as it is printed (percent, points, ...), with what belongs to it. ``mark`` is best, second or empty."""
-
-    value: float | None = None
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
-    text: str | None = None
-    mark: str = ""
+    @property
+    def is_interval(self) -> bool:
+        """Whether it prints intervals."""
+        return self.kind.startswith("interval")
 
 
 @dataclass
@@ -43,14 +43,25 @@ class Row:
     cells: dict[str, Cell]
     notes: list[str] = field(default_factory=list)
     ranked: bool = True
+    variant: str | None = None
     reference: bool = False
+    marks: dict[str, str] = field(default_factory=dict)
+    """By the key of a column: best or second."""
+
+    def cell(self, column: Column) -> Cell:
+        """The cell of ``column``, empty if the row has none."""
+        return self.label if column.key == "label" else self.cells.get(column.key, UNKNOWN)
+
+    def mark(self, column: Column) -> str:
+        """best, second or nothing."""
+        return "" if column.is_interval else self.marks.get(column.key, "")
 
 
 @dataclass
 class Table:
     """A table of one data set, and the full-precision records of all selections behind it.
 
-    ``caption`` stands alone, in a paper; ``brief`` is for the page, where the rest is said once.
+    ``caption`` explains everything, as a paper needs it; ``brief`` is for pages that explain the protocol once.
     """
 
     name: str
@@ -68,67 +79,37 @@ class Table:
         """The name of its files, without the suffix."""
         return f"{self.name}-{self.dataset}"
 
+    @property
+    def mixed(self) -> bool:
+        """Whether it has both published rows and rows measured here."""
+        return {"measured", "published"} <= {row.origin for row in self.rows}
+
     def stacked(self) -> list[tuple[Column, Column | None]]:
-        """The columns, each with that of its interval, which stands below it: the table stays narrow."""
+        """The columns, each with its interval column, which is printed below it: the table stays narrow."""
         pairs = pairwise([*self.columns, Column("", "")])
-        return [
-            (column, after if after.kind.startswith("interval") else None)
-            for column, after in pairs
-            if not column.kind.startswith("interval")
-        ]
+        return [(one, after if after.is_interval else None) for one, after in pairs if not one.is_interval]
+
+    def footnotes(self) -> tuple[list[str], list[list[int]]]:
+        """The distinct notes, and for each row the 1-based numbers of its own."""
+        notes: dict[str, int] = {}
+        per_row = [[notes.setdefault(note, len(notes) + 1) for note in row.notes] for row in self.rows]
+        return list(notes), per_row
 
 
-Results = dict[str, dict[str, Result]]
-"""By selection, then by variant."""
-
-
-def percent(estimate: Estimate) -> Cell:
-    """An estimate as a cell in percent."""
-    values = (estimate.mean, estimate.sd, estimate.low, estimate.high)
-    mean, sd, low, high = (None if value is None else 100 * value for value in values)
-    return Cell(mean, sd, low, high)
-
-
-def spread(name: str, estimate: Estimate) -> dict[str, Any]:
-    """An estimate in full precision, as columns of a CSV."""
-    return {
-        name: estimate.mean,
-        f"{name}_sd": estimate.sd,
-        f"{name}_low": estimate.low,
-        f"{name}_high": estimate.high,
-    }
-
-
-def compared_cells(found: Comparison | None, reference: bool) -> dict[str, Cell]:
-    """Difference to the reference, its interval, p and the share won."""
-    if found is None:
-        return {"delta": Cell(text="reference")} if reference else {}
-    low, high = (None if value is None else 100 * value for value in (found.low, found.high))
-    return {
-        "delta": Cell(100 * found.difference),
-        "delta_ci": Cell(None, None, low, high),
-        "p": Cell(found.p_holm),
-        "wins": Cell(None if found.win_share is None else 100 * found.win_share),
-    }
-
-
-def compared_record(name: str, found: Comparison | None) -> dict[str, Any]:
-    """A comparison in full precision, as columns of a CSV."""
-    keys = ("difference", "low", "high", "p", "p_holm", "win_share", "detectable")
-    return {f"{name}_vs_reference_{key}": getattr(found, key) if found else None for key in keys}
-
-
-def mark(table: Table) -> None:
-    """Best and second of every ranked column, at the precision of print; equals share a mark."""
+def mark_best(table: Table) -> None:
+    """Mark best and second of every ranked column, at the precision of print; equals share a mark."""
     for column in table.columns:
         if not column.rank:
             continue
-        cells = [row.cells[column.key] for row in table.rows if row.ranked and column.key in row.cells]
-        cells = [cell for cell in cells if cell.value is not None]
-        digits = DIGITS.get(column.kind, 2)
-        levels = sorted({round(cell.value or 0.0, digits) for cell in cells}, reverse=column.rank > 0)
+        digits = DIGITS[column.kind]
+        values = {}
+        for n, row in enumerate(table.rows):
+            cell = row.cell(column)
+            if row.ranked and isinstance(cell, Estimate) and cell.known:
+                values[n] = round(cell.mean, digits)
+        levels = sorted(set(values.values()), reverse=column.rank > 0)
         if len(levels) < 2:
             continue
-        for cell in cells:
-            place = levels.index(round(cell.value or 0.0, digits))
-            cell.mark = ("best", "second")[place] if place < 2 else ""
+        for n, value in values.items():
+            if value in levels[:2]:
+                table.rows[n].marks[column.key] = ("best", "second")[levels.index(value)]

@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 
 from tgdfer.core.plots import COLOURS
 from tgdfer.reporting.figures import MARKERS
-from tgdfer.runs.results import Experiment, Run
+from tgdfer.runs.results import Experiment, RunResult
 
 FRAMES = 6
 """Of a clip, evenly spaced."""
 PERPLEXITY = 20.0
 
 
-def read(experiment: Experiment, variant: str) -> tuple[Run, dict[str, np.ndarray]] | None:
+def read(experiment: Experiment, variant: str) -> tuple[RunResult, dict[str, np.ndarray]] | None:
     """The vectors of the variant's first finished run, as training left them; None where it left none."""
     run = next(iter(experiment.finished(variant)), None)
-    path = run.folder / "vectors.safetensors" if run else None
+    path = run.key.folder / "vectors.safetensors" if run else None
     if run is None or path is None or not path.exists():
         return None
     from safetensors import SafetensorError
@@ -96,7 +96,7 @@ def _between(labels: np.ndarray) -> float:
     return float((cosine.sum(axis=(1, 2)) - size).mean() / (size * (size - 1)))
 
 
-def _frames(axis: Axes, held: dict[str, np.ndarray], run: Run) -> None:
+def _frames(axis: Axes, held: dict[str, np.ndarray], run: RunResult) -> None:
     picked, classes = [], []
     for frames, mask, label in zip(held["frames"], held["mask"], held["label"], strict=True):
         valid = np.flatnonzero(mask)

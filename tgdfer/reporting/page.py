@@ -1,4 +1,4 @@
-"""reports/index.html: one static page that holds all it shows, so that it can be mailed, archived and printed."""
+"""reports/index.html: one static page that contains everything it shows, to be mailed, archived and printed."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.storage import write_text
 from tgdfer.core.version import __version__
 from tgdfer.evaluation.protocol import SELECTIONS
-from tgdfer.reporting import findings, render
-from tgdfer.reporting.layout import Cell, Column, Row, Table
-from tgdfer.reporting.report import Part
+from tgdfer.reporting import findings, render, sources
+from tgdfer.reporting.layout import Column, Row, Table
+from tgdfer.reporting.part import Part
 from tgdfer.reporting.wording import POWER
 
 FOLDER = Path(__file__).parent / "template"
@@ -25,7 +26,7 @@ RUNS_LIMIT = 2000
 
 
 def write_page(params: Params, parts: list[Part], path: Path) -> None:
-    """Write the page for all data sets; the figures are read from beside it and embedded."""
+    """Write the page for all data sets; it embeds the figures that are stored next to it."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -33,6 +34,7 @@ def write_page(params: Params, parts: list[Part], path: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    cards = [sources.data_card(part) for part in parts]
     page = environment.get_template("page.html").render(
         css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
         js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
@@ -42,62 +44,45 @@ def write_page(params: Params, parts: list[Part], path: Path) -> None:
         report=params.report,
         reference=params.variants[params.report.reference].label,
         seeds=params.seeds,
-        datasets=[_dataset(params, part) for part in parts],
-        provenance=findings.provenance(parts),
+        datasets=[_dataset(part, card) for part, card in zip(parts, cards, strict=True)],
+        provenance=sources.provenance(parts, cards),
     )
     write_text(path, page)
 
 
-def _dataset(params: Params, part: Part) -> dict[str, Any]:
-    experiment = part.experiment
-    runs = experiment.runs
-    done = [run for run in runs if run.problem is None]
+def _dataset(part: Part, card: dict[str, Any]) -> dict[str, Any]:
+    runs = part.experiment.runs
     return {
-        "name": experiment.dataset,
-        "classes": experiment.classes,
-        "facts": experiment.facts,
-        "problems": experiment.problems,
-        "missing": findings.missing(params, part),
-        "tiles": findings.tiles(params, part),
-        "findings": findings.findings(params, part),
+        "name": part.dataset,
+        "card": card,
+        "gaps": findings.gaps(part),
+        "tiles": findings.tiles(part),
+        "findings": findings.findings(part),
         "tables": [_table(table) for table in part.tables],
         "pictures": [
-            {
-                "title": picture.title,
-                "caption": picture.caption,
-                "photographs": picture.photographs,
-                "file": picture.file,
-                **_size(paths.REPORTS / "figures" / f"{picture.file}.png"),
-                "data": _embed(paths.REPORTS / "figures" / f"{picture.file}.png"),
-            }
-            for picture in part.pictures
+            {**vars(picture), **_image(paths.REPORTS / "figures" / f"{picture.file}.png")} for picture in part.pictures
         ],
-        "folds": experiment.folds,
-        "done": len(done),
+        "folds": part.experiment.folds,
+        "done": sum(run.problem is None for run in runs),
         "expected": len(runs),
-        "runs": [] if len(runs) > RUNS_LIMIT else [findings.run_line(run, params) for run in runs],
+        "runs": [] if len(runs) > RUNS_LIMIT else [sources.run_line(run, part.selection) for run in runs],
     }
 
 
-def _embed(path: Path) -> Markup:
-    return Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"))
-
-
-def _size(path: Path) -> dict[str, int]:
-    """The size in CSS pixels: the page does not jump while it loads, and small figures stay small."""
-    from PIL import Image
-
+def _image(path: Path) -> dict[str, Any]:
+    """An image to embed, with its size in CSS pixels: the page does not jump while it loads."""
     with Image.open(path) as image:
-        return {"width": round(image.width * 96 / 132), "height": round(image.height * 96 / 132)}
+        width, height = (round(pixels * 96 / 132) for pixels in image.size)
+    data = Markup("data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii"))
+    return {"width": width, "height": height, "data": data}
 
 
 def _table(table: Table) -> dict[str, Any]:
-    notes, numbers = render.footnotes(table)
+    notes, numbers = table.footnotes()
     rows: list[dict[str, Any]] = []
     for row, own in zip(table.rows, numbers, strict=True):
         cells = [_cell(row, column, below) for column, below in table.stacked()]
         rows.append({"cells": cells, "notes": own, "origin": row.origin, "reference": row.reference})
-    origins = {row.origin for row in table.rows}
     return {
         "id": table.file,
         "title": table.title,
@@ -106,24 +91,20 @@ def _table(table: Table) -> dict[str, Any]:
         "rows": rows,
         "notes": notes,
         "remarks": [remark for remark in table.remarks if not remark.startswith(POWER)],
-        "ranked": any(cell["mark"] for row in rows for cell in row["cells"]),
-        "mixed": {"measured", "published"} <= origins,
+        "mixed": table.mixed,
     }
 
 
 def _cell(row: Row, column: Column, below: Column | None) -> dict[str, Any]:
-    cell = Cell(text=row.label) if column.key == "label" else row.cells.get(column.key, Cell())
-    known = cell.value is not None
-    under = [f"± {cell.sd:.2f}"] if known and cell.sd is not None else []
-    if below is not None and known:
-        under.append(render.number(row.cells.get(below.key, Cell()), below))
-    interval = known and cell.low is not None and cell.high is not None
+    cell, sd = row.cell(column), render.deviation(row.cell(column), column)
+    known = not isinstance(cell, str) and cell.known
+    interval = render.text_of(cell, below.kind if below else "interval") if known else render.DASH
     return {
-        "text": render.number(cell, column),
-        "under": under,
-        "value": repr(float(cell.value)) if cell.value is not None else "",
-        "mark": cell.mark,
+        "text": render.text_of(cell, column.kind),
+        "under": [*([f"± {sd}"] if sd else []), *([interval] if known and below else [])],
+        "value": repr(cell.mean) if not isinstance(cell, str) and cell.known else "",
+        "mark": row.mark(column),
         "label": column.key == "label",
         "numeric": column.kind != "text",
-        "range": f"{cell.low:.1f} to {cell.high:.1f}" if interval else None,
+        "range": None if interval == render.DASH else interval.strip("[]").replace(", ", " to "),
     }

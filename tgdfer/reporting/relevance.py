@@ -24,7 +24,7 @@ from tgdfer.config.params import ReportParams
 from tgdfer.core.storage import read_table
 from tgdfer.evaluation import statistics
 from tgdfer.evaluation.protocol import SELECTIONS
-from tgdfer.reporting.analysis import Comparison, Estimate, Paired, compare, generator
+from tgdfer.reporting.analysis import NAN, Comparison, Estimate, Paired, compare, generator
 from tgdfer.reporting.rankings import Ranking, first_times
 from tgdfer.runs.results import Experiment
 
@@ -40,8 +40,8 @@ class Relevance:
     auroc: Estimate = field(default_factory=Estimate)
     ap: Estimate = field(default_factory=Estimate)
     hit: Estimate = field(default_factory=Estimate)
-    auroc_right: float | None = None
-    auroc_wrong: float | None = None
+    auroc_right: float = NAN
+    auroc_wrong: float = NAN
     clips: int = 0
     left_out: int = 0
     comparison: Comparison | None = None
@@ -157,8 +157,8 @@ def measured(
                 continue
             clip_id = given.clip_id[kept]
             score, positive, valid = _frames(given.frame_index[kept], given.relevance[kept], clip_id, truth, ranking)
-            right = (outcome.prediction == outcome.label)[kept]
-            found[selection].append(Bags(run.fold, clip_id, right, measures(score, positive, valid)))
+            right = outcome.right[kept]
+            found[selection].append(Bags(run.key.fold, clip_id, right, measures(score, positive, valid)))
     return found
 
 
@@ -224,14 +224,12 @@ def _summary(runs: list[Bags], scores: Scores, draws: _Draws, trained: bool) -> 
         return result
     drawn = np.mean([draws.mean(fold, values) for fold, (_, values) in scores.items()], axis=0)
     for m, name in enumerate(MEASURES):
-        by_fold = {fold: float(values[:, m].mean()) for fold, (_, values) in scores.items()}
-        mean, sd = statistics.mean_and_deviation(list(by_fold.values()))
-        low, high = statistics.interval(drawn[:, m], draws.report.confidence)
-        setattr(result, name, Estimate(mean, sd, low, high, by_fold))
+        per_fold = {fold: float(values[:, m].mean()) for fold, (_, values) in scores.items()}
+        setattr(result, name, Estimate.of(per_fold, drawn[:, m], draws.report.confidence))
     if trained:
         auroc, right = (np.concatenate(values) for values in ([b.values[:, 0] for b in runs], [b.right for b in runs]))
         usable = ~np.isnan(auroc)
         result.auroc_right, result.auroc_wrong = (
-            float(auroc[usable & these].mean()) if (usable & these).any() else None for these in (right, ~right)
+            float(auroc[usable & these].mean()) if (usable & these).any() else NAN for these in (right, ~right)
         )
     return result

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import pandas as pd
 
 from tgdfer.core.escaping import csv_cell, markdown
 from tgdfer.reporting.layout import Cell, Column, Row, Table
 
 DASH = "–"
 STACKED = 20
-"""Up to so many rows, intervals stand below their values in LaTeX, not beside them."""
+"""Up to this many rows, LaTeX prints intervals below their values, not beside them."""
 DEEP = 6
-"""From more columns of percentages on, so do deviations."""
+"""From more columns of percentages on, LaTeX prints deviations below their values too."""
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "Δ": r"$\Delta$", "✓": r"\checkmark{}",
@@ -20,90 +19,72 @@ LATEX_SPECIAL = {
 }  # fmt: skip
 
 
-def number(cell: Cell, column: Column) -> str:
-    """A cell in words: rounded, with its sign where the sign matters, a dash where nothing is known."""
-    if cell.text is not None:
-        return cell.text
-    if column.kind.startswith("interval"):
-        if cell.low is None or cell.high is None:
-            return DASH
-        sign = "+" if column.kind == "interval-points" else ""
-        return f"[{_signed(cell.low, 1, sign)}, {_signed(cell.high, 1, sign)}]"
-    if cell.value is None:
+def text_of(cell: Cell, kind: str) -> str:
+    """A cell in print: rounded, with its sign where the sign matters, a dash where nothing is known."""
+    if isinstance(cell, str):
+        return cell
+    if kind.startswith("interval"):
+        sign = "+" if kind == "interval-points" else ""
+        known = cell.low == cell.low  # false for NaN
+        return f"[{_percent(cell.low, 1, sign)}, {_percent(cell.high, 1, sign)}]" if known else DASH
+    if not cell.known:
         return DASH
-    if column.kind == "points":
-        return _signed(cell.value, 2, "+")
-    if column.kind == "p":
-        return "<0.001" if cell.value < 0.001 else f"{cell.value:.3f}"
-    if column.kind == "share":
-        return f"{cell.value:.0f} %"
-    if column.kind == "count":
-        return f"{int(cell.value):,}".replace(",", " ")
-    if column.kind == "number":
-        return f"{cell.value:.1f}"
-    return f"{cell.value:.2f}"
+    if kind == "points":
+        return _percent(cell.mean, 2, "+")
+    if kind == "p":
+        return "<0.001" if cell.mean < 0.001 else f"{cell.mean:.3f}"
+    if kind == "share":
+        return f"{100 * cell.mean:.0f} %"
+    if kind == "count":
+        return f"{cell.mean:,.0f}".replace(",", " ")
+    return f"{cell.mean:.1f}" if kind == "number" else _percent(cell.mean, 2, "")
 
 
-def _signed(value: float, digits: int, sign: str) -> str:
-    text = f"{value:{sign}.{digits}f}"
-    # a difference that rounds to nothing has no direction
+def _percent(value: float, digits: int, sign: str) -> str:
+    text = f"{100 * value:{sign}.{digits}f}"
+    # a difference that rounds to zero has no direction
     return text[1:] if text[0] in "+-" and float(text) == 0 else text.replace("-", "−")
 
 
-def cell_text(row: Row, column: Column) -> str:
-    """A cell with its deviation, as plain text."""
-    if column.key == "label":
-        return row.label
-    cell = row.cells.get(column.key, Cell())
-    text = number(cell, column)
-    return f"{text} ± {cell.sd:.2f}" if cell.sd is not None and cell.value is not None else text
-
-
-def footnotes(table: Table) -> tuple[list[str], list[list[int]]]:
-    """The distinct notes of a table, and for each row the 1-based numbers of its own."""
-    notes: dict[str, int] = {}
-    per_row = [[notes.setdefault(note, len(notes) + 1) for note in row.notes] for row in table.rows]
-    return list(notes), per_row
+def deviation(cell: Cell, column: Column) -> str:
+    """The deviation of a cell, if it has one to print."""
+    if isinstance(cell, str) or column.is_interval or cell.sd != cell.sd:
+        return ""
+    return f"{100 * cell.sd:.2f}"
 
 
 def to_csv(table: Table) -> str:
     """The records behind a table: all selections, fractions in full precision."""
-    fields: dict[str, None] = {}
-    for record in table.records:
-        fields.update(dict.fromkeys(record))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(fields), lineterminator="\n")
-    writer.writeheader()
-    for record in table.records:
-        writer.writerow({key: csv_cell(value) for key, value in record.items()})
-    return stream.getvalue()
+    return (
+        pd.DataFrame(table.records, dtype=object)
+        .map(csv_cell, na_action="ignore")
+        .to_csv(index=False, lineterminator="\n")
+    )
 
 
-def to_markdown(table: Table) -> str:
-    """A table for GitHub: best in bold, second underlined, notes below."""
-    notes, per_row = footnotes(table)
-    lines = [f"**{markdown(table.title)}.** {markdown(table.caption)}", ""]
+def to_markdown(table: Table, caption: str | None = None) -> str:
+    """A table for GitHub: best in bold, second underlined, notes below. ``caption`` replaces the table's own."""
+    notes, per_row = table.footnotes()
+    lines = [f"**{markdown(table.title)}.** {markdown(caption or table.caption)}", ""]
     lines.append("| " + " | ".join(markdown(column.head) for column in table.columns) + " |")
     lines.append("|" + "|".join(":---" if column.kind == "text" else "---:" for column in table.columns) + "|")
     for row, numbers in zip(table.rows, per_row, strict=True):
-        cells = []
-        for column in table.columns:
-            text = markdown(cell_text(row, column))
-            mark = row.cells[column.key].mark if column.key in row.cells else ""
-            text = {"best": f"**{text}**", "second": f"<ins>{text}</ins>"}.get(mark, text)
-            if column.key == "label":
-                text += " (measured here)" if row.origin == "measured" and _mixed(table) else ""
-                text += f"<sup>{', '.join(map(str, numbers))}</sup>" if numbers else ""
-            cells.append(text)
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(_markdown_cell(table, row, column, numbers) for column in table.columns) + " |")
     lines.append("")
     lines += [f"{n}. {markdown(note)}" for n, note in enumerate(notes, 1)]
     lines += ["", *(markdown(remark) + "\n" for remark in table.remarks)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _mixed(table: Table) -> bool:
-    return len({row.origin for row in table.rows} & {"measured", "published"}) == 2
+def _markdown_cell(table: Table, row: Row, column: Column, notes: list[int]) -> str:
+    cell = row.cell(column)
+    text = markdown(text_of(cell, column.kind))
+    if sd := deviation(cell, column):
+        text += f" ± {sd}"
+    if column.key == "label":
+        text += " (measured here)" if row.origin == "measured" and table.mixed else ""
+        text += f"<sup>{', '.join(map(str, notes))}</sup>" if notes else ""
+    return {"best": f"**{text}**", "second": f"<ins>{text}</ins>"}.get(row.mark(column), text)
 
 
 def to_latex(table: Table) -> str:
@@ -111,11 +92,11 @@ def to_latex(table: Table) -> str:
 
     Every value is wrapped in ``\tgval``; ``\renewcommand{\tgval}[1]{\num{#1}}`` hands the values to siunitx.
     """
-    notes, per_row = footnotes(table)
+    notes, per_row = table.footnotes()
     # a long table with two lines in a row would not fit the page
     columns = table.stacked() if len(table.rows) <= STACKED else [(column, None) for column in table.columns]
-    # the deviations of many columns, too, stand below their values
-    deep = not any(bracket for _, bracket in columns) and sum(column.kind == "percent" for column, _ in columns) > DEEP
+    # the deviations of many columns, too, are printed below their values
+    deep = not any(below for _, below in columns) and sum(column.kind == "percent" for column, _ in columns) > DEEP
     align = "".join("l" if column.kind == "text" else "r" for column, _ in columns)
     lines = [
         "% made by `tgdfer report`; needs booktabs and amssymb, and graphicx for wide tables",
@@ -142,34 +123,31 @@ def to_latex(table: Table) -> str:
         if row.origin != origin:
             lines.append(r"\midrule")
             origin = row.origin
-            if _mixed(table) and origin == "measured":
+            if table.mixed and origin == "measured":
                 lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\emph{{measured here}}}} \\")
         cells, under = [], []
-        for column, bracket in columns:
-            if column.key == "label":
-                marks = rf"\textsuperscript{{{','.join(map(str, numbers))}}}" if numbers else ""
-                cells.append(_latex(row.label) + marks)
-                under.append("")
-                continue
-            cell = row.cells.get(column.key, Cell())
-            value, deviation = _latex_cell(cell, column), _latex_deviation(cell)
-            text = number(row.cells.get(bracket.key, Cell()), bracket) if bracket else DASH
-            interval = "" if text == DASH else rf"\tgci{{{_latex(text)}}}"
-            cells.append(value if deep else value + deviation)
-            under.append(deviation if deep else interval)
+        for column, below in columns:
+            cell = row.cell(column)
+            value, sd = _latex_cell(row, column), deviation(cell, column)
+            if column.key == "label" and numbers:
+                value += rf"\textsuperscript{{{','.join(map(str, numbers))}}}"
+            spread = rf"\tgsd{{{sd}}}" if sd else ""
+            interval = text_of(cell, below.kind) if below and not isinstance(cell, str) else DASH
+            cells.append(value if deep else value + spread)
+            under.append(spread if deep else "" if interval == DASH else rf"\tgci{{{_latex(interval)}}}")
         lines.append(" & ".join(cells) + r" \\")
         if any(under):
             lines.append(" & ".join(under) + r" \\[2pt]")
     lines += [r"\bottomrule", r"\end{tabular}}"]
-    below = [rf"\textsuperscript{{{n}}}\,{_latex(note)}." for n, note in enumerate(notes, 1)]
-    below += [_latex(remark) for remark in table.remarks]
-    if below:
-        lines += [r"\par\smallskip", r"{\footnotesize\raggedright " + " ".join(below) + r"\par}"]
+    below_table = [rf"\textsuperscript{{{n}}}\,{_latex(note)}." for n, note in enumerate(notes, 1)]
+    below_table += [_latex(remark) for remark in table.remarks]
+    if below_table:
+        lines += [r"\par\smallskip", r"{\footnotesize\raggedright " + " ".join(below_table) + r"\par}"]
     return "\n".join([*lines, r"\end{table}", ""])
 
 
 def _latex_head(column: Column) -> str:
-    """A long head in two lines, broken where they are most alike: values are narrow."""
+    """A long head in two lines of about the same length, because values are narrow."""
     text = column.head
     breaks = [n for n, character in enumerate(text) if character == " "]
     if column.key == "label" or len(text) <= 10 or not breaks:
@@ -179,17 +157,12 @@ def _latex_head(column: Column) -> str:
     return rf"\shortstack[{side}]{{{_latex(text[:at])}\\{_latex(text[at:])}}}"
 
 
-def _latex_cell(cell: Cell, column: Column) -> str:
-    text = number(cell, column)
-    if cell.text is not None or cell.value is None or column.kind in ("p", "share", "count", "points"):
-        text = _latex(text)
-    else:
-        text = rf"\tgval{{{text}}}"
-    return {"best": rf"\tgbest{{{text}}}", "second": rf"\tgsecond{{{text}}}"}.get(cell.mark, text)
-
-
-def _latex_deviation(cell: Cell) -> str:
-    return rf"\tgsd{{{cell.sd:.2f}}}" if cell.sd is not None and cell.value is not None else ""
+def _latex_cell(row: Row, column: Column) -> str:
+    cell = row.cell(column)
+    text = text_of(cell, column.kind)
+    plain = not isinstance(cell, str) and cell.known and column.kind in ("percent", "number")
+    text = rf"\tgval{{{text}}}" if plain else _latex(text)
+    return {"best": rf"\tgbest{{{text}}}", "second": rf"\tgsecond{{{text}}}"}.get(row.mark(column), text)
 
 
 def _latex(text: str) -> str:

@@ -51,7 +51,7 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
     for right in (True, False):
         taken = 0
         for c in np.unique(outcome.label):
-            members = np.flatnonzero((outcome.label == c) & ((outcome.prediction == outcome.label) == right))
+            members = np.flatnonzero((outcome.label == c) & (outcome.right == right))
             if not len(members) or taken == EACH or experiment.classes[c] == "neutral":
                 continue
             n = members[np.argsort(outcome.confidence[members], kind="stable")[len(members) // 2]]

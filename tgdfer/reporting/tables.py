@@ -1,44 +1,88 @@
-"""One source for every table: cells with values, deviations and notes, which :mod:`render` prints in three formats."""
+"""The tables of a data set, as cells with spreads and notes, which :mod:`render` prints in three formats."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
 
-from tgdfer.config.params import Params
-from tgdfer.evaluation.protocol import METRICS
-from tgdfer.reporting import parts
 from tgdfer.reporting.analysis import Estimate
-from tgdfer.reporting.layout import Cell, Column, Results, Row, Table, compared_cells, mark, percent
-from tgdfer.reporting.relevance import Relevance
+from tgdfer.reporting.choice import inner_choice
+from tgdfer.reporting.layout import Cell, Column, Row, Table, mark_best
+from tgdfer.reporting.part import Part
+from tgdfer.reporting.rows import compared_cells, measured_row, records_of, with_interval
+from tgdfer.reporting.settings import setting
 from tgdfer.reporting.side_tables import costs_table, relevance_table
-from tgdfer.reporting.wording import TITLES, caption_of, measured_row, power_line, records_of, variants_of
-from tgdfer.runs.results import Experiment
+from tgdfer.reporting.wording import caption_of, power_line, stale_line
 
 PUBLISHED = Path(__file__).parent / "published_results.csv"
-
-
 BENCHMARKS = {"dfew": "DFEW", "ferv39k": "FERV39k", "mafw": "MAFW"}
-"""The layouts whose numbers may stand beside published ones, by their name in published_results.csv."""
+"""The layouts whose numbers may be printed next to published ones, with their name in published_results.csv."""
+MAIN = "Recall per class, UAR and WAR"
 
 
-def make_tables(
-    params: Params,
-    experiment: Experiment,
-    results: Results,
-    relevance: dict[str, dict[str, Relevance | None]] | None,
-) -> list[Table]:
+def make_tables(part: Part) -> list[Table]:
     """Every table of a data set that has a row."""
-    made = [_main(params, experiment, results)]
-    for name in params.report.tables:
-        made.append(_ablation(params, experiment, results, name))
-    if relevance is not None:
-        made.append(relevance_table(params, experiment, relevance))
-    made.append(costs_table(params, experiment, results))
+    made = [main_table(part), *(ablation_table(part, name) for name in part.params.report.tables)]
+    made += [relevance_table(part)] if part.relevance else []
+    made.append(costs_table(part))
     tables = [table for table in made if table.rows]
     for table in tables:
-        mark(table)
+        mark_best(table)
+        if line := stale_line(part, [row.variant for row in table.rows]):
+            table.remarks.append(line)
     return tables
+
+
+def main_table(part: Part) -> Table:
+    """Every class, UAR and WAR, next to published results where the data set is a benchmark."""
+    chosen = part.params.dataset(part.dataset)
+    benchmark = BENCHMARKS.get(chosen.layout)
+    columns = [Column("label", "Method"), *([Column("modality", "Input")] if benchmark else [])]
+    columns += [Column(name, name.capitalize(), "percent", 1) for name in part.experiment.classes]
+    columns += [Column("uar", "UAR", "percent", 1), Column("war", "WAR", "percent", 1)]
+    rows, records = [], []
+    for entry in published(benchmark) if benchmark else []:
+        rates = {
+            column.key: float(entry[column.key]) / 100 if entry.get(column.key) else None
+            for column in columns
+            if column.kind == "percent"
+        }
+        cells: dict[str, Cell] = {key: Estimate(rate) for key, rate in rates.items() if rate is not None}
+        cells["modality"] = entry["modality"]
+        note = "; ".join(filter(None, (entry["source"], entry["note"])))
+        rows.append(Row(entry["method"], "published", cells, [note], ranked="audio" not in entry["modality"]))
+        about = {"dataset": part.dataset, "row": entry["method"], "origin": "published", "note": note}
+        records.append(about | rates)
+    remarks = []
+    if benchmark and rows:
+        remarks.append(
+            "Published rows are quoted from the sources in their notes. Their epoch is usually the best on the test "
+            f"fold, and none has a spread. Rows measured here use {chosen.encoder} features and are not the numbers "
+            "of any paper."
+        )
+    elif benchmark:
+        remarks.append(f"No published results for {benchmark} are included.")
+    measured = part.rows("main")
+    for variant in measured:
+        result = part.shown[variant]
+        cells = {**result.recall, "uar": result.uar, "war": result.war}
+        cells["modality"] = "video+text" if part.params.run(variant).model.uses_text else "video"
+        row = measured_row(part, variant, cells)
+        absent = [name for name, recall in result.recall.items() if not recall.known]
+        if absent:
+            row.notes.append(f"no test clip of {', '.join(absent)}: left out of UAR")
+        rows.append(row)
+    return Table(
+        "main",
+        part.dataset,
+        MAIN,
+        caption_of(part, MAIN, "Recall, UAR and WAR", "in the CSV", published=len(rows) > len(measured)),
+        "Recall of every class, UAR and WAR in percent.",
+        columns,
+        rows if measured else [],
+        records + records_of(part, measured),
+        remarks,
+    )
 
 
 def published(benchmark: str) -> list[dict[str, str]]:
@@ -47,108 +91,46 @@ def published(benchmark: str) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(stream) if row["dataset"] == benchmark]
 
 
-def _main(params: Params, experiment: Experiment, results: Results) -> Table:
-    chosen = params.dataset(experiment.dataset)
-    benchmark = BENCHMARKS.get(chosen.layout)
-    columns = [Column("label", "Method"), Column("modality", "Input")] if benchmark else [Column("label", "Method")]
-    columns += [Column(name, name.capitalize(), "percent", 1) for name in experiment.classes]
-    columns += [Column("uar", "UAR", "percent", 1), Column("war", "WAR", "percent", 1)]
-    rows, records = [], []
-    for entry in published(benchmark) if benchmark else []:
-        cells = {
-            column.key: Cell(float(entry[column.key]) if entry.get(column.key) else None)
-            for column in columns
-            if column.kind == "percent"
-        }
-        cells["modality"] = Cell(text=entry["modality"])
-        notes = [f"{entry['source']}{'; ' if entry['note'] else ''}{entry['note']}"]
-        rows.append(Row(entry["method"], "published", cells, notes, "audio" not in entry["modality"]))
-        records.append(
-            {"dataset": experiment.dataset, "row": entry["method"], "origin": "published", "note": notes[0]}
-            | {
-                key: None if cell.value is None else cell.value / 100
-                for key, cell in cells.items()
-                if key != "modality"
-            }
-        )
-    measured = variants_of(params, "main")
-    for variant in measured:
-        result = results[params.report.selection][variant]
-        cells = {name: percent(result.recall.get(name, Estimate())) for name in experiment.classes}
-        cells |= {"uar": percent(result.uar), "war": percent(result.war), "modality": Cell(text="video+text")}
-        if not params.run(variant).model.uses_text:
-            cells["modality"] = Cell(text="video")
-        row = measured_row(params, variant, result, cells)
-        absent = [name for name in experiment.classes if result.measured and result.recall[name].mean is None]
-        if absent:
-            row.notes.append(f"no test clip of {', '.join(absent)}: left out of UAR")
-        rows.append(row)
-    records += records_of(params, experiment, results, measured)
-    remarks = []
-    mixed = any(row.origin == "published" for row in rows)
-    if benchmark:
-        remarks.append(
-            "Published rows are quoted from the sources in their notes; their epoch is usually the best on the test "
-            f"fold, and none carries a spread. Rows measured here use {chosen.encoder} features and are not the "
-            "numbers of any paper."
-        )
-        if not mixed:
-            remarks.append(f"No published results for {benchmark} are at hand.")
-    return Table(
-        "main",
-        experiment.dataset,
-        TITLES["main"],
-        caption_of(params, experiment, results, TITLES["main"], "Recall, UAR and WAR", "in the CSV", mixed),
-        "Recall of every class, UAR and WAR in percent.",
-        columns,
-        rows if measured else [],
-        records,
-        remarks,
-    )
-
-
-def _ablation(params: Params, experiment: Experiment, results: Results, name: str) -> Table:
-    variants = variants_of(params, name)
-    if variants == [params.report.reference]:
+def ablation_table(part: Part, name: str) -> Table:
+    """The variants of one table of ``report.tables``: their settings, rates, and differences to the reference."""
+    about, label = part.params.report.tables[name], part.label(part.reference)
+    variants = part.rows(name)
+    if variants == [part.reference]:
         variants = []  # nothing to compare it with
-    about = params.report.tables[name]
-    level = f"{100 * params.report.confidence:g} %"
+    several = len(part.params.seeds) > 1
     columns = [Column("label", "Variant"), *(Column(key, head) for key, head in about.columns.items())]
-    columns += [
-        Column("uar", "UAR", "percent", 1),
-        Column("uar_ci", f"{level} interval", "interval"),
-        *([Column("seed_sd", "SD over seeds", "percent")] if len(params.seeds) > 1 else []),
-        Column("war", "WAR", "percent", 1),
-        Column("war_ci", f"{level} interval", "interval"),
-        Column("delta", "Δ UAR", "points"),
-        Column("delta_ci", f"{level} interval", "interval-points"),
-        Column("p", "p (Holm)", "p"),
-        Column("wins", "Won", "share"),
-    ]
+    columns += with_interval(part, Column("uar", "UAR", "percent", 1))
+    columns += [Column("seed_sd", "SD over seeds", "percent")] if several else []
+    columns += with_interval(part, Column("war", "WAR", "percent", 1))
+    columns += with_interval(part, Column("delta", "Δ UAR", "points"))
+    columns += [Column("p", "p (Holm)", "p"), Column("wins", "Won", "share")]
     rows = []
     for variant in variants:
-        result = results[params.report.selection][variant]
-        cells = {key: Cell(text=parts.setting(params, variant, key, about.ticks)) for key in about.columns}
-        for metric in METRICS:
-            cells[metric] = cells[f"{metric}_ci"] = percent(getattr(result, metric))
-            cells[f"{metric}_ci"] = Cell(None, None, cells[metric].low, cells[metric].high)
-        seed_sd = result.seed_sd.get("uar")
-        cells["seed_sd"] = Cell(None if seed_sd is None else 100 * seed_sd)
-        cells |= compared_cells(result.comparisons.get("uar"), variant == params.report.reference)
-        rows.append(measured_row(params, variant, result, cells))
-    remarks = [power_line(params, results)] if any("delta" in row.cells and not row.reference for row in rows) else []
+        result = part.shown[variant]
+        cells: dict[str, Cell] = {key: setting(part.params, variant, key, about.ticks) for key in about.columns}
+        cells |= {"uar": result.uar, "war": result.war}
+        cells["seed_sd"] = Estimate(result.seed_sd.get("uar", float("nan")))
+        found = result.comparisons.get("uar")
+        row = measured_row(part, variant, cells | compared_cells(found, variant == part.reference))
+        if found and found.significant and not found.signs_agree:
+            each = ", ".join(f"{100 * value:+.1f}" for value in found.by_seed.values())
+            row.notes.append(f"the seeds disagree about the sign of Δ UAR: {each}")
+        rows.append(row)
+    remarks = [power_line(part)] if any("delta" in row.cells and not row.reference for row in rows) else []
+    if choice := inner_choice(part, name):
+        remarks.append(choice)
     return Table(
         name,
-        experiment.dataset,
+        part.dataset,
         about.title,
-        caption_of(params, experiment, results, about.title, "UAR and WAR", "in brackets")
-        + (" SD over seeds: of the UAR's mean over folds." if len(params.seeds) > 1 else "")
-        + f" Δ UAR: minus {params.variants[params.report.reference].label}, in points, on the same clips; p: paired "
-        "sign-flip test over clips, corrected after Holm for all variants and both metrics; won: of the clips on "
-        "which the two disagree, the share that the variant gets right.",
-        f"Δ UAR is against {params.variants[params.report.reference].label}, in points.",
+        caption_of(part, about.title, "UAR and WAR", "in brackets")
+        + (" SD over seeds: of the UAR's mean over folds." if several else "")
+        + f" Δ UAR: minus {label}, in points, on the same clips; p: paired sign-flip test over clips, corrected after "
+        "Holm for all variants and both metrics; won: of the clips on which the two disagree, the share that the "
+        "variant gets right.",
+        f"Δ UAR is against {label}, in points.",
         columns,
         rows,
-        records_of(params, experiment, results, variants),
+        records_of(part, variants),
         remarks,
     )

@@ -1,27 +1,28 @@
-"""Run files -> arrays: what was expected, what is there, what is missing, and the test predictions of every run."""
+"""The results of a data set's runs: which runs are expected, which have results, and their test predictions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
-from tgdfer.core.storage import check_schema, read_json, read_lines, read_table
+from tgdfer.core.storage import check_schema, read_json, read_lines
 from tgdfer.evaluation.protocol import SELECTIONS
+from tgdfer.runs.files import Key
+from tgdfer.runs.state import Expected, State
 
+READ = ("metrics.json", "history.jsonl", "predictions.parquet")
+"""The files that tables and figures are made from; a run without its weights still has results."""
 SHARED = ("clips", "folds", "features")
-"""The inputs that every run of a data set has; a text encoder is one of the variants that use text alone."""
-AGREE = 1e-6
-"""How far a rate recomputed from the predictions may be from the one in metrics.json."""
+"""The inputs that all runs of a data set share."""
 
 
 @dataclass
@@ -33,6 +34,11 @@ class Outcome:
     prediction: np.ndarray
     confidence: np.ndarray
     metrics: dict[str, Any]
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which predictions are right [n]."""
+        return self.prediction == self.label
 
 
 @dataclass(frozen=True)
@@ -51,89 +57,80 @@ class Relevances:
 
 
 @dataclass
-class Run:
-    """One (fold, seed) of a variant. ``problem`` says why it has no outcomes; None for a finished run."""
+class RunResult:
+    """What one fold and seed of a variant gave. ``problem`` says why there are no results; None if there are."""
 
-    dataset: str
-    variant: str
-    fold: int
-    seed: int
-    folder: Path
+    key: Key
+    state: State
     problem: str | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """By selection."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    info: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """How a reader finds it."""
-        return f"fold {self.fold}, seed {self.seed}"
+        """How it is called in print, next to its variant."""
+        return f"fold {self.key.fold}, seed {self.key.seed}"
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The content of run.json."""
+        return self.state.record
 
     def history(self) -> list[dict[str, Any]]:
-        """The epochs of the run, or an empty list when they were not kept."""
-        return read_lines(self.folder / "history.jsonl")
+        """What was logged of each epoch."""
+        return read_lines(self.key.folder / "history.jsonl")
 
     def relevance(self) -> dict[str, Relevances]:
-        """The relevance of every test clip's frames, by selection."""
-        # one pass for all selections, without threads: thousands of small files
-        with pq.ParquetFile(self.folder / "predictions.parquet", memory_map=True) as stored:
-            table = stored.read(columns=["clip_id", "selection", "frame_index", "relevance"], use_threads=False)
-        clip_id = table["clip_id"].to_numpy(zero_copy_only=False).astype(str)
-        selection = table["selection"].to_numpy(zero_copy_only=False).astype(str)
+        """The relevance of the frames of every test clip, by selection."""
+        table, clip_id, rows = _predictions(self.key, "frame_index", "relevance")
         frames, relevance = (table[name].combine_chunks() for name in ("frame_index", "relevance"))
         sizes = np.diff(frames.offsets.to_numpy())
         shape = (len(clip_id), int(sizes.max(initial=0)))
         valid = np.arange(shape[1]) < sizes[:, None]
         index, share = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
         index[valid], share[valid] = frames.flatten().to_numpy(), relevance.flatten().to_numpy()
-        found = {}
-        for name in np.unique(selection).tolist():
-            rows = np.flatnonzero(selection == name)
-            rows = rows[np.argsort(clip_id[rows], kind="stable")]
-            found[name] = Relevances(clip_id[rows], index[rows], share[rows])
-        return found
+        return {name: Relevances(clip_id[at], index[at], share[at]) for name, at in rows.items()}
 
 
 @dataclass
 class Experiment:
-    """All runs of a data set, and what the data say about themselves."""
+    """The expected runs of a data set, and what is wrong with the data behind them."""
 
     dataset: str
     classes: list[str]
     folds: list[int]
-    seeds: list[int]
-    runs: list[Run]
-    facts: dict[str, Any]
+    runs: list[RunResult]
     problems: list[str]
 
-    def of(self, variant: str) -> list[Run]:
+    def of(self, variant: str) -> list[RunResult]:
         """The expected runs of ``variant``, in the order of folds and seeds."""
-        return [run for run in self.runs if run.variant == variant]
+        return [run for run in self.runs if run.key.variant == variant]
 
-    def finished(self, variant: str) -> list[Run]:
+    def finished(self, variant: str) -> list[RunResult]:
         """The runs of ``variant`` that have results."""
         return [run for run in self.of(variant) if run.problem is None]
 
+    def stale(self) -> dict[str, list[str]]:
+        """The variants with results that are no longer current, and why."""
+        found: dict[str, list[str]] = {}
+        for run in self.runs:
+            if run.problem is None and run.state.reasons:
+                found.setdefault(run.key.variant, []).extend(run.state.reasons)
+        return {variant: list(dict.fromkeys(reasons)) for variant, reasons in found.items()}
+
 
 def collect(params: Params, dataset: str) -> Experiment:
-    """Read every expected run of ``dataset``; a run that is missing, failed or broken says so and stops nothing."""
-    chosen = params.dataset(dataset)
+    """Read every expected run of ``dataset``; a run without usable results has a ``problem`` and stops nothing."""
+    classes = params.dataset(dataset).classes
+    expected = Expected(params, dataset)
     problems: list[str] = []
     folds = _folds(dataset, params, problems)
-    runs = []
-    for variant in params.variants:
-        failed = _failures(dataset, variant)
-        for fold in folds:
-            for seed in params.seeds:
-                run = Run(dataset, variant, fold, seed, paths.run(dataset, variant, fold, seed))
-                _read(run, chosen.classes, failed.get((fold, seed)))
-                _check_parameters(run, params)
-                runs.append(run)
-    experiment = Experiment(
-        dataset, list(chosen.classes), folds, list(params.seeds), runs, _facts(params, dataset), problems
-    )
-    _check_inputs(experiment)
-    return experiment
+    keys = [Key(dataset, v, fold, seed) for v in params.variants for fold in folds for seed in params.seeds]
+    runs = [_read(key, expected.state(key, READ), classes) for key in keys]
+    problems += _mixed_inputs(runs)
+    _drop_other_clips(runs)
+    return Experiment(dataset, list(classes), folds, runs, problems)
 
 
 def _folds(dataset: str, params: Params, problems: list[str]) -> list[int]:
@@ -147,147 +144,73 @@ def _folds(dataset: str, params: Params, problems: list[str]) -> list[int]:
         if folder.name.removeprefix("fold").isdigit()
     }
     if found:
-        problems.append(f"{path} is missing: the folds are those of which runs were found, others may be missing")
+        problems.append(f"{path} is missing: only the folds of existing runs are known, others may be missing")
     return sorted(found)
 
 
-def _failures(dataset: str, variant: str) -> dict[tuple[int, int], str]:
-    path = paths.variant(dataset, variant)
-    if not path.exists():
-        return {}
-    listed = read_json(path).get("runs", [])
-    return {(entry["fold"], entry["seed"]): str(entry["failed"]) for entry in listed if entry.get("failed")}
-
-
-def _read(run: Run, classes: list[str], failed: str | None) -> None:
-    if failed is not None:
-        run.problem = f"failed: {failed}"
-        return
-    if not (run.folder / "metrics.json").exists():
-        run.problem = "not run"
-        return
+def _read(key: Key, state: State, classes: list[str]) -> RunResult:
+    if state.name == "missing":
+        return RunResult(key, state, "not run")
+    if not state.usable:
+        again = "; train it again" if state.name in ("damaged", "outdated") else ""
+        return RunResult(key, state, f"{state.name}: {'; '.join(state.reasons)}{again}")
     try:
-        run.metrics = read_json(run.folder / "metrics.json")
-        if run.metrics["classes"] != classes:
-            run.problem = f"was made for other classes ({', '.join(run.metrics['classes'])}); train it again"
-            return
-        run.outcomes = _outcomes(run, classes)
-        info = run.folder / "run.json"
-        run.info = read_json(info) if info.exists() else {}
-    except (UserError, KeyError, ValueError, OSError) as error:
-        reason = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        run.problem, run.outcomes = f"unreadable: {reason}", {}
+        metrics = read_json(key.folder / "metrics.json")
+        return RunResult(key, state, None, _outcomes(key, classes, metrics), metrics)
+    except (UserError, KeyError, ValueError, OSError) as error:  # written by another version of the package
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        return RunResult(key, state, f"unreadable: {reason}; train it again")
 
 
-def _check_parameters(run: Run, params: Params) -> None:
-    """A run of what a variant used to be must not stand under its name: those outside the grid are not made anew."""
-    told = run.info.get("parameters")
-    asked = dependencies.run_settings(params, run.dataset, run.variant, run.fold, run.seed)
-    if run.problem is None and told is not None and told != asked:
-        changed = sorted(name for name in asked.keys() | told.keys() if asked.get(name) != told.get(name))
-        run.problem = f"was made with other parameters ({', '.join(changed)}); train it again"
-        run.outcomes = {}
-
-
-def _outcomes(run: Run, classes: list[str]) -> dict[str, Outcome]:
-    path = run.folder / "predictions.parquet"
+def _predictions(key: Key, *columns: str) -> tuple[pa.Table, np.ndarray, dict[str, np.ndarray]]:
+    """Columns of a run's predictions, the clip of each row, and the rows of each selection, clips ascending."""
+    path = key.folder / "predictions.parquet"
     with pq.ParquetFile(path, memory_map=True) as stored:
         check_schema(path, "predictions", stored.schema_arrow)
-        # thousands of small files: threads cost more than they bring
-        table = stored.read(columns=["clip_id", "selection", "label", "probabilities"], use_threads=False)
+        # in thousands of small files, threads cost more than they gain
+        table = stored.read(columns=["clip_id", "selection", *columns], use_threads=False)
+    clip_id, selection = (table[name].to_numpy(zero_copy_only=False).astype(str) for name in ("clip_id", "selection"))
+    rows = {name: np.flatnonzero(selection == name) for name in SELECTIONS}
+    return table, clip_id, {name: at[np.argsort(clip_id[at], kind="stable")] for name, at in rows.items() if len(at)}
+
+
+def _outcomes(key: Key, classes: list[str], metrics: dict[str, Any]) -> dict[str, Outcome]:
+    table, clip_id, rows = _predictions(key, "label", "probabilities")
     number = {name: c for c, name in enumerate(classes)}
-    clip_id = table["clip_id"].to_numpy(zero_copy_only=False).astype(str)
-    selection = table["selection"].to_numpy(zero_copy_only=False).astype(str)
     label = np.array([number[name] for name in table["label"].to_pylist()], dtype=np.int64)
-    flat = table["probabilities"].combine_chunks().flatten().to_numpy()
-    if len(flat) != len(label) * len(classes):
-        raise UserError(f"{path}: expected {len(classes)} probabilities in every row")
-    probabilities = flat.reshape(len(label), len(classes))
-    outcomes = {}
-    for name in SELECTIONS:
-        rows = np.flatnonzero(selection == name)
-        if not len(rows):
-            continue
-        rows = rows[np.argsort(clip_id[rows], kind="stable")]
-        if len(np.unique(clip_id[rows])) != len(rows):
-            raise UserError(f"{path}: a clip occurs twice under selection '{name}'")
-        chosen = probabilities[rows]
-        outcome = Outcome(
-            clip_id[rows], label[rows], chosen.argmax(axis=1), chosen.max(axis=1), run.metrics["selections"][name]
-        )
-        war = float((outcome.prediction == outcome.label).mean())
-        if abs(war - outcome.metrics["war"]) > AGREE:
-            raise UserError(
-                f"WAR from {path.name} is {war:.4f}, metrics.json says {outcome.metrics['war']:.4f} ({name}); "
-                "train the run again"
-            )
-        outcomes[name] = outcome
-    if not outcomes:
-        raise UserError(f"{path}: no predictions")
-    return outcomes
-
-
-def _check_inputs(experiment: Experiment) -> None:
-    """Runs of one data set are compared clip by clip: they must have been made from the same inputs."""
-    seen: dict[str, list[str]] = {}
-    for run in experiment.runs:
-        inputs = {key: value for key, value in (run.info.get("inputs") or {}).items() if key in SHARED}
-        if inputs:
-            seen.setdefault(json.dumps(inputs, sort_keys=True), []).append(run.variant)
-    if len(seen) > 1:
-        groups = "; ".join(", ".join(sorted(set(names))) for names in seen.values())
-        experiment.problems.append(
-            f"The runs were made from {len(seen)} different versions of clips, folds or features ({groups}): "
-            "comparisons between them mix data and method. Run the graph again."
-        )
-    for fold in experiment.folds:
-        expected: dict[str, int] | None = None
-        for run in (run for run in experiment.runs if run.fold == fold and run.problem is None):
-            outcome = next(iter(run.outcomes.values()))
-            clips = dict(zip(outcome.clip_id.tolist(), outcome.label.tolist(), strict=True))
-            if expected is None:
-                expected = clips
-            elif clips != expected:
-                run.problem = f"tested on other clips or labels than the first run of fold {fold}; train it again"
-                run.outcomes = {}
-
-
-def _facts(params: Params, dataset: str) -> dict[str, Any]:
-    """The data card: clips per class, frames, rejects, encoder, as far as the files are there."""
-    chosen = params.dataset(dataset)
-    facts: dict[str, Any] = {
-        "layout": chosen.layout,
-        "encoder": chosen.encoder,
-        "truth": chosen.truth is not None,
-        "clips": None,
-        "per_class": {},
-        "subjects": None,
-        "rejects": None,
-        "frames": None,
-        "kept": None,
-        "dim": None,
+    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(label), len(classes))
+    best, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    return {
+        name: Outcome(clip_id[at], label[at], best[at], confidence[at], metrics["selections"][name])
+        for name, at in rows.items()
     }
-    if paths.clips(dataset).exists():
-        clips = read_table(paths.clips(dataset), "clips")
-        labels = clips["label"].to_pylist()
-        facts["clips"] = len(labels)
-        facts["per_class"] = {name: labels.count(name) for name in chosen.classes}
-        facts["subjects"] = len(set(clips["subject"].drop_null().to_pylist())) or None
-    manifest = paths.frames(dataset)
-    if manifest.exists():
-        stored = read_json(manifest)
-        facts["frames"], facts["kept"] = stored.get("frames"), stored.get("clips")
-    rejects = manifest.parent / "rejects.parquet"
-    if rejects.exists():
-        facts["rejects"] = read_table(rejects, "rejects").to_pylist()
-    encoder = paths.encoder(chosen.encoder)
-    if encoder.exists():
-        described = read_json(encoder)
-        facts["encoder_fingerprint"] = described.get("fingerprint")
-        facts["dim"] = described.get("dim")
-    return facts
 
 
-def ordered(values: Iterable[Any]) -> list[Any]:
-    """The distinct values in order of appearance."""
-    return list(dict.fromkeys(values))
+def _mixed_inputs(runs: list[RunResult]) -> list[str]:
+    """Comparisons are clip by clip, so the runs must have been made from the same clips, folds and features."""
+    seen: dict[str, dict[str, None]] = {}
+    for run in runs:
+        inputs = {name: value for name, value in run.info.get("inputs", {}).items() if name in SHARED}
+        if inputs and run.problem is None:
+            seen.setdefault(json.dumps(inputs, sort_keys=True), {})[run.key.variant] = None
+    if len(seen) < 2:
+        return []
+    groups = "; ".join(", ".join(sorted(variants)) for variants in seen.values())
+    return [
+        f"The runs were made from {len(seen)} different versions of clips, folds or features ({groups}): "
+        "comparisons between them mix data and method. Run the graph again."
+    ]
+
+
+def _drop_other_clips(runs: list[RunResult]) -> None:
+    """Leave out what was tested on other clips or labels than the first run of its fold."""
+    expected: dict[int, Outcome] = {}
+    for run in runs:
+        if run.problem is None:
+            outcome = next(iter(run.outcomes.values()))
+            first = expected.setdefault(run.key.fold, outcome)
+            if not (np.array_equal(first.clip_id, outcome.clip_id) and np.array_equal(first.label, outcome.label)):
+                run.problem = (
+                    f"tested on other clips or labels than the first run of fold {run.key.fold}; train it again"
+                )
+                run.outcomes = {}

@@ -34,6 +34,12 @@ class State:
         """Whether the run is finished, whole, and made from what is on disk now."""
         return self.name == "done"
 
+    @property
+    def usable(self) -> bool:
+        """Whether its results are whole and of the parameters asked for; code or inputs may have changed since."""
+        other = any(reason.startswith("parameter ") for reason in self.reasons)
+        return self.done or (self.name == "outdated" and not other)
+
 
 class Expected:
     """What the runs of ``dataset`` are made from now: parameters, code, and the fingerprints of the inputs on disk."""

@@ -1,0 +1,82 @@
+"""What the numbers were made from: the data card, the list of runs and the provenance at the end of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tgdfer.core import paths
+from tgdfer.core.storage import read_json, read_table
+from tgdfer.reporting.part import Part
+from tgdfer.runs.results import RunResult
+
+
+def data_card(part: Part) -> dict[str, Any]:
+    """Clips per class, frames, rejected clips and the encoder, as far as their files exist."""
+    chosen, dataset = part.params.dataset(part.dataset), part.dataset
+    card: dict[str, Any] = {"layout": chosen.layout, "encoder": chosen.encoder, "truth": chosen.truth is not None}
+    if paths.clips(dataset).exists():
+        clips = read_table(paths.clips(dataset), "clips").to_pandas()
+        counts = clips["label"].value_counts()
+        card |= {"clips": len(clips), "subjects": clips["subject"].nunique()}
+        card["per_class"] = {name: int(counts.get(name, 0)) for name in chosen.classes}
+    if paths.frames(dataset).exists():
+        stored = read_json(paths.frames(dataset))
+        card |= {"frames": stored.get("frames"), "kept": stored.get("clips")}
+    rejects = paths.frames(dataset).with_name("rejects.parquet")
+    if rejects.exists():
+        card["rejects"] = read_table(rejects, "rejects").to_pylist()
+    if paths.encoder(chosen.encoder).exists():
+        described = read_json(paths.encoder(chosen.encoder))
+        card |= {"encoder_fingerprint": described.get("fingerprint"), "dim": described.get("dim")}
+    return card
+
+
+def run_line(run: RunResult, selection: str) -> dict[str, Any]:
+    """One run in the list of runs."""
+    outcome = run.outcomes.get(selection)
+    return {
+        "variant": run.key.variant,
+        "fold": run.key.fold,
+        "seed": run.key.seed,
+        "uar": f"{100 * outcome.metrics['uar']:.2f}" if outcome else "–",
+        "war": f"{100 * outcome.metrics['war']:.2f}" if outcome else "–",
+        "clips": len(outcome.label) if outcome else "–",
+        "revision": _revision(run, 10, " + changes") or "–",
+        "fingerprint": str(run.info.get("fingerprint") or "–")[:12],
+        "problem": run.problem or "; ".join(run.state.reasons),
+    }
+
+
+def _revision(run: RunResult, digits: int, changed: str) -> str:
+    git = run.info.get("git") or {}
+    commit = (git.get("commit") or "")[:digits]
+    return commit + (changed if commit and git.get("dirty") else "")
+
+
+def hardware_of(info: Mapping[str, Any]) -> str:
+    """The machine that a run was made on."""
+    hardware = info.get("hardware") or {}
+    gpus = ", ".join(hardware.get("gpus") or []) or "no GPU"
+    return f"{hardware.get('machine')}, {hardware.get('cpus')} CPUs, {gpus}"
+
+
+def provenance(parts: list[Part], cards: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What the runs were made from: the distinct answers, most often one each."""
+    names = ("Code revision", "Python and libraries", "Hardware", "Encoder")
+    made: dict[str, dict[str, None]] = {name: {} for name in names}
+    for part, card in zip(parts, cards, strict=True):
+        for run in part.experiment.runs:
+            if run.problem is not None:
+                continue
+            commit = _revision(run, 40, " with uncommitted changes") or "unknown (not in a git repository)"
+            made["Code revision"][commit] = None
+            versions = sorted((run.info.get("versions") or {}).items())
+            made["Python and libraries"][", ".join(f"{name} {value}" for name, value in versions)] = None
+            made["Hardware"][hardware_of(run.info)] = None
+            for what, value in sorted(run.info.get("inputs", {}).items()):
+                if value and value != "none":  # a variant that does not use it
+                    made.setdefault(f"{part.dataset}: fingerprint of {what}", {})[str(value)] = None
+        fingerprint = str(card.get("encoder_fingerprint") or "")[:16]
+        made["Encoder"][card["encoder"] + (f" ({fingerprint}…)" if fingerprint else "")] = None
+    return {name: list(values) for name, values in made.items() if values}
