@@ -151,7 +151,7 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row for each window.")] = False,
     crop: Annotated[
         str,
-        typer.Option("--crop", help="face: cut it out; none: pictures as they are; auto: as the training, see docs."),
+        typer.Option("--crop", help="face: crop it; none: whole pictures; auto: as in training, see docs."),
     ] = "auto",
     window: Annotated[
         float | None,
@@ -221,7 +221,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     params: ParamsFile = DEFAULT,
 ) -> None:
-    """Say what is done, outdated, running, broken off, failed, missing and rejected; from files alone, at any time."""
+    """Show which runs are done, outdated, running, interrupted, failed or missing, and which clips are rejected."""
     from tgdfer.tools import status as project
 
     found = project.look(load_params(params))

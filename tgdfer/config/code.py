@@ -58,7 +58,7 @@ def _is_neutral(path: Path) -> bool:
 
 @cache
 def _meaning(path: Path) -> bytes:
-    """A Python file without comments, docstrings and layout; any other file as it is."""
+    """A Python file without comments, docstrings and layout; any other file unchanged."""
     if path.suffix != ".py":
         return path.read_bytes()
     tree = ast.parse(path.read_bytes())

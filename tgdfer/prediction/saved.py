@@ -192,7 +192,7 @@ def _description(path: Path) -> Description:
 def _weights(path: Path) -> tuple[dict[str, torch.Tensor], str | None]:
     try:
         with safe_open(path, framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             return state, (file.metadata() or {}).get("fingerprint")
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a safetensors file ({' '.join(str(error).split())})") from None

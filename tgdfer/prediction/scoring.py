@@ -48,7 +48,7 @@ class Scorer:
     def __call__(self, bags: Sequence[Shown], each_frame: bool) -> list[Score]:
         """The scores of windows with frames; with ``each_frame`` those of single frames, too.
 
-        Only those frames are prepared that stand for a segment of a window.
+        Only the frames that are taken from a segment of a window are prepared.
         """
         if not bags:
             return []

@@ -105,7 +105,7 @@ def evaluate(
 ) -> dict[str, dict[str, Relevance | None]]:
     """Relevance against truth by selection, for every ranking and every variant (None where it gives none).
 
-    The bags of the reference variant stand for all when the rankings are computed.
+    The rankings are computed on the bags of the reference variant.
     """
     draws = _Draws(experiment.dataset, report)
     every = {name: measured(experiment, name, truth) for name in variants}

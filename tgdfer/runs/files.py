@@ -67,7 +67,7 @@ def run_fingerprint(about: Mapping[str, Any]) -> str:
 
 
 def is_finished(key: Key, fingerprint: str) -> bool:
-    """Whether all files of the run are there, whole, and made from what ``fingerprint`` stands for."""
+    """Whether the run is complete, undamaged, and made from what has this ``fingerprint``."""
     try:
         record = storage.read_json(key.folder / "run.json")
         return bool(record["fingerprint"] == fingerprint) and all(

@@ -51,7 +51,7 @@ def train_variant(
     folds: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
 ) -> int:
-    """Train and evaluate ``variant`` on ``dataset``; all folds and the seeds of the parameters unless told otherwise.
+    """Train and evaluate ``variant`` on ``dataset``; by default on all folds, with the seeds of the parameters.
 
     A run whose parameters, inputs and code are as when it finished is kept. summary.json is written when all runs of
     the variant are done, also those of folds and seeds that this call did not ask for.

@@ -1,4 +1,4 @@
-"""``tgdfer status``: how far a project is, per data set, variant, fold and seed, from its files alone.
+"""``tgdfer status``: how far a project is, per data set, variant, fold and seed, only from its files.
 
 No lock is taken and nothing is written, so it may be asked while a run goes on.
 """

@@ -1,6 +1,6 @@
 """One run: the epochs of one model on one fold, its three selections, and the checkpoint that a kill leaves.
 
-A run depends on its own random generators alone and is deterministic: it gives the same numbers by itself, after other
+A run depends only on its own random generators and is deterministic: it gives the same numbers by itself, after other
 runs in the same process, and after any number of kills.
 """
 
@@ -55,7 +55,7 @@ class Engine:
     """Trains ``model`` on ``fold``; :attr:`history` and :attr:`selections` are the result.
 
     Args:
-        model: On the CPU or already on ``device``; a false attribute ``trainable`` means evaluation alone.
+        model: On the CPU or already on ``device``; if its attribute ``trainable`` is false, it is only evaluated.
         fold: Its bags.
         params: The run's parameters.
         seed: The run's seed; with the fold's number it fixes every random choice, whatever the variant.

@@ -79,7 +79,7 @@ def read_inputs(params: Params, dataset: str) -> Inputs:
     """Read the clips table, the folds table and the feature cache of ``dataset``.
 
     Raises:
-        UserError: a file is missing or broken, or a label is no class of the data set.
+        UserError: a file is missing or broken, or a label is not a class of the data set.
     """
     about = params.dataset(dataset)
     clips, folds = paths.clips(dataset), paths.folds(dataset)

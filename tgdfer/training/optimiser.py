@@ -33,7 +33,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, share: float) -> None:
-        """One step at ``share`` of each group's learning rate; parameters without a gradient stay as they are."""
+        """One step at ``share`` of each group's learning rate; parameters without a gradient do not change."""
         for group, (first, second), steps in zip(self.groups, self.moments, self.steps, strict=True):
             live = [i for i, parameter in enumerate(group["params"]) if parameter.grad is not None]
             if not live:
