@@ -269,6 +269,15 @@ def test_a_root_that_holds_none_of_the_clips_is_refused_at_once() -> None:
         run(params, "dfew")
 
 
+def test_dfew_needs_its_seven_classes() -> None:
+    params, _ = dfew()
+    section = params.datasets["dfew"].model_copy(update={"classes": ["happy", "sad"]})
+    with pytest.raises(
+        UserError, match=r"datasets\.dfew\.classes: clip '00012' is 'disgust', which is not one of happy, sad"
+    ):
+        read_listing(params.model_copy(update={"datasets": {"dfew": section}}), "dfew")
+
+
 def test_dfew_lists_that_count_from_0_are_refused_with_a_hint() -> None:
     params, _ = dfew(labels=range(7))
     with pytest.raises(UserError, match=r"set_1\.csv, line \d+: label 0.*counts the classes from 0.*1 happy"):

@@ -62,7 +62,7 @@ def archive(members: dict[str, bytes]) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as opened:
         for name, data in members.items():
-            opened.writestr(name, data)
+            opened.writestr(zipfile.ZipInfo(name), data)  # without the time of day: the same bytes every time
     return out.getvalue()
 
 
