@@ -18,6 +18,7 @@ import pstats
 import resource
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,9 @@ from tgdfer.config.params import load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
+from tgdfer.runs.files import Key
+from tgdfer.runs.results import READ
+from tgdfer.runs.state import Expected
 from tgdfer.stages.report import make_part, run
 
 SHARES = (0.21, 0.16, 0.23, 0.18, 0.13, 0.02, 0.07)
@@ -102,21 +106,25 @@ def write(options: argparse.Namespace) -> None:
         "intensity": intensity.ravel(),
     }
     storage.write_table(Path("raw/truth.parquet"), "truth", truth, BY)
+    # renamed at the end: a tree that was cut short is written again
+    Path("params.part.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    params = load_params("params.part.yaml")
     for d, name in enumerate(names):
         _data(name, clip_id, label, fold)
+        expected = Expected(params, name)
         for v, variant in enumerate(variants):
             rng = np.random.default_rng([d, v])
             runs = []
             for f in range(1, options.folds + 1):
                 members = np.flatnonzero(fold == f)
                 for seed in range(options.seeds):
-                    _run(name, variant, f, seed, clip_id[members], label[members], intensity[members], 0.5, rng)
+                    about = expected.made_by(Key(name, variant, f, seed))
+                    _run(Key(name, variant, f, seed), about, clip_id[members], label[members], intensity[members], rng)
                     runs.append({"fold": f, "seed": seed, "folder": f"fold{f}/seed{seed}", "failed": None})
             if v == 0:
                 _vectors(paths.run(name, variant, 1, 0), rng)
             storage.write_json(paths.variant(name, variant), {"dataset": name, "variant": variant, "runs": runs})
-    # last: a tree that was cut short is written again
-    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    Path("params.part.yaml").rename("params.yaml")
 
 
 def _data(dataset: str, clip_id: np.ndarray, label: np.ndarray, fold: np.ndarray) -> None:
@@ -139,8 +147,8 @@ def _data(dataset: str, clip_id: np.ndarray, label: np.ndarray, fold: np.ndarray
 
 
 def _run(
-    dataset: str, variant: str, fold: int, seed: int, clip_id: np.ndarray, label: np.ndarray, intensity: np.ndarray,
-    accuracy: float, rng: np.random.Generator,
+    key: Key, about: dict[str, Any], clip_id: np.ndarray, label: np.ndarray, intensity: np.ndarray,
+    rng: np.random.Generator, accuracy: float = 0.5,
 ) -> None:  # fmt: skip
     n, size, three = len(label), len(SEVEN), 3
     probabilities = rng.dirichlet(np.full(size, 0.6), three * n).astype(np.float32)
@@ -153,14 +161,14 @@ def _run(
     index = np.tile(np.arange(FRAMES, dtype=np.int32), three * n)
     columns = {
         "clip_id": np.tile(clip_id, three),
-        "fold": np.full(three * n, fold, dtype=np.int32),
+        "fold": np.full(three * n, key.fold, dtype=np.int32),
         "selection": np.repeat(selections, n),
         "label": np.tile(np.array(SEVEN)[label], three),
         "probabilities": _lists(probabilities.ravel(), size),
         "frame_index": _lists(index, FRAMES),
         "relevance": _lists(scores.ravel(), FRAMES),
     }
-    folder = paths.run(dataset, variant, fold, seed)
+    folder = key.folder
     storage.write_table(folder / "predictions.parquet", "predictions", columns, BY)
     parts = np.split(probabilities, three)
     stored = {
@@ -179,7 +187,9 @@ def _run(
     storage.write_json(
         folder / "run.json",
         {
-            "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"}, "inputs": {"clips": "c" * 64},
+            **{name: about[name] for name in ("parameters", "inputs", "code")},
+            "outputs": {name: storage.file_fingerprint(folder / name) for name in READ},
+            "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"},
             "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "seconds": 10.0, "peak_memory_mb": 500.0,
             "fingerprint": "0" * 64,
         },

@@ -97,8 +97,11 @@ def test_files_that_the_page_links_to_exist(page: Page, report: Path) -> None:
 
 
 def test_every_row_of_a_table_has_all_columns(page: Page) -> None:
-    for table in page.tables:
-        assert len({len(row) for row in table}) == 1
+    tables = [table for table in page.tables if len(table[0]) > 1]
+    assert len(tables) > 10
+    for table in tables:
+        assert len(table) > 1
+        assert {len(row) for row in table} == {len(table[0])}
 
 
 def test_what_comes_from_data_is_text_and_not_markup(page: Page, report: Path) -> None:

@@ -13,8 +13,10 @@ from sklearn.metrics import balanced_accuracy_score, recall_score
 from tgdfer.config.params import ReportParams, load_params
 from tgdfer.core import paths
 from tgdfer.core.classes import ELEVEN, SEVEN
+from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import numbers, render
-from tgdfer.reporting.analysis import Paired, compare
+from tgdfer.reporting.analysis import Estimate, Paired, compare
+from tgdfer.reporting.layout import Cell
 from tgdfer.reporting.report import build
 
 
@@ -231,3 +233,33 @@ def test_macros_are_letters_alone() -> None:
     text = numbers.to_latex(params, [build(params, "demo")])
     value = row(build(params, "demo"), "main", "mean-pool linear probe").cells["uar"].mean
     assert f"\\newcommand{{\\UarDemoLinearProbe}}{{{100 * value:.2f}}}" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "text"),
+    [
+        (Estimate(-0.00004), "points", "0.00"),
+        (Estimate(0.00004), "points", "0.00"),
+        (Estimate(-0.0123), "points", "−1.23"),
+        (Estimate(0.0123), "points", "+1.23"),
+        (Estimate(0.01, low=-0.0004, high=0.021), "interval-points", "[0.0, +2.1]"),
+        (Estimate(0.5, low=0.4, high=0.6), "interval", "[40.0, 60.0]"),
+        (Estimate(0.0009), "p", "<0.001"),
+        (Estimate(0.0012), "p", "0.001"),
+        (Estimate(0.666), "share", "67 %"),
+        (Estimate(), "percent", "–"),
+        ("reference", "points", "reference"),
+    ],
+)
+def test_a_cell_in_print(cell: Cell, kind: str, text: str) -> None:
+    assert render.text_of(cell, kind) == text
+
+
+@pytest.mark.parametrize("selection", ["last", "best_val", "best_test"])
+def test_tables_print_the_selection_that_is_asked_for(selection: str) -> None:
+    part = build(project(selection=selection).write(), "demo")
+    for name in ("main", "components"):
+        found = {r["selection"]: float(r["uar"]) for r in records(part, name) if r["variant"] == "tgdfer"}
+        assert len(set(found.values())) == 3, "the selections differ"
+        assert row(part, name, "TG-DFER (full)").cells["uar"].mean == pytest.approx(found[selection])  # type: ignore[union-attr]
+        assert SELECTIONS[selection] in table(part, name).caption
