@@ -1,9 +1,9 @@
-"""Predicting a long video: seconds of video in a second, and memory along the way.
+"""Predict a long video: seconds of video per second, and memory along the way.
 
     python benchmarks/predict.py --run runs/demo/tgdfer/fold1/seed0 [--minutes 30] [--video VIDEO] [--crop auto]
 
 The video is made here: drawn faces that move through a room, 640 x 360 pixels, 25 frames a second, or VIDEO, repeated
-until it is long enough. Memory is that of this process and of its ffmpeg together, looked at five times a second.
+until it is long enough. Memory is that of this process and its ffmpeg together, sampled five times a second.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ def main() -> None:
     seen = sum(bool(window.probabilities) for window in made.windows)
     print(
         f"{made.duration_s / 60:.1f} min of video, {len(made.windows)} windows, {seen} with a face, crop {made.crop}: "
-        f"{made.seconds:.1f} s, {made.speed:.1f} s of video in a second "
+        f"{made.seconds:.1f} s, {made.speed:.1f} s of video per second "
         f"({os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; CPU {cpu:.1f} s without ffmpeg's)"
     )
-    print("peak memory in each fifth of the way, MB: " + ", ".join(f"{value:.0f}" for value in memory.peaks(5)))
+    print("peak memory in each fifth of the time, MB: " + ", ".join(f"{value:.0f}" for value in memory.peaks(5)))
 
 
 if __name__ == "__main__":

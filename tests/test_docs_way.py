@@ -50,7 +50,7 @@ PRINTED = {
     "docs/quickstart.md": ["The report: .*/tgdfer/reports/index.html", "tgdfer +2 done"],
     "docs/howto-ablation.md": [r"\ntrain +1\n"],
     "docs/experiments.md": ["Ran experiment", r"\[longer\]", "files pushed", "files fetched", "'report' didn't change"],
-    "docs/predict.md": ['"prediction": "', "s of video in a second"],
+    "docs/predict.md": ['"prediction": "', "s of video per second"],
 }
 """What the commands of a page print."""
 

@@ -73,6 +73,14 @@ def test_a_margin_wider_than_the_picture_leaves_a_black_border_to_a_united_box_a
         assert (brightness(cut[0]) < 250) == black
 
 
+@pytest.mark.parametrize(
+    ("found", "frames", "enough"),
+    [(0, 1, False), (1, 1, True), (1, 2, False), (2, 2, True), (1, 9, False), (2, 20, True), (2, 21, False)],
+)
+def test_a_face_counts_if_it_is_found_twice_and_in_a_tenth_of_the_frames(found: int, frames: int, enough: bool) -> None:
+    assert faces.shows_face([Box(1, 1, 1)] * found + [None] * (frames - found)) == enough
+
+
 def test_a_face_found_once_among_many_frames_is_no_face(monkeypatch) -> None:
     calls = iter([[Box(30, 30, 20)], *[[] for _ in range(11)]])
     monkeypatch.setattr(faces, "find", lambda frame: next(calls))

@@ -25,9 +25,9 @@ from tgdfer.media import ffmpeg
 from tgdfer.media.frame import Frame
 from tgdfer.media.videos import duration, read_video
 from tgdfer.prediction.annotate import annotate
-from tgdfer.prediction.picture import draw, write_picture
 from tgdfer.prediction.result import Window
-from tgdfer.prediction.windows import slide
+from tgdfer.prediction.timeline import draw, write_timeline
+from tgdfer.prediction.windows import sliding_windows
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_names_in_the_picture_are_text(predictor: Predictor, root: Path, tmp_pat
     made = predictor.predict(root / "raw/clip0.mp4", crop="none")
     classes = dict(zip(["_a$x^{$", "<b>"], made.probabilities.values(), strict=True))
     odd = replace(made, source=f"{name}.mp4", probabilities=classes, windows=[_renamed(made.windows[0], classes)])
-    write_picture(odd, tmp_path / "a.png")
+    write_timeline(odd, tmp_path / "a.png")
     figure = draw(odd)
     (headline,) = [text for text in figure.texts if "uncertainty" in text.get_text()]
     lines = headline.get_text().splitlines()
@@ -141,7 +141,7 @@ def test_a_full_disk_is_said_in_a_line(inside: Path, tmp_path: Path, monkeypatch
 def test_a_gap_of_years_in_the_times_takes_no_years() -> None:
     times = [0.0, 0.5, 1e12, 1e12 + 0.5]
     frames = (Frame(index, time, b"", 1, 1) for index, time in enumerate(times))
-    spans = list(slide(frames, 1.0, 0.5))
+    spans = list(sliding_windows(frames, 1.0, 0.5))
     assert {frame.index for span in spans for frame in span.frames} == {0, 1, 2, 3}
     assert len(spans) < 10
 
@@ -225,7 +225,7 @@ def test_sound_alone_has_no_number(tmp_path: Path, predictor: Predictor) -> None
         predictor.predict(tmp_path / "sound.mp4")
 
 
-def test_a_broken_middle_is_refused_or_told(tmp_path: Path, predictor: Predictor) -> None:
+def test_a_broken_middle_is_refused(tmp_path: Path, predictor: Predictor) -> None:
     path = video(tmp_path / "a.mp4", 60, width=320, height=240)
     data = bytearray(path.read_bytes())
     start = data.index(b"mdat") + 40

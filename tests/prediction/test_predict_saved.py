@@ -119,8 +119,8 @@ def test_pickles_beside_the_files_are_not_looked_at(root: Path) -> None:
         ({"model": {"attention_width": 10**9}}, r"model.attention_width: 1000000000; expected at most"),
         ({"bags": {"frames": 10**12}}, "bags.frames: 1000000000000; expected at most"),
         ({"fingerprint": "0" * 64}, "another run"),
-        ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "answers the question"),
-        ({"answers": []}, "answers the question"),
+        ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "answers the test question"),
+        ({"answers": []}, "answers the test question"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -137,7 +137,7 @@ def test_a_changed_file_is_noticed(root: Path, name: str) -> None:
     data = bytearray((RUN / name).read_bytes())
     data[-3] ^= 1 if name.endswith("safetensors") else 0
     (RUN / name).write_bytes(data + (b" " if name.endswith("json") else b""))
-    with pytest.raises(UserError, match=f"{name}: not the file that run.json"):
+    with pytest.raises(UserError, match=f"{name}: not the file that the run.json"):
         load()
 
 
@@ -157,7 +157,7 @@ def test_weights_of_another_version_or_shape(root: Path) -> None:
             load()
     save_file({**state, name: state[name] + 1}, path, metadata=about)
     own_up()
-    with pytest.raises(UserError, match="answers the question"):
+    with pytest.raises(UserError, match="answers the test question"):
         load()
 
 
@@ -255,7 +255,7 @@ def test_other_words_are_noticed(root: Path, monkeypatch) -> None:
     words = text.load_words()
     words.names["happy"] = "very much in love with pipelines"
     monkeypatch.setattr(text, "load_words", lambda: words)
-    with pytest.raises(UserError, match="answers the question"):
+    with pytest.raises(UserError, match="answers the test question"):
         load()
 
 

@@ -1,4 +1,4 @@
-"""An annotated copy of a video: the picture, and below it what the model predicts at every moment."""
+"""An annotated copy of a video, with the model's probabilities below the picture."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tgdfer.prediction.result import NOTICE, Prediction, entropy
 
 WIDTH = 640
 PER_SECOND = 5
-"""How often the panel changes."""
+"""How often the panel may change."""
 TIMEOUT_S = 6 * 3600.0
 
 
 def annotate(prediction: Prediction, path: Path) -> None:
-    """Write ``path`` as an H.264 mp4; the sound is kept.
+    """Write ``path`` as an H.264 mp4 with the video's sound.
 
     Raises:
         UserError: the source is a folder of images, or ffmpeg cannot write it.
@@ -33,7 +33,7 @@ def annotate(prediction: Prediction, path: Path) -> None:
 
     source = Path(prediction.source)
     if source.is_dir():
-        raise UserError(f"{source}: a folder of images; --annotate wants a video")
+        raise UserError(f"{source}: a folder of images; --annotate needs a video")
     first = next(_panels(prediction))
     size = f"{first.shape[1]}x{first.shape[0]}"
     given = ffmpeg.source(source)
@@ -80,8 +80,8 @@ def _panel(prediction: Prediction, values: dict[str, float], font: Any, small: A
         if value > 0:
             pen.rectangle((120, top + 3, 120 + round(440 * value), top + 15), fill=COLOURS[row % len(COLOURS)])
         pen.text((570, top), f"{100 * value:.0f} %" if values else "-", fill="black", font=font)
-    doubt = entropy(values)
-    said = "no face found" if doubt is None else f"uncertainty {doubt:.2f} of 1"
-    pen.text((8, 6 + len(names) * line), said, fill="black", font=font)
+    uncertainty = entropy(values)
+    line_below = "no face found" if uncertainty is None else f"uncertainty {uncertainty:.2f} of 1"
+    pen.text((8, 6 + len(names) * line), line_below, fill="black", font=font)
     pen.text((8, 10 + (len(names) + 1) * line), NOTICE, fill="#6b7280", font=small)
     return np.asarray(image)

@@ -1,4 +1,4 @@
-"""`tgdfer predict`: many videos, one after the other; a bad one is recorded with its reason, and the others go on."""
+"""`tgdfer predict`: many videos, one after another; an unusable one is recorded with its reason, the others go on."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from tgdfer.core.escaping import csv_cell
 from tgdfer.core.progress import log, track
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
 from tgdfer.media.images import LEADS_OUT, SUFFIXES, leads_out
-from tgdfer.prediction.looking import Crop
+from tgdfer.prediction.cropping import Crop
 from tgdfer.prediction.predictor import Predictor
-from tgdfer.prediction.result import NOTICE, Prediction, shown
+from tgdfer.prediction.result import NOTICE, Prediction, printable
 
 LONGEST = 200
-"""Bytes of a video's name that its files are named by; file systems allow some more."""
+"""How many bytes of a video's name are used for the names of its files; file systems allow a few more."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     crop: Crop = "auto"
     window: float | None = None
@@ -38,7 +38,7 @@ class Options:
     picture: bool = True
     annotate: Path | None = None
     print_as: str = "text"
-    """text, json or csv: what goes to standard output."""
+    """The format of standard output: text, json or csv."""
 
 
 def options(
@@ -52,7 +52,7 @@ def options(
     as_json: bool,
     as_csv: bool,
 ) -> Options:
-    """The options, checked before a model is loaded; a UserError names the one that is wrong."""
+    """The options, checked before a model is loaded; a UserError names a wrong one."""
     if not run:
         raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
     if crop not in get_args(Crop):
@@ -64,18 +64,18 @@ def options(
 
 
 def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
-    """The videos in ``given``: each file itself; of a folder its videos and, below it, the folders of images.
+    """The videos among ``given``: files, and the videos and image folders in folders.
 
     Returns:
-        Of each where links in it may lead to: the folder it was found in, or the root of the file system.
+        For each the folder that its links must not leave: where it was found, or the root of the file system.
 
     Raises:
-        UserError: a folder that cannot be read or holds no videos and images.
+        UserError: a folder cannot be read, or has neither videos nor images.
     """
     found: dict[Path, Path] = {}
     for path in given:
         if not path.is_dir():
-            found[path] = Path("/")  # a file that is missing is a bad video among others
+            found[path] = Path("/")  # a missing file is an unusable video among others
             continue
         try:
             below = list(_below(path))
@@ -100,10 +100,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tuple[str, int]:
-    """Predict every video, write the files, and give what is to be printed and the exit code (1: some are bad).
+    """Predict every video and write the files; returns what to print and the exit code (1: some are unusable).
 
     Raises:
-        UserError: nothing to predict, or options that do not go together.
+        UserError: there is nothing to predict, or options contradict each other.
     """
     paths = find_videos(given)
     if not paths:
@@ -112,7 +112,7 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
         with _writing(asked.output):
             asked.output.mkdir(parents=True, exist_ok=True)
     if asked.annotate is not None and len(paths) != 1:
-        raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; it wants one")
+        raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; expected one")
     done: list[Prediction] = []
     failed: dict[str, str] = {}
     names = dict(zip(paths, _names(paths), strict=True))
@@ -124,8 +124,8 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
                 path, crop=asked.crop, window=asked.window, stride=asked.stride, progress=len(paths) == 1
             )
         except UserError as error:
-            failed[shown(path)] = shown(str(error).removeprefix(f"{path}: "))
-            log.error("%s", shown(error))
+            failed[printable(path)] = printable(str(error).removeprefix(f"{path}: "))
+            log.error("%s", printable(error))
             continue
         if asked.output is not None:
             with _writing(asked.output):
@@ -139,7 +139,7 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
     if asked.output is not None:
         with _writing(asked.output):
             storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
-            storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a table has no room for it
+            storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a CSV has no place for it
     return _text(model, done, failed, asked.print_as), 1 if failed else 0
 
 
@@ -152,7 +152,7 @@ def _writing(place: Path) -> Iterator[None]:
 
 
 def _names(paths: Iterable[Path]) -> list[str]:
-    """A file name for each, from its own; a number tells apart those that have the same, on every file system."""
+    """A file name for each video, from its own; equal names get a number, upper and lower case being equal."""
     names: dict[str, str] = {}
     for path in paths:
         stem = os.fsencode(path.resolve().stem)[:LONGEST].decode("utf-8", "ignore") or "video"
@@ -165,13 +165,13 @@ def _names(paths: Iterable[Path]) -> list[str]:
 def _write(prediction: Prediction, base: Path, picture: bool) -> None:
     storage.write_json(base.with_name(f"{base.name}.json"), prediction.to_dict())
     if picture:
-        from tgdfer.prediction.picture import write_picture
+        from tgdfer.prediction.timeline import write_timeline
 
-        write_picture(prediction, base.with_name(f"{base.name}.png"))
+        write_timeline(prediction, base.with_name(f"{base.name}.png"))
 
 
 def _table(model: Predictor, done: Sequence[Prediction], failed: dict[str, str]) -> str:
-    """CSV: a row per window of every video, and one for each that is bad."""
+    """CSV: a row for each window of every video, and one for each unusable video."""
     columns = ["source", "start_s", "end_s", "prediction", "entropy", "reason"]
     out = io.StringIO()
     writer = csv.DictWriter(out, [*columns, *(f"p_{name}" for name in model.classes)], lineterminator="\n")
@@ -192,6 +192,6 @@ def _text(model: Predictor, done: Sequence[Prediction], failed: dict[str, str], 
             "failed": [{"source": source, "reason": reason} for source, reason in failed.items()],
         }
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    lines = [f"{prediction} ({prediction.speed:.1f} s of video in a second)" for prediction in done]
+    lines = [f"{prediction} ({prediction.speed:.1f} s of video per second)" for prediction in done]
     lines += [f"{source}: not predicted: {reason}" for source, reason in failed.items()]
     return "\n".join([*lines, NOTICE]) + "\n"

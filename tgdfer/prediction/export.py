@@ -1,4 +1,4 @@
-"""A trained model as a folder that can be given away: safetensors, JSON and a model card, and nothing that runs."""
+"""A trained model as a folder to share: safetensors, JSON and a model card, without code."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tgdfer.prediction.saved import ENCODER, SavedModel
 
 NEEDED = ("model.safetensors", "model.json", "run.json")
 HARMLESS = (".json", ".txt", ".model")
-"""What a tokenizer's files end with."""
+"""The suffixes of a tokenizer's files."""
 CARD = Path(__file__).with_name("card.md")
 
 
 def export(saved: SavedModel, folder: Path) -> None:
-    """Write ``folder``; ``load_saved`` reads it without anything else.
+    """Write ``folder``; ``tgdfer.prediction.saved.load_saved`` needs nothing else.
 
     Raises:
         UserError: the folder exists and is not empty.
@@ -28,7 +28,7 @@ def export(saved: SavedModel, folder: Path) -> None:
         raise UserError(f"{folder}: exists already; expected a new or an empty folder")
     for name in (WEIGHTS, CONFIG):
         _copy(saved.encoder_folder / name, folder / ENCODER / name)
-    for path in sorted(saved.encoder_folder.iterdir()):  # a tokenizer's, where it is not CLIP's own
+    for path in sorted(saved.encoder_folder.iterdir()):  # the tokenizer, if it is not CLIP's
         if path.suffix in HARMLESS and path.name not in (CONFIG, paths.encoder("").name):
             _copy(path, folder / ENCODER / path.name)
     _copy(saved.encoder_folder / paths.encoder("").name, folder / ENCODER / paths.encoder("").name)
@@ -50,7 +50,7 @@ def card(saved: SavedModel) -> str:
         f"On the test clips of its fold: UAR {100 * last['uar']:.1f} %, WAR {100 * last['war']:.1f} % "
         f"(last epoch, nothing selected on test clips; chance is {100 / len(about.classes):.1f} % UAR)."
         if last
-        else "There is no measurement of this model; measure it before you use it."
+        else "This model comes without metrics; measure it before you use it."
     )
     return Template(CARD.read_text(encoding="utf-8")).substitute(
         name=markdown(saved.name),
@@ -59,7 +59,7 @@ def card(saved: SavedModel) -> str:
         measured=measured,
         encoder=about.encoder.name,
         architecture=about.model.architecture,
-        crop="the face cut out" if about.frames.settings.crop == "face" else "the pictures as the data set has them",
+        crop="cropped faces" if about.frames.settings.crop == "face" else "whole frames of the data set",
         fingerprint=about.fingerprint,
         version=markdown(about.tgdfer),
     )

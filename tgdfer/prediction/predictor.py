@@ -1,9 +1,9 @@
-"""The predictor: a video in, probabilities along time out; through the same code as the clips of a data set."""
+"""The predictor turns a video into probabilities along time, with the code that processes the clips of a data set."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -17,23 +17,23 @@ from tgdfer.core.progress import track
 from tgdfer.core.provenance import cores
 from tgdfer.media import images, videos
 from tgdfer.media.frame import UnusableError, clip_seconds
-from tgdfer.prediction.album import Album
-from tgdfer.prediction.looking import Crop, Look
+from tgdfer.prediction.cropping import Crop, FaceCropper
 from tgdfer.prediction.result import NO_FACE, Prediction, Window
 from tgdfer.prediction.saved import SavedModel, load_saved
 from tgdfer.prediction.scoring import Scorer
-from tgdfer.prediction.windows import Span, sampling, slide
+from tgdfer.prediction.thumbnails import ThumbnailCollector
+from tgdfer.prediction.windows import FrameWindow, sliding_windows, stream_sampling
 
 TOGETHER = 4
-"""Windows that go through the model at once."""
+"""How many windows go through the model at once."""
 CLIP_S = 3.0
-"""Length of a window where the run does not know the duration of its clips."""
+"""The length of a window if the run does not know the duration of its clips."""
 STREAM_SIDE = 720
-"""Pixels of the shorter side in a stream at most: what 4K has more of, no encoder sees, and memory would hold."""
+"""The largest shorter side of a stream's frames, in pixels: 4K frames would fill the memory and help no encoder."""
 ONE_CLIP = 1.5
-"""A video of at most so many windows' length is seen as one clip."""
+"""A video is one clip if it is at most this many times as long as a window."""
 SEVERAL = 0.2
-"""The share of frames with several faces from which on the prediction mentions it."""
+"""The share of frames with several faces above which the prediction mentions them."""
 
 
 class Predictor:
@@ -51,7 +51,7 @@ class Predictor:
         self.classes = about.classes
         self.window_s = about.frames.clip_seconds or CLIP_S
         """The default length of a window: the median duration of the clips that the model was trained on."""
-        # what has no face gets no number, whatever the training made of such clips
+        # without a face there is no prediction, whatever the training did with such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
         drawn = about.encoder.name == DEMO_ENCODER
         self._caution = ["the model has only seen drawn faces: on people its numbers mean nothing"] if drawn else []
@@ -71,12 +71,12 @@ class Predictor:
         Args:
             path: a run's folder (``runs/<data set>/<variant>/fold<k>/seed<s>``), one that ``save`` made, or a name
                 in MLflow: ``runs:/<id>``, ``models:/<name>/<version>``, ``models:/<name>@<alias>``.
-            models: where the encoders lie; not needed for a folder that ``save`` made.
+            models: the folder of the encoders; not needed for a folder that ``save`` made.
             device: auto, cpu, mps, cuda or cuda:<number>.
-            params: the parameters file, which says where MLflow is; read only for names in MLflow.
+            params: the parameters file, which says where MLflow is; only read for a name in MLflow.
 
         Raises:
-            UserError: a file is missing, is a pickle, is of another version, or does not fit the others.
+            UserError: a file is missing, is a pickle, has another version, or does not belong to the others.
         """
         folder = Path(path)
         if str(path).startswith(("runs:/", "models:/")):
@@ -86,7 +86,7 @@ class Predictor:
         return cls(load_saved(folder, Path(models), device))
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that can be given away: model, encoder and model card; safetensors, JSON and Markdown.
+        """Write a folder to share: model, encoder and model card, as safetensors, JSON and Markdown.
 
         Raises:
             UserError: the folder exists and is not empty.
@@ -106,23 +106,22 @@ class Predictor:
     ) -> Prediction:
         """Predict one video, or one folder of images, which is a clip.
 
-        A video longer than one and a half windows is read as a stream, in windows that slide along it; memory does not
-        grow with its length.
+        A video longer than one and a half windows is decoded as a stream and seen through sliding windows; memory does
+        not grow with its length.
 
         Args:
             path: the video or folder.
-            crop: ``face`` crops the largest face and follows it; ``none`` takes the whole pictures; ``auto``
-                does as the training did, and where that did not crop, still cuts out a face that does not fill the
-                picture.
-            window: seconds of a window; None: ``window_s``; 0: the whole video as one clip.
+            crop: ``face`` follows and crops the largest face; ``none`` leaves frames whole; ``auto`` does as the
+                training did, and if that did not crop, still crops a face that does not fill the frame.
+            window: the length of a window in seconds; None: ``window_s``; 0: the whole video is one clip.
             stride: seconds from one window to the next; None: half a window.
-            progress: show how far it is.
+            progress: show the progress.
 
         Returns:
-            The prediction; where no face is found it says so and has no probabilities.
+            The prediction; without a face it has a reason and no probabilities.
 
         Raises:
-            UserError: the file cannot be used; the message says why. Or an argument is out of range.
+            UserError: the file cannot be used (the message says why), or an argument is out of range.
         """
         path = Path(path)
         length = self.window_s if window is None else window
@@ -150,33 +149,34 @@ class Predictor:
             if length and (duration or 0.0) > ONE_CLIP * length:
                 assert duration
                 small = whole.model_copy(update={"resize": min(STREAM_SIDE, whole.resize or STREAM_SIDE)})
-                spans: Iterator[Span] = slide(videos.stream_video(path, sampling(small, length)), length, step)
+                frames_of = videos.stream_video(path, stream_sampling(small, length))
+                spans = sliding_windows(frames_of, length, step)
                 if progress:
                     spans = track(spans, path.name, total=int((duration - length) / step) + 1, unit="windows")
                 return self._collect(path, spans, crop, duration)
             frames = videos.read_video(path, whole)
         if duration is None:
             duration = clip_seconds(frames)
-        start = 0.0 if frames[0].time_s < duration else frames[0].time_s  # some files do not begin at zero
-        return self._collect(path, [Span(start, start + duration, frames)], crop, duration)
+        start = 0.0 if frames[0].time_s < duration else frames[0].time_s  # some files do not begin at time 0
+        return self._collect(path, [FrameWindow(start, start + duration, frames)], crop, duration)
 
-    def _collect(self, path: Path, spans: Iterable[Span], crop: Crop, duration: float) -> Prediction:
+    def _collect(self, path: Path, spans: Iterable[FrameWindow], crop: Crop, duration: float) -> Prediction:
         whole = isinstance(spans, list)  # the video is one window
-        look = Look(self._pool, self._frames, crop, every=whole)
-        album = Album()
+        cropper = FaceCropper(self._pool, self._frames, crop, every=whole)
+        collector = ThumbnailCollector()
         windows: list[Window] = []
         cropped = False
         spans = iter(spans)
         while together := list(islice(spans, TOGETHER)):
-            shown = [look(span.frames) for span in together]
-            scores = iter(self._score([one for one in shown if one.frames], each_frame=whole))
-            for span, one in zip(together, shown, strict=True):
+            inputs = [cropper(span.frames) for span in together]
+            scores = iter(self._score([one for one in inputs if one.frames], each_frame=whole))
+            for span, one in zip(together, inputs, strict=True):
                 if not one.frames:
                     windows.append(Window(span.start, span.end, {}, [], one.faces, NO_FACE))
                     continue
                 probabilities, frames, pictures = next(scores)
                 windows.append(Window(span.start, span.end, probabilities, frames, one.faces))
-                album.add(pictures, windows[-1])
+                collector.add(pictures, windows[-1])
                 cropped |= one.boxes is not None
         if not windows:
             raise UnusableError("no frame could be decoded")
@@ -192,15 +192,15 @@ class Predictor:
             seconds=0.0,
             reason=None if seen else _reason(windows),
             notes=[*_notes(windows, seen), *(self._caution if seen else [])],
-            thumbnails=album.pictures(mean),
+            thumbnails=collector.thumbnails(mean),
         )
 
 
 def _reason(windows: list[Window]) -> str:
-    if len(windows) > 1:  # which overlap: a sum of their frames would count most of them twice
+    if len(windows) > 1:  # windows overlap: a sum over them would count most frames twice
         return f"{NO_FACE} in any of {len(windows)} windows"
-    looked = sum(window.faces.frames for window in windows if window.faces)
-    return f"{NO_FACE} in {looked} frames"
+    searched = sum(window.faces.frames for window in windows if window.faces)
+    return f"{NO_FACE} in {searched} frames"
 
 
 def _notes(windows: list[Window], seen: list[Window]) -> list[str]:
@@ -210,7 +210,7 @@ def _notes(windows: list[Window], seen: list[Window]) -> list[str]:
     several = sum(one.with_several for one in found)
     if frames and several >= SEVERAL * frames:
         most = max(one.most for one in found)
-        notes.append(f"several faces (up to {most} in a frame): the largest one is followed, the others are left out")
+        notes.append(f"several faces (up to {most} in a frame): only the largest one is followed")
     if seen and len(seen) < len(windows):
         notes.append(f"{NO_FACE} in {len(windows) - len(seen)} of {len(windows)} windows, which have no number")
     return notes

@@ -1,4 +1,4 @@
-"""What is predicted of a video: numbers for people and for programs, and the line that says what they are not."""
+"""The prediction for a video, as text and as JSON, with the notice that says what it is not."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ NOTICE = (
 )
 NO_FACE = "no face found"
 EDGE = 0.15
-"""Of a window: so much at each end, or one frame's share, may hold none of its few frames and still count as seen."""
+"""The share of a window at each end, at least one frame's share, that may lack frames and still counts as seen."""
 
 
-def shown(text: object) -> str:
-    """``text`` for a file or a terminal: what cannot be printed stands as an escape, be it a line break in a name."""
+def printable(text: object) -> str:
+    """``text`` for a file or a terminal: characters that cannot be printed, such as line breaks, are escaped."""
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in str(text))
 
 
 def entropy(probabilities: Mapping[str, float]) -> float | None:
-    """The uncertainty: entropy as a share of the largest possible, 0 (one class) to 1 (all alike); None for nothing."""
+    """The entropy as a share of its maximum: 0 (one class) to 1 (all classes alike); None without probabilities."""
     if len(probabilities) < 2:
         return None if not probabilities else 0.0
     value = -sum(p * math.log(p) for p in probabilities.values() if p > 0)
@@ -30,7 +30,7 @@ def entropy(probabilities: Mapping[str, float]) -> float | None:
 
 
 def most_likely(probabilities: Mapping[str, float]) -> str | None:
-    """The first class of the largest probability; None for nothing."""
+    """The class of the largest probability, the first of several; None without probabilities."""
     return max(probabilities, key=probabilities.__getitem__) if probabilities else None
 
 
@@ -44,13 +44,13 @@ class FrameScore:
     relevance: float
     """Its share in the decision; the shares of a window add up to 1."""
     probabilities: dict[str, float]
-    """Of this single frame, as the model compares it with the classes: for a curve, not for a conclusion. Empty if
-    there are several windows; then their probabilities are the curve."""
+    """The model's comparison of this one frame with the classes, for the curve of a single clip. Empty if the video has
+    several windows, whose probabilities are the curve."""
 
 
 @dataclass(frozen=True)
-class Faces:
-    """What was found in the frames that were looked at."""
+class FaceCounts:
+    """What the face detection found in the frames that it searched."""
 
     frames: int
     with_face: int
@@ -58,11 +58,11 @@ class Faces:
     most: int
     """The most faces in one frame; the largest one is followed."""
     share: float | None
-    """The side of the followed face as a share of the picture's longer one (median); None without a face."""
+    """The side of the followed face as a share of the frame's longer side (median); None without a face."""
 
 
-class Judged:
-    """What follows from ``probabilities``; they are empty where there was no face."""
+class WithProbabilities:
+    """The most likely class and the uncertainty of ``probabilities``, which are empty without a face."""
 
     probabilities: dict[str, float]
 
@@ -78,14 +78,14 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Window(Judged):
-    """A stretch of a video, seen by the model as one clip; without ``probabilities`` where ``reason`` says why."""
+class Window(WithProbabilities):
+    """A part of a video that the model saw as one clip; ``reason`` says why there are no ``probabilities``."""
 
     start_s: float
     end_s: float
     probabilities: dict[str, float]
     frames: list[FrameScore]
-    faces: Faces | None = None
+    faces: FaceCounts | None = None
     reason: str | None = None
 
 
@@ -95,16 +95,15 @@ class Thumbnail:
 
     time_s: float
     jpeg: bytes
-    decided: bool = False
-    """Whether it is one of the frames that decided."""
+    decisive: bool = False
+    """Whether it is one of the most relevant frames for the predicted class."""
 
 
 @dataclass(frozen=True)
-class Prediction(Judged):
-    """What the model says of a video.
+class Prediction(WithProbabilities):
+    """The prediction for a video.
 
-    ``probabilities`` is the mean over the windows that show a face; it is empty where none does, and ``reason`` says
-    so: there is no number without a face.
+    ``probabilities`` is the mean over the windows that show a face. If none does, it is empty and ``reason`` says so.
     """
 
     source: str
@@ -112,9 +111,9 @@ class Prediction(Judged):
     probabilities: dict[str, float]
     windows: list[Window]
     crop: str
-    """What the model was shown: ``face`` (cropped) or ``none`` (whole pictures)."""
+    """What the model saw: ``face`` (cropped) or ``none`` (whole frames)."""
     model: dict[str, Any]
-    """Which model: name, classes, fingerprints of run and encoder."""
+    """The model's name, classes, and fingerprints of run and encoder."""
     seconds: float
     """How long the prediction took."""
     reason: str | None = None
@@ -123,12 +122,12 @@ class Prediction(Judged):
 
     @property
     def speed(self) -> float:
-        """Seconds of video in a second."""
+        """Seconds of video per second."""
         return self.duration_s / self.seconds if self.seconds else 0.0
 
     @property
     def relevance(self) -> list[tuple[float, float]]:
-        """(time in seconds, relevance) along the video; the mean over the windows that a frame belongs to."""
+        """(time in seconds, relevance) of each frame; the mean over the windows that contain it."""
         found: dict[float, list[float]] = {}
         for window in self.windows:
             for frame in window.frames:
@@ -137,32 +136,32 @@ class Prediction(Judged):
 
     @property
     def seen(self) -> list[tuple[float, float]]:
-        """The stretches of time, from and to in seconds, with a face: of a window, where its frames lie."""
-        stretches: list[tuple[float, float]] = []
+        """The intervals (start, end in seconds) with a face."""
+        intervals: list[tuple[float, float]] = []
         for window in (window for window in self.windows if window.frames):
             edge = max(EDGE, 1 / len(window.frames)) * (window.end_s - window.start_s)
             first, last = window.frames[0].time_s, window.frames[-1].time_s
             begin = window.start_s if first - window.start_s <= edge else first
             end = window.end_s if window.end_s - last <= edge else last
-            if stretches and begin <= stretches[-1][1]:
-                begin, end = stretches[-1][0], max(end, stretches.pop()[1])
-            stretches.append((begin, end))
-        return stretches
+            if intervals and begin <= intervals[-1][1]:
+                begin, end = intervals[-1][0], max(end, intervals.pop()[1])
+            intervals.append((begin, end))
+        return intervals
 
     @property
     def curve(self) -> list[tuple[float, dict[str, float]]]:
-        """(time in seconds, probabilities) along the video: of the windows, or, with one window, of each frame."""
+        """(time in seconds, probabilities) along the video: of its windows, or of the frames of its only window."""
         frames = [window.frames for window in self.windows if window.frames]
         if len(frames) == 1 and frames[0][0].probabilities:
             return [(frame.time_s, frame.probabilities) for one in frames for frame in one]
-        # in the middle of the frames seen: the face may be visible in only a part of the window
+        # the middle of the frames, not of the window: the face may be visible for only a part of it
         middles = [(one[0].time_s + one[-1].time_s) / 2 for one in frames]
         return list(zip(middles, (window.probabilities for window in self.windows if window.frames), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; times in seconds, at most six digits after the point."""
+        """For JSON; times in seconds, at most six decimal places."""
         return {
-            "source": shown(self.source),
+            "source": printable(self.source),
             "duration_s": round(self.duration_s, 3),
             "prediction": self.prediction,
             "probabilities": _rounded(self.probabilities),
@@ -197,11 +196,11 @@ class Prediction(Judged):
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row per window, for a table: the classes' probabilities are columns ``p_<class>``."""
+        """A table row for each window, with the probabilities in columns ``p_<class>``."""
         classes = self.model["classes"]
         for window in self.windows or [Window(0.0, self.duration_s, {}, [], reason=self.reason)]:
             yield {
-                "source": shown(self.source),
+                "source": printable(self.source),
                 "start_s": round(window.start_s, 3),
                 "end_s": round(window.end_s, 3),
                 "prediction": window.prediction or "",
@@ -212,10 +211,10 @@ class Prediction(Judged):
 
     def __str__(self) -> str:
         if not self.probabilities:
-            return f"{shown(self.source)}: {self.reason}"
+            return f"{printable(self.source)}: {self.reason}"
         first = sorted(self.probabilities.items(), key=lambda item: -item[1])[:3]
         text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-        whole = f"{shown(self.source)}: {text}; uncertainty {self.entropy:.2f} of 1"
+        whole = f"{printable(self.source)}: {text}; uncertainty {self.entropy:.2f} of 1"
         if len(self.windows) > 1:
             whole += f"; mean over {sum(bool(w.probabilities) for w in self.windows)} of {len(self.windows)} windows"
         return "; ".join([whole, *self.notes])

@@ -1,4 +1,4 @@
-"""A saved model: read from JSON and safetensors, which hold no code, and refused where anything does not fit."""
+"""A saved model, read from JSON and safetensors, which contain no code; refused if its parts do not fit together."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
 
 LARGEST = 4096
-"""What no size of a model comes near; more would ask for memory that no machine has."""
+"""An upper limit for every size of a model, far above real ones; more would exhaust the memory."""
 ENCODER = "encoder"
-"""The folder of the encoder in a folder that was made to be given away."""
+"""The encoder's folder in an exported folder."""
 TOLERANCE = 2e-3
-"""How far a probability may be from what the run's own model answered; other processors round otherwise."""
+"""The largest difference of a probability from the one after training; processors round differently."""
 
 
 class EncoderIdentity(Section):
@@ -45,7 +45,7 @@ class FramesIdentity(Section):
 
 
 class Description(Section):
-    """model.json, as :func:`tgdfer.training.description.describe` writes it."""
+    """model.json, as ``tgdfer.training.description.describe`` writes it."""
 
     format: int
     tgdfer: str
@@ -78,7 +78,7 @@ class SavedModel:
         return "{dataset}/{variant} fold {fold} seed {seed}".format(**self.run)
 
     def identity(self) -> dict[str, Any]:
-        """What stands with every prediction."""
+        """The part of a prediction that names its model."""
         return {
             "name": self.name,
             "trained_on": self.description.dataset,
@@ -91,15 +91,15 @@ class SavedModel:
 
 
 def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
-    """Load the model of a run folder, or of a folder that was made to be given away.
+    """Load the model of a run folder or of an exported folder.
 
     Args:
         folder: with model.json, model.safetensors and run.json, and perhaps ``encoder/``.
-        models: where encoders lie otherwise.
+        models: the folder of the encoders, if ``folder`` has none.
         device: auto, cpu, mps, cuda or cuda:<number>.
 
     Raises:
-        UserError: a file is missing, is a pickle, is of another version, or is not the one that belongs to the others.
+        UserError: a file is missing, is a pickle, has another version, or does not belong to the others.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; expected a run, such as runs/demo/tgdfer/fold1/seed0")
@@ -109,10 +109,10 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
     run = _mapping(folder / "run.json", "dataset", "variant", "fold", "seed", "outputs")
     for name in ("model.json", weights.name):
         if dict(run["outputs"]).get(name) != storage.file_fingerprint(folder / name):
-            raise UserError(f"{folder / name}: not the file that run.json beside it describes; train or copy it again")
+            raise UserError(f"{folder / name}: not the file that the run.json next to it names; train or copy it again")
     state, fingerprint = _weights(weights)
     if fingerprint != about.fingerprint:
-        raise UserError(f"{weights}: belongs to another run than model.json beside it; train or copy it again")
+        raise UserError(f"{weights}: belongs to another run than the model.json next to it; train or copy it again")
 
     place = folder / ENCODER if (folder / ENCODER).is_dir() else models / about.encoder.name
     described = _mapping(place / paths.encoder("").name, "fingerprint")
@@ -131,15 +131,15 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{weights}: not the weights of this version's model ({reason}); use tgdfer as it was, or train again"
+            f"{weights}: not the weights of this version's model ({reason}); use the tgdfer that made it or train again"
         ) from None
     with repeatable():
         found = answers(model, about.encoder.dim, about.bags.frames)
     distance = _distance(found, about.answers)
     if distance > TOLERANCE:
         raise UserError(
-            f"{folder}: the model answers the question of model.json otherwise than after its training, by "
-            f"{distance:.3f}: this version's code or words differ; use tgdfer as it was, or train again"
+            f"{folder}: the model answers the test question of model.json differently than after its training, by "
+            f"{distance:.3f}: this version's code or words differ; use the tgdfer that trained it, or train again"
         )
     return SavedModel(folder, place, about, run, model, encoder)
 

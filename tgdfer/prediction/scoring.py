@@ -1,4 +1,4 @@
-"""Windows through the encoder and the model, by the code that made the run's own features, bags and predictions."""
+"""Score windows with the encoder and the model, by the code that made the run's own features and predictions."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tgdfer.features.bags import Bags, segment_frames
 from tgdfer.features.forward import Forward, repeatable
 from tgdfer.media.frame import Frame
 from tgdfer.model import relevance as relevance_of
-from tgdfer.prediction.looking import Shown
+from tgdfer.prediction.cropping import ModelInput
 from tgdfer.prediction.result import FrameScore
 from tgdfer.prediction.saved import SavedModel
 
 
-class Score(NamedTuple):
-    """What the model says of a window."""
+class WindowScore(NamedTuple):
+    """The model's output for a window."""
 
     probabilities: dict[str, float]
     frames: list[FrameScore]
     pictures: dict[int, Frame]
-    """By the number of the frame: as the model saw it."""
+    """The frames as the model saw them, by their numbers."""
 
 
 class Scorer:
@@ -34,8 +34,8 @@ class Scorer:
 
     Args:
         saved: the model.
-        params: how pictures are cut and resized.
-        pool: prepares several pictures at once.
+        params: how frames are cropped and resized.
+        pool: prepares several frames at once.
     """
 
     def __init__(self, saved: SavedModel, params: FramesParams, pool: Executor) -> None:
@@ -45,17 +45,17 @@ class Scorer:
         self._forward = Forward(saved.encoder.vision_tower(dtype), self._device)
 
     @torch.inference_mode()
-    def __call__(self, bags: Sequence[Shown], each_frame: bool) -> list[Score]:
-        """The scores of windows with frames; with ``each_frame`` those of single frames, too.
+    def __call__(self, windows: Sequence[ModelInput], each_frame: bool) -> list[WindowScore]:
+        """The scores of windows that have frames; with ``each_frame`` also of every frame by itself.
 
-        Only the frames that are taken from a segment of a window are prepared.
+        Only the frames that a bag takes from a window are prepared.
         """
-        if not bags:
+        if not windows:
             return []
         about = self._about.bags
-        lengths = torch.tensor([len(bag.frames) for bag in bags])
+        lengths = torch.tensor([len(window.frames) for window in windows])
         starts = lengths.cumsum(0) - lengths
-        every = [(bag, place) for bag in bags for place in range(len(bag.frames))]
+        every = [(window, place) for window in windows for place in range(len(window.frames))]
         needed = (segment_frames(lengths, about.frames * about.instance_frames, None) + starts[:, None]).unique()
         pictures = dict(zip(needed.tolist(), self._pool.map(self._picture, (every[n] for n in needed)), strict=True))
         features = torch.zeros(1, len(every), self._about.encoder.dim, dtype=torch.float16)
@@ -63,31 +63,31 @@ class Scorer:
             for rows in needed.split(self._about.features.batch_size):
                 images = torch.stack(list(self._pool.map(self._prepared, (pictures[n] for n in rows.tolist()))))
                 features[0, rows] = self._forward(images).cpu()
-            index = torch.tensor([bag.frames[place].index for bag, place in every], dtype=torch.int32)
-            ids, labels = [""] * len(bags), torch.zeros(len(bags), dtype=torch.int64)
+            index = torch.tensor([window.frames[place].index for window, place in every], dtype=torch.int32)
+            ids, labels = [""] * len(windows), torch.zeros(len(windows), dtype=torch.int64)
             every_bag = Bags(ids, labels, starts, lengths, features, index, about.frames, about.instance_frames)
-            batch = every_bag.batch(torch.arange(len(bags)), None)
+            batch = every_bag.batch(torch.arange(len(windows)), None)
             x = batch.x.to(self._device)
             output = self._saved.model(x, batch.mask.to(self._device), batch.frame_index.to(x))
         clips = output.logits.float().softmax(-1).tolist()
         relevance = relevance_of(output).float().tolist()
         each = output.alignment.float().softmax(-1).tolist()
         scores = []
-        for row, bag in enumerate(bags):
-            times = {frame.index: frame.time_s for frame in bag.frames}
+        for row, window in enumerate(windows):
+            times = {frame.index: frame.time_s for frame in window.frames}
             valid = batch.frame_index[row][batch.mask[row]].tolist()
             frames = [
                 FrameScore(number, times[number], relevance[row][t], self._named(each[row][t]) if each_frame else {})
                 for t, number in enumerate(valid)
             ]
-            mine = range(int(starts[row]), int(starts[row] + lengths[row]))
-            seen = {pictures[n].index: pictures[n] for n in mine if n in pictures}
-            scores.append(Score(self._named(clips[row]), frames, seen))
+            members = range(int(starts[row]), int(starts[row] + lengths[row]))
+            seen = {pictures[n].index: pictures[n] for n in members if n in pictures}
+            scores.append(WindowScore(self._named(clips[row]), frames, seen))
         return scores
 
-    def _picture(self, one: tuple[Shown, int]) -> Frame:
-        bag, place = one
-        return bag.picture(place, self._params)
+    def _picture(self, frame: tuple[ModelInput, int]) -> Frame:
+        window, place = frame
+        return window.picture(place, self._params)
 
     def _prepared(self, frame: Frame) -> torch.Tensor:
         data = torch.frombuffer(bytearray(frame.jpeg), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Sliding windows over a stream of frames; a window is then what a clip is to the model."""
+"""Sliding windows over a stream of frames; the model sees each window as a clip."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from tgdfer.media.frame import Frame
 
 
 @dataclass(frozen=True)
-class Span:
-    """The frames of a window, which reaches from ``start`` to ``end`` in seconds."""
+class FrameWindow:
+    """The frames of a window from ``start`` to ``end`` (seconds)."""
 
     start: float
     end: float
     frames: list[Frame]
 
 
-def sampling(params: FramesParams, length: float) -> FramesParams:
-    """``params`` for a stream: as many frames in a window of ``length`` seconds as a whole clip would have given."""
+def stream_sampling(params: FramesParams, length: float) -> FramesParams:
+    """``params`` for a stream: a window of ``length`` seconds gets as many frames as a whole clip had in training."""
     if params.sampling != "uniform":
         return params
     return params.model_copy(update={"sampling": "fps", "fps": params.max_frames / length})
 
 
-def slide(frames: Iterable[Frame], length: float, stride: float) -> Iterator[Span]:
-    """Windows of ``length`` seconds, a new one every ``stride``; the last one ends with the last frame.
+def sliding_windows(frames: Iterable[Frame], length: float, stride: float) -> Iterator[FrameWindow]:
+    """Windows of ``length`` seconds, a new one every ``stride`` seconds; the last one ends with the last frame.
 
-    A stream that is shorter than a window gives one, with all frames. No more frames are held than belong to a window
-    and the one before.
+    A stream that is shorter than a window gives one window with all frames. Memory holds only the frames of a window
+    and of the one before.
     """
     held: deque[Frame] = deque()
     first = start = last_end = 0.0
@@ -41,12 +41,12 @@ def slide(frames: Iterable[Frame], length: float, stride: float) -> Iterator[Spa
         while frame.time_s >= start + length:
             inside = [one for one in held if start <= one.time_s]
             if inside:
-                yield Span(start, start + length, inside)
+                yield FrameWindow(start, start + length, inside)
                 last_end = held[-1].time_s
             number += 1
             while held and held[0].time_s < start:
                 held.popleft()
-            if not held:  # the first window that holds this frame: there may be days in between
+            if not held:  # jump to the first window with this frame: the gap may be days long
                 number = max(number, int((frame.time_s - length - first) / stride) + 1)
             start = first + number * stride
         held.append(frame)
@@ -54,4 +54,4 @@ def slide(frames: Iterable[Frame], length: float, stride: float) -> Iterator[Spa
         step = held[-1].time_s - held[-2].time_s if len(held) > 1 else 0.0
         end = held[-1].time_s + step
         begin = max(first, end - length) if number else first
-        yield Span(begin, end, [one for one in held if one.time_s >= begin])
+        yield FrameWindow(begin, end, [one for one in held if one.time_s >= begin])

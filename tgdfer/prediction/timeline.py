@@ -1,4 +1,4 @@
-"""The timeline: thumbnails, probabilities along time, the frames that decided, and the uncertainty, as one picture."""
+"""The timeline: thumbnails, probabilities along time, relevance and uncertainty in one picture."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from PIL import Image
 
 from tgdfer.core.plots import COLOURS, GREY, style
 from tgdfer.core.storage import atomic
-from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy, shown
+from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy, printable
 
 WIDTH = 9.0
 """Inches."""
-ROOM = 14
-"""Thumbnails that fit side by side."""
+SLOTS = 14
+"""How many thumbnails fit side by side."""
 LONGEST = 50
 """Characters of a video's name in the headline."""
 MARK = "#D55E00"
-"""Around the frames that decided."""
+"""The colour around decisive frames."""
 
 
-def write_picture(prediction: Prediction, path: Path) -> None:
+def write_timeline(prediction: Prediction, path: Path) -> None:
     """Draw the timeline of ``prediction`` as a PNG."""
     with style():
         figure = draw(prediction)
@@ -34,7 +34,7 @@ def write_picture(prediction: Prediction, path: Path) -> None:
 
 
 def draw(prediction: Prediction) -> Figure:
-    """The timeline of ``prediction``; a plain statement where there is no face."""
+    """The timeline of ``prediction``; only a statement if there is no face."""
     if not prediction.probabilities:
         return _statement(prediction)
     figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
@@ -65,8 +65,8 @@ def _headline(prediction: Prediction) -> str:
 
 
 def _name(prediction: Prediction) -> str:
-    """The video's name, if need be cut in its middle."""
-    name = shown(Path(prediction.source).name)
+    """The video's name, shortened in its middle if it is long."""
+    name = printable(Path(prediction.source).name)
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 12]}…{name[-11:]}"
 
 
@@ -83,41 +83,41 @@ def _statement(prediction: Prediction) -> Figure:
 
 
 def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float]) -> None:
-    """Pictures evenly spaced, each joined to its time; those that decided are always among them."""
+    """Thumbnails side by side, each joined to its time by a line; decisive frames are always among them."""
     axis.axis("off")
-    axis.set_xlim(0, ROOM)
+    axis.set_xlim(0, SLOTS)
     axis.set_ylim(-0.4, 1)
-    shown = _choose(thumbnails)
-    times = [ROOM * (one.time_s - limits[0]) / (limits[1] - limits[0]) for one in shown]
-    for one, at, x in zip(shown, times, _side_by_side(times), strict=True):
+    chosen = _choose(thumbnails)
+    times = [SLOTS * (one.time_s - limits[0]) / (limits[1] - limits[0]) for one in chosen]
+    for one, at, x in zip(chosen, times, _side_by_side(times), strict=True):
         image = np.asarray(Image.open(io.BytesIO(one.jpeg)))
         high, wide = image.shape[:2]
         half = 0.47 * min(1.0, wide / high)
         tall = min(1.0, 0.94 * high / wide)
         axis.imshow(image, extent=(x - half, x + half, 1 - tall, 1), aspect="auto")
-        colour, width = (MARK, 1.4) if one.decided else (GREY, 0.5)
+        colour, width = (MARK, 1.4) if one.decisive else (GREY, 0.5)
         (line,) = axis.plot([x, at], [1 - tall, -0.6], color=colour, linewidth=width, alpha=0.8, clip_on=False)
-        line.set_in_layout(False)  # it reaches down to the curves
-        if one.decided:
+        line.set_in_layout(False)  # it reaches into the curves
+        if one.decisive:
             axis.add_patch(Rectangle((x - half, 1 - tall), 2 * half, tall, fill=False, color=MARK, linewidth=2.2))
 
 
 def _choose(thumbnails: list[Thumbnail]) -> list[Thumbnail]:
-    decided = [one for one in thumbnails if one.decided]
-    others = [one for one in thumbnails if not one.decided]
-    count = min(len(others), ROOM - len(decided))
+    decisive = [one for one in thumbnails if one.decisive]
+    others = [one for one in thumbnails if not one.decisive]
+    count = min(len(others), SLOTS - len(decisive))
     spaced: list[int] = (
         [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
     )
-    return sorted([*decided, *(others[k] for k in spaced)], key=lambda one: one.time_s)
+    return sorted([*decisive, *(others[k] for k in spaced)], key=lambda one: one.time_s)
 
 
 def _side_by_side(wanted: list[float]) -> list[float]:
-    """Places at least 1 apart in the strip, in the order given, near those that are wanted."""
+    """Positions in the strip at least 1 apart, in the given order and close to the wanted ones."""
     places: list[float] = []
     for at in wanted:
         places.append(max(at, places[-1] + 1 if places else 0.5))
-    room = ROOM - 0.5
+    room = SLOTS - 0.5
     for number in range(len(places) - 1, -1, -1):
         places[number] = min(places[number], room)
         room = places[number] - 1
@@ -137,7 +137,7 @@ def _curves(axis: Axes, prediction: Prediction) -> None:
             linestyle="-" if number < len(COLOURS) else "--",
             linewidth=2.0 if name == order[0] else 1.0,
             marker="." if len(times) < 40 else None,
-            label=f"{100 * prediction.probabilities[name]:.0f} %  {shown(name)}",
+            label=f"{100 * prediction.probabilities[name]:.0f} %  {printable(name)}",
             zorder=3 if name == order[0] else 2,
         )
     axis.set_ylim(0, 1)
@@ -175,7 +175,7 @@ def _doubt(axis: Axes, prediction: Prediction) -> None:
 
 
 def _blank(axis: Axes, prediction: Prediction, limits: tuple[float, float]) -> None:
-    """Grey where no face was found, so that no frame took part."""
+    """Grey where no face was found."""
     axis.axvspan(*limits, color="#e5e7eb", linewidth=0, zorder=0)
     for begin, end in prediction.seen:
         axis.axvspan(begin, end, color="white", linewidth=0, zorder=0.1)

@@ -1,4 +1,4 @@
-"""The few frames of a video that are kept for its picture, however long it is."""
+"""The few frames of a video that are kept for its timeline, however long the video is."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tgdfer.prediction.result import Thumbnail, Window, most_likely
 SIDE = 112
 """Pixels of the longer side."""
 EVENLY = 64
-"""At most twice so many pictures are kept along the video."""
-DECIDING = 3
-"""How many frames are shown as those that decided."""
+"""At most twice as many thumbnails are kept along the video."""
+DECISIVE = 3
+"""How many frames are marked as decisive."""
 OUTSTANDING = 1.1
-"""A frame of a single clip decided only if its relevance is so many times what all alike would have."""
+"""A frame of a single clip is decisive only if its relevance is this many times that of equally relevant frames."""
 
 
-class Album:
-    """Pictures spread evenly over the video, and for each class those of the windows that speak for it most."""
+class ThumbnailCollector:
+    """Thumbnails evenly along the video, and for each class those of the windows with its largest probabilities."""
 
     def __init__(self) -> None:
         self._along: list[Thumbnail] = []
@@ -32,12 +32,12 @@ class Album:
         self._best: dict[str, list[tuple[float, int, Thumbnail]]] = {}
 
     def add(self, pictures: Mapping[int, Frame], window: Window) -> None:
-        """Take the most relevant frame of a window; of the first one all, in case no other follows."""
+        """Add the most relevant frame of a window; of the first window all frames, in case it is the only one."""
         by_relevance = sorted(window.frames, key=lambda frame: -frame.relevance)
         if self._count == 0:
-            self._first = [_thumbnail(pictures[one.index]) for one in window.frames]
-            even = 1 / len(by_relevance)
-            self._first_best = {one.time_s for one in by_relevance[:DECIDING] if one.relevance > OUTSTANDING * even}
+            self._first = [_thumbnail(pictures[frame.index]) for frame in window.frames]
+            limit = OUTSTANDING / len(by_relevance)
+            self._first_decisive = {frame.time_s for frame in by_relevance[:DECISIVE] if frame.relevance > limit}
         top = _thumbnail(pictures[by_relevance[0].index])
         if self._count % self._every == 0:
             self._along.append(top)
@@ -46,20 +46,20 @@ class Album:
         for name, value in window.probabilities.items():
             best = self._best.setdefault(name, [])
             heapq.heappush(best, (value, -self._count, top))
-            if len(best) > DECIDING:
+            if len(best) > DECISIVE:
                 heapq.heappop(best)
         self._count += 1
 
-    def pictures(self, probabilities: Mapping[str, float]) -> list[Thumbnail]:
-        """In the order of time; those that decided for the most likely class are marked."""
+    def thumbnails(self, probabilities: Mapping[str, float]) -> list[Thumbnail]:
+        """The thumbnails in the order of time; those that decided for the most likely class are marked."""
         name = most_likely(probabilities)
         if name is None:
             return []
         if self._count == 1:
-            return [replace(one, decided=one.time_s in self._first_best) for one in self._first]
-        decided = {one.time_s: replace(one, decided=True) for _, _, one in self._best[name]}
+            return [replace(one, decisive=one.time_s in self._first_decisive) for one in self._first]
+        decisive = {one.time_s: replace(one, decisive=True) for _, _, one in self._best[name]}
         others = {one.time_s: one for one in self._along}
-        return sorted((others | decided).values(), key=lambda one: one.time_s)
+        return sorted((others | decisive).values(), key=lambda one: one.time_s)
 
 
 def _thumbnail(frame: Frame) -> Thumbnail:

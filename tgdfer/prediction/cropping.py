@@ -1,4 +1,4 @@
-"""What the model sees of a window: whole frames, or the cropped face; nothing without a face."""
+"""What the model sees of a window: its frames unchanged or the face cropped; nothing where there is no face."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import numpy as np
 from tgdfer.config.params import FramesParams
 from tgdfer.media import images
 from tgdfer.media.frame import Frame
-from tgdfer.prediction.result import Faces
+from tgdfer.prediction.result import FaceCounts
 
 if TYPE_CHECKING:
     from tgdfer.media.faces import Box
 
 Crop = Literal["auto", "face", "none"]
 FILLED = 0.5
-"""A face whose side is so much of the picture's longer one fills it: the picture is a face crop already."""
-LOOKS = 3
-"""How many times a second faces are looked for in a stream; between, the box moves on smoothly."""
+"""A face whose side is this share of the frame's longer side fills the frame: it is a face crop already."""
+DETECTIONS_PER_S = 3
+"""How often faces are detected in a stream; in between, the box moves on smoothly."""
 EDGE = 0.1
-"""Frames before the face comes or after it has gone are left out, if they are more than this share of a window."""
+"""Frames before a face appears or after it is gone are left out if they are more than this share of a window."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Frames, not yet cropped; none without a face. ``boxes`` is None if whole pictures are shown."""
+class ModelInput:
+    """The frames of a window that the model is to see, not yet cropped; none where there is no face."""
 
     frames: list[Frame]
     boxes: list[Box] | None
-    faces: Faces | None
-    """What was found; None if nobody looked."""
+    """Where to crop each frame; None to leave them whole."""
+    faces: FaceCounts | None
+    """What the detection found; None if it did not run."""
 
     def picture(self, place: int, params: FramesParams) -> Frame:
         """The frame at ``place`` as the model is to see it."""
@@ -47,45 +48,47 @@ class Shown:
         return replace(frame, jpeg=images.encode(small), width=small.width, height=small.height)
 
 
-class Look:
-    """Looks at the windows of one video in their order; at each frame once, although windows overlap.
+class FaceCropper:
+    """Follows the largest face in the windows of one video, in order; windows that overlap share detections.
 
     Args:
-        pool: finds faces in several frames at once.
-        params: how the frames of the training were taken.
+        pool: detects faces in several frames at once.
+        params: how the frames of the training were extracted.
         crop: see ``tgdfer.prediction.Predictor.predict``.
-        every: look at every frame, and not ``LOOKS`` times a second.
+        every: detect in every frame, not ``DETECTIONS_PER_S`` times a second.
     """
 
     def __init__(self, pool: Executor, params: FramesParams, crop: Crop, every: bool) -> None:
         self._pool, self._params, self._crop, self._every = pool, params, crop, every
         self._known: dict[int, list[Box]] = {}
 
-    def __call__(self, frames: list[Frame]) -> Shown:
-        """What is shown of a window; the largest face is followed."""
+    def __call__(self, frames: list[Frame]) -> ModelInput:
+        """The input for a window with these frames."""
         if self._crop == "none":
-            return Shown(frames, None, None)
+            return ModelInput(frames, None, None)
         from tgdfer.media import faces
 
-        candidates = self._find(frames)
-        track = faces.follow([boxes or [] for boxes in candidates])
-        looked = [place for place, boxes in enumerate(candidates) if boxes is not None]
+        detections = self._detect(frames)
+        track = faces.follow([boxes or [] for boxes in detections])
+        searched = [place for place, boxes in enumerate(detections) if boxes is not None]
         found = [place for place, box in enumerate(track) if box is not None]
         sides = [box.side / max(frame.width, frame.height) for box, frame in zip(track, frames, strict=True) if box]
-        counts = [len(candidates[place] or []) for place in looked]
+        counts = [len(detections[place] or []) for place in searched]
         share = round(float(np.median(sides)), 3) if sides else None
-        about = Faces(len(looked), len(found), sum(count > 1 for count in counts), max(counts), share)
-        if not faces.shows_face([track[place] for place in looked]):
-            return Shown([], None, about)
+        about = FaceCounts(len(searched), len(found), sum(count > 1 for count in counts), max(counts), share)
+        if share is None or not faces.shows_face([track[place] for place in searched]):
+            return ModelInput([], None, about)
         present = _present(len(track), found[0], found[-1])
-        as_it_is = self._crop == "auto" and self._params.crop == "none" and share is not None and share >= FILLED
-        return Shown(frames[present], None if as_it_is else faces.crop_boxes(track[present], self._params), about)
+        leave_whole = self._crop == "auto" and self._params.crop == "none" and share >= FILLED
+        return ModelInput(
+            frames[present], None if leave_whole else faces.crop_boxes(track[present], self._params), about
+        )
 
-    def _find(self, frames: list[Frame]) -> list[list[Box] | None]:
-        """The faces of each frame; None where nobody looked."""
+    def _detect(self, frames: list[Frame]) -> list[list[Box] | None]:
+        """The faces of each frame; None for frames that were not searched."""
         from tgdfer.media.faces import find
 
-        ticks = [int(frame.time_s * LOOKS) for frame in frames]
+        ticks = [int(frame.time_s * DETECTIONS_PER_S) for frame in frames]
         new = [
             frame
             for place, frame in enumerate(frames)
@@ -98,6 +101,6 @@ class Look:
 
 
 def _present(count: int, first: int, last: int) -> slice:
-    """The frames from ``first``, where a face is seen, to ``last``; short gaps at both ends count as seen."""
+    """The frames from the ``first`` to the ``last`` that show the face; short gaps at both ends are included."""
     gap = max(2, round(EDGE * count))
     return slice(first if first > gap else 0, last + 1 if count - 1 - last > gap else count)
