@@ -36,10 +36,11 @@ from sklearn.datasets import load_sample_image
 
 from tgdfer.config.params import FeaturesParams
 from tgdfer.core import storage
-from tgdfer.encoders import choose_device, load_encoder, quiet_open_clip, write_encoder
+from tgdfer.core.devices import choose_device
+from tgdfer.encoders import load_encoder, quiet_open_clip, write_encoder
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features import cache as feature_cache
-from tgdfer.features.frame_batches import Batch, Shard, decode
+from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
 from tgdfer.stages import features
 
 SIZES = ((256, 256), (224, 224), (480, 360), (112, 112), (640, 480))
@@ -67,7 +68,7 @@ def jpegs(number: int, sizes: tuple[tuple[int, int], ...]) -> list[bytes]:
     return out
 
 
-def write_frames(images: list[bytes]) -> list[Shard]:
+def write_frames(images: list[bytes]) -> list[ShardTask]:
     shards = []
     for number in range(2):
         mine = images[number::2]
@@ -82,7 +83,7 @@ def write_frames(images: list[bytes]) -> list[Shard]:
         }
         storage.write_table(path, "frames", columns, {})
         target = Path("features") / path.name
-        shards.append(Shard(path, storage.file_fingerprint(path), len(mine), target))
+        shards.append(ShardTask(path, storage.file_fingerprint(path), len(mine), target))
     return shards
 
 
@@ -173,7 +174,7 @@ def run(name: str, args: argparse.Namespace) -> None:
 
     images = jpegs(args.compare, SIZES)
     expected = plain_open_clip(plain, transform, images)
-    batch = Batch(Shard(Path(), "", 0, Path()), ["c"] * len(images), [0] * len(images), images, True)
+    batch = FrameBatch(ShardTask(Path(), "", 0, Path()), ["c"] * len(images), [0] * len(images), images, True)
     pixels = decode(batch, encoder.preprocess, FeaturesParams())
     for dtype in dict.fromkeys((torch.float32, auto)):
         with torch.inference_mode():
@@ -183,13 +184,12 @@ def run(name: str, args: argparse.Namespace) -> None:
     tower = encoder.vision_tower(auto, device)
     shards = write_frames(jpegs(args.frames, SIZES[:1]))
     settings = FeaturesParams(batch_size=args.batch)
-    work = features.Work(encoder, settings, auto, {"cache": "benchmark"})
+    work = features.Encoding(encoder, settings, auto, {"cache": "benchmark"})
     ready = pixels.repeat(-(-args.batch // len(pixels)), 1, 1, 1)[: args.batch].to(device)
     batches = -(-args.frames // args.batch)
 
     def stage() -> int:
-        for _ in features.run(work, shards, [device]):
-            pass
+        features.encode_shards(work, shards, [device], "features")
         assert all(feature_cache.is_whole(shard.target, "benchmark", shard.sha256) for shard in shards)
         return args.frames
 

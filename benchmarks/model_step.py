@@ -19,11 +19,12 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from tgdfer.config.params import ModelParams
+from tgdfer.config.params import ModelParams, TrainingParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.encoders.demo_clip import CONFIG
 from tgdfer.encoders.text_tower import TextTower
-from tgdfer.model import build_model, losses, parameter_groups
+from tgdfer.model import build_model, losses
+from tgdfer.training.optimiser import parameter_groups
 
 FIXED = {"context_tokens": 0}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -87,7 +88,7 @@ def main() -> None:
     for name, changes in VARIANTS.items():
         params = ModelParams(**changes)
         model = build_model(params, SEVEN, options.dim, encoder)
-        optimiser = torch.optim.AdamW(parameter_groups(model, 1e-3, 1e-3, 0.05))
+        optimiser = torch.optim.AdamW(parameter_groups(model, TrainingParams()))
 
         def step(model: Any = model, params: ModelParams = params) -> None:
             model.zero_grad()

@@ -17,7 +17,8 @@ import time
 import open_clip
 import torch
 
-from tgdfer.encoders import choose_device, quiet_open_clip
+from tgdfer.core.devices import choose_device
+from tgdfer.encoders import quiet_open_clip
 from tgdfer.encoders.text_tower import TextTower
 
 DESCRIPTIONS = [

@@ -79,7 +79,7 @@ def write(options: argparse.Namespace) -> None:
         f"v{v}": {
             "label": f"variant {v}",
             "tables": [*(["main"] if v % 10 == 0 else []), *(TABLES if v == 0 else TABLES[v % 6 : v % 6 + 1])],
-            "set": {"model": {"window": 1 + v}},
+            "set": {"model": {"window": 1 + 2 * v}},
         }
         for v in range(options.variants)
     }

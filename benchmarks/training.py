@@ -30,14 +30,14 @@ import torch.nn.functional as F
 
 from tgdfer.config.params import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.core.classes import SEVEN
+from tgdfer.core.determinism import deterministic
+from tgdfer.core.devices import choose_device
 from tgdfer.features.bags import Bags
 from tgdfer.features.cache import FeatureCache
 from tgdfer.model import build_model
-from tgdfer.stages.train import pick_device
-from tgdfer.training.determinism import deterministic
 from tgdfer.training.engine import Engine
 from tgdfer.training.evaluation import score
-from tgdfer.training.folds import Fold
+from tgdfer.training.folds import FoldBags
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "zero-shot": {"architecture": "zero-shot"},
@@ -66,7 +66,7 @@ def make_cache(clips: int, frames: int, dim: int) -> FeatureCache:
     return FeatureCache([f"clip{i:06d}" for i in range(clips)], offsets, index, features, dim, "synthetic", "synthetic")
 
 
-def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> Fold:
+def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> FoldBags:
     """Every fifth clip is a test clip of fold ``number``; labels go round."""
     clips = torch.arange(len(cache.clip_ids), device=cache.offsets.device)
     test = clips % 5 == number % 5
@@ -76,7 +76,7 @@ def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> Fold:
         return Bags.from_cache(cache, ids, clips[chosen] // 5 % len(SEVEN), bags.frames, bags.instance_frames)
 
     train, held = split(~test), split(test)
-    return Fold(
+    return FoldBags(
         number,
         train,
         None,
@@ -84,7 +84,7 @@ def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> Fold:
         held.clip_ids,
         held.labels.cpu().numpy(),
         torch.zeros(0, dtype=torch.int64).numpy(),
-        train.class_counts(len(SEVEN)).cpu(),
+        torch.bincount(train.labels, minlength=len(SEVEN)).cpu(),
     )
 
 
@@ -185,7 +185,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.clips, args.dim, args.text = 11697, 512, args.text or "ViT-B-32-quickgelu"
-    device = pick_device(args.device)
+    device = choose_device(args.device)
     cache = make_cache(args.clips, args.frames, args.dim)
     cache = FeatureCache(
         cache.clip_ids,

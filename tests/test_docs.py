@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from graphs import BIN, ROOT
 from pages import BLOCKS, INSTEAD, KINDS, MARK, NEEDS, PAGES, Block, merged
 
 from tgdfer.cli import app
-from tgdfer.config.params import ModelParams, Params, load_params
+from tgdfer.config.params import Params, load_params
 
 COMMANDS = [block for block in BLOCKS if block.kind == "sh"]
 PROGRAMS = {"tgdfer", "make", "snakemake", "dvc", "mlflow", "python", "git", "pip", "conda", "cd", "source", "."}
@@ -140,14 +141,11 @@ def test_there_are_settings() -> None:
 
 
 def test_the_example_of_a_baseline_ignores_masked_frames() -> None:
-    from tgdfer.model import baselines
-
-    text = next(block.text for block in BLOCKS if block.file == "tgdfer/model/baselines.py")
-    # without postponed annotations, so that their names must exist as well
-    names = {**vars(baselines), "ModelParams": ModelParams}
+    text = next(block.text for block in BLOCKS if block.file == "tgdfer/model/max_pool.py")
+    names: dict[str, Any] = {}
     exec(compile(text, "howto-baseline.md", "exec", dont_inherit=True), names)
     torch.manual_seed(0)
-    model = names["MaxPool"](None, ["a", "b"], 8)
+    model = names["MaxPool"](None, ["a", "b"], 8, None)
     x, mask = torch.randn(3, 5, 8), torch.arange(5) < torch.tensor([[5], [3], [1]])
     changed = torch.where(mask[..., None], x, torch.full_like(x, 1e3))
     assert torch.equal(model(x, mask).logits, model(changed, mask).logits)

@@ -39,7 +39,7 @@ MADE = {
     "predictions/NOTICE.txt out/predictions.csv out/**/happy.png talk-annotated.mp4 given-away/*.safetensors "
     "given-away/*.md",
     "docs/howto-dataset.md": "videos/clips.csv docs/datasets/mine.md tests/test_dataset_mine.py data/mine/frames",
-    "docs/howto-ablation.md": "runs/demo/window-6/summary.json",
+    "docs/howto-ablation.md": "runs/demo/window-7/summary.json",
     "docs/howto-baseline.md": "runs/demo/max-pool/summary.json",
     "docs/experiments.md": "dvc_plots/index.html ../lab/tgdfer-dvc/files/md5 ../tgdfer/reports/index.html",
     "docs/commands.md": "../home/.bash_completions/tgdfer.sh",

@@ -10,9 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tgdfer.config.dependencies import ON_GPU
 from tgdfer.config.params import load_params
-from tgdfer.core import gpus
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import setup_logging
 
@@ -32,7 +30,6 @@ OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 @app.callback(epilog="Documentation: make docs, then site/index.html. Is this machine ready: tgdfer doctor.")
 def common(
-    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log only warnings and errors.")] = False,
     log: Annotated[
         Literal["text", "json"], typer.Option("--log", help="Format of the log; json is an object per line.")
@@ -44,8 +41,6 @@ def common(
     tgdfer --log json frames --dataset demo
     """
     setup_logging(quiet, log == "json")
-    if context.invoked_subcommand in ON_GPU:
-        gpus.take_one()
 
 
 @app.command("render-demo", epilog="Example: tgdfer render-demo")
@@ -102,9 +97,9 @@ def frames(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
 @app.command("features", epilog="Example: tgdfer features --dataset demo")
 def features(dataset: Dataset, params: ParamsFile = DEFAULT) -> None:
     """Encode every frame once with the data set's CLIP image encoder."""
-    from tgdfer.stages.features import encode
+    from tgdfer.stages.features import run
 
-    encode(load_params(params), dataset)
+    run(load_params(params), dataset)
 
 
 @app.command("train", epilog="Example: tgdfer train --dataset demo --variant tgdfer --fold 1")
@@ -119,9 +114,9 @@ def train(
 
     Exit codes: 0 done, 1 a run failed (the others are done), 2 bad input, 75 stopped by a signal and to be continued.
     """
-    from tgdfer.stages.train import train_variant
+    from tgdfer.stages.train import run
 
-    raise typer.Exit(train_variant(load_params(params), dataset, variant, folds=fold, seeds=seed))
+    raise typer.Exit(run(load_params(params), dataset, variant, folds=fold, seeds=seed))
 
 
 @app.command("report", epilog="Example: tgdfer report")

@@ -14,7 +14,7 @@ sys.path.insert(0, workflow.basedir)
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
-from tgdfer.core import gpus, paths
+from tgdfer.core import devices, paths
 from tgdfer.core.errors import UserError
 
 # `python` in a rule is the Python that runs Snakemake, whether or not its environment is activated. It replaces the
@@ -142,7 +142,7 @@ def gpus_here():
 
 
 if config.get("gpus") == "auto":
-    # the scheduler counts the GPUs, and each job takes one (tgdfer/core/gpus.py); without a GPU jobs ask for none
+    # the scheduler counts the GPUs, and each job takes one (tgdfer/core/devices.py); without a GPU jobs ask for none
     shared = gpus_here() * int(config.get("jobs_per_gpu", 1))
     workflow.register_resource("gpu", len(shared))
-    os.environ[gpus.VARIABLE] = ",".join(shared)
+    os.environ[devices.SHARED_GPUS] = ",".join(shared)

@@ -9,7 +9,7 @@ import torch
 from features_project import CONFIG, PREPROCESS
 
 from tgdfer.core.errors import UserError
-from tgdfer.encoders import choose_device, load_encoder, write_encoder
+from tgdfer.encoders import load_encoder, write_encoder
 
 TEXTS = ["a face with raised eyebrows and an open mouth", "smile", "a face, lips pressed together"]
 
@@ -65,14 +65,6 @@ def test_mixed_encoder_is_refused(project):
 def test_missing_encoder_is_named(project):
     with pytest.raises(UserError, match=r"models/none/encoder\.json: no such file"):
         load_encoder("none", "cpu")
-
-
-@pytest.mark.parametrize(
-    ("device", "message"), [("gpu", "expected auto, cpu"), ("cuda:99", "device 'cuda:99'"), ("xpu", "not available")]
-)
-def test_unknown_device(device, message):
-    with pytest.raises(UserError, match=message):
-        choose_device(device)
 
 
 def test_tokens_are_cut_after_the_last_end_of_text(project):

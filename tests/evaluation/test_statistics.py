@@ -8,12 +8,12 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
 from tgdfer.evaluation import statistics
-from tgdfer.evaluation.statistics import Fold
+from tgdfer.evaluation.statistics import FoldResults
 
 
-def fold_of(rng: np.random.Generator, n: int, accuracy: tuple[float, ...], classes: int = 3) -> Fold:
+def fold_of(rng: np.random.Generator, n: int, accuracy: tuple[float, ...], classes: int = 3) -> FoldResults:
     label = rng.integers(0, classes, n)
-    return Fold(label, (rng.random((n, len(accuracy))) < accuracy).astype(float), classes)
+    return FoldResults(label, (rng.random((n, len(accuracy))) < accuracy).astype(float), classes)
 
 
 def test_mean_and_deviation_leave_out_what_is_not_a_number() -> None:
@@ -29,20 +29,20 @@ def test_rates_are_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     label = rng.integers(0, 4, 200)
     prediction = np.where(rng.random(200) < 0.6, label, rng.integers(0, 4, 200))
-    found = statistics.rates(Fold(label, (prediction == label)[:, None].astype(float), 4))
+    found = statistics.rates(FoldResults(label, (prediction == label)[:, None].astype(float), 4))
     assert found.uar[0] == pytest.approx(balanced_accuracy_score(label, prediction))
     assert found.war[0] == pytest.approx((label == prediction).mean())
     assert found.recall[:, 0] == pytest.approx(recall_score(label, prediction, average=None))
 
 
 def test_a_class_that_does_not_occur_is_no_part_of_uar() -> None:
-    found = statistics.rates(Fold(np.array([0, 0, 2, 2]), np.array([[1.0], [0.0], [1.0], [1.0]]), 3))
+    found = statistics.rates(FoldResults(np.array([0, 0, 2, 2]), np.array([[1.0], [0.0], [1.0], [1.0]]), 3))
     assert found.uar[0] == pytest.approx(0.75)
     assert np.isnan(found.recall[1, 0])
 
 
 def test_draws_in_which_a_rare_class_is_missing_average_the_others() -> None:
-    fold = Fold(np.array([0] * 9 + [1]), np.array([[1.0]] * 9 + [[0.0]]), 2)
+    fold = FoldResults(np.array([0] * 9 + [1]), np.array([[1.0]] * 9 + [[0.0]]), 2)
     draws = statistics.resample(fold, 400, np.random.default_rng(0))
     absent = np.isnan(draws.recall[:, 1, 0])
     assert 0.2 < absent.mean() < 0.5  # (9/10)^10 = 0.35
@@ -65,7 +65,7 @@ def test_the_interval_is_scipys_bootstrap() -> None:
 def test_draws_are_paired_over_variants() -> None:
     rng = np.random.default_rng(4)
     correct = np.repeat((rng.random(100) < 0.5).astype(float)[:, None], 2, axis=1)
-    draws = statistics.resample(Fold(rng.integers(0, 3, 100), correct, 3), 50, rng)
+    draws = statistics.resample(FoldResults(rng.integers(0, 3, 100), correct, 3), 50, rng)
     assert np.array_equal(draws.uar[:, 0], draws.uar[:, 1])
 
 
@@ -79,7 +79,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         for _ in range(2):
             label = np.repeat([0, 1, 2], [60, 60, 40])
             correct = (rng.random(160) < recall[label])[:, None].astype(float)
-            draws.append(statistics.resample(Fold(label, correct, 3), 300, rng).uar[:, 0])
+            draws.append(statistics.resample(FoldResults(label, correct, 3), 300, rng).uar[:, 0])
         low, high = statistics.interval(np.mean(draws, axis=0), 0.9)
         assert low is not None
         assert high is not None

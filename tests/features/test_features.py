@@ -1,6 +1,7 @@
 """The features stage: right numbers, the same bytes whatever happens, and clear errors."""
 
 import io
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.encoders.preprocess import Preprocess
-from tgdfer.features.frame_batches import Batch, Shard, decode
+from tgdfer.features.cache import load_features
+from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
 from tgdfer.stages import features
-from tgdfer.stages.features import encode, load_features
+from tgdfer.stages.features import run
 
 MANIFEST = paths.features("tiny", "demo-clip")
 
@@ -39,7 +41,7 @@ def folder() -> Path:
 
 
 def test_every_frame_stands_in_order(frames):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     cache = load_features(MANIFEST)
     assert cache.clip_ids == sorted(frames)
     assert cache.features.shape == (1, sum(map(len, frames.values())), 32)
@@ -54,7 +56,7 @@ def test_every_frame_stands_in_order(frames):
 
 @pytest.mark.parametrize(("dtype", "smallest"), [("float32", 0.99999), ("auto", 0.999), ("bfloat16", 0.999)])
 def test_features_equal_open_clip_used_plainly(frames, dtype, smallest):
-    encode(params(dtype=dtype), "tiny")
+    run(params(dtype=dtype), "tiny")
     cache = load_features(MANIFEST)
     model, _, transform = open_clip.create_model_and_transforms("local-dir:models/demo-clip")
     model.eval()
@@ -70,7 +72,7 @@ def test_features_equal_open_clip_used_plainly(frames, dtype, smallest):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames, dtype):
-    encode(params(dtype=dtype), "tiny")
+    run(params(dtype=dtype), "tiny")
     whole = produced()
     shards = sorted(folder().iterdir())
     threads = torch.get_num_threads()
@@ -79,7 +81,7 @@ def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames, dt
         for shard in (shards[0], shards[2]):
             shard.unlink()
             MANIFEST.unlink()  # as Snakemake does before a job
-            encode(params(dtype=dtype), "tiny")
+            run(params(dtype=dtype), "tiny")
             assert produced() == whole
         assert torch.get_num_threads() == 3
     finally:
@@ -87,12 +89,12 @@ def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames, dt
 
 
 def test_several_devices_share_the_shards(frames, monkeypatch):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     whole = produced()
     for path in folder().iterdir():
         path.unlink()
     monkeypatch.setattr(features, "_devices", lambda setting: [torch.device("cpu")] * 2)
-    encode(params(), "tiny")
+    run(params(), "tiny")
     assert produced() == whole
 
 
@@ -100,55 +102,58 @@ def test_error_on_one_of_several_devices_is_raised(frames, monkeypatch):
     monkeypatch.setattr(features, "_devices", lambda setting: [torch.device("cpu")] * 2)
     break_jpeg()
     with pytest.raises(UserError, match="not a readable JPEG"):
-        encode(params(), "tiny")
+        run(params(), "tiny")
 
 
 def test_whole_shards_are_kept(frames, monkeypatch):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     before = {path: path.stat().st_mtime_ns for path in folder().iterdir()}
-    monkeypatch.setattr(features, "stream", None)  # would fail if anything were encoded
-    encode(params(), "tiny")
+    monkeypatch.setattr(features, "_encode", None)  # would fail if anything were encoded
+    run(params(), "tiny")
     assert {path: path.stat().st_mtime_ns for path in folder().iterdir()} == before
 
 
-def test_change_of_encoder_frames_or_settings_makes_a_new_cache_beside_the_old(frames):
+def test_what_features_depend_on_makes_a_new_cache_next_to_the_old(frames, monkeypatch):
     folders = set()
 
-    def run(**changed):
-        encode(params(**changed), "tiny")
+    def again(**changed):
+        run(params(**changed), "tiny")
         folders.add(folder())
         assert all(path.is_dir() for path in folders)
 
-    run()
-    run(views=1)
-    run(dtype="bfloat16")
+    again()
+    again(views=1)
+    again(dtype="bfloat16")
     make_encoder(seed=1)
-    run()
+    again()
     make_encoder(seed=1, resize_mode="squash")
-    run()
+    again()
     make_frames(seed=1)
-    run()
+    again()
     assert len(folders) == 6
+    monkeypatch.setattr(features, "version", lambda name: "another" if name == "torch" else version(name))
+    again()
+    assert len(folders) == 7, "a cache belongs to the versions that computed it"
 
 
 def test_batches_do_not_change_features_beyond_rounding(frames):
-    encode(params(batch_size=1), "tiny")
+    run(params(batch_size=1), "tiny")
     one = load_features(MANIFEST).features.float()
-    encode(params(batch_size=64), "tiny")
+    run(params(batch_size=64), "tiny")
     torch.testing.assert_close(load_features(MANIFEST).features.float(), one, atol=1e-3, rtol=0)
 
 
 def test_views(frames):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     plain = load_features(MANIFEST)
-    encode(params(views=2), "tiny")
+    run(params(views=2), "tiny")
     cache = load_features(MANIFEST)
     assert cache.features.shape == (3, *plain.features.shape[1:])
     assert storage.read_json(MANIFEST)["views"] == ["plain", "view-1", "view-2"]
     torch.testing.assert_close(cache.features[0].float(), plain.features[0].float(), atol=1e-3, rtol=0)
     assert not torch.equal(cache.features[1], cache.features[0])
     assert not torch.equal(cache.features[1], cache.features[2])
-    encode(params(views=2, seed=5), "tiny")
+    run(params(views=2, seed=5), "tiny")
     other = load_features(MANIFEST)
     assert torch.equal(other.features[0], cache.features[0])
     assert not torch.equal(other.features[1], cache.features[1])
@@ -156,7 +161,7 @@ def test_views(frames):
 
 @pytest.mark.parametrize("most", [1, 3, 5])
 def test_out_of_memory_halves_the_batch_and_goes_on(frames, monkeypatch, most):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     expected = load_features(MANIFEST).features.float()
     for path in folder().iterdir():
         path.unlink()
@@ -168,7 +173,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(frames, monkeypatch, most):
         return plain(self, images)
 
     monkeypatch.setattr(VisionTower, "forward", forward)
-    encode(params(), "tiny")
+    run(params(), "tiny")
     torch.testing.assert_close(load_features(MANIFEST).features.float(), expected, atol=1e-3, rtol=0)
 
 
@@ -178,15 +183,15 @@ def test_other_errors_and_a_single_image_that_does_not_fit_are_not_swallowed(fra
 
     monkeypatch.setattr(VisionTower, "forward", forward)
     with pytest.raises(torch.OutOfMemoryError):
-        encode(params(), "tiny")
+        run(params(), "tiny")
     monkeypatch.setattr(VisionTower, "forward", lambda self, images: images @ images)
     with pytest.raises(RuntimeError):
-        encode(params(), "tiny")
+        run(params(), "tiny")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "missing", "other"])
 def test_damaged_shard_is_named_and_remade_on_request(frames, damage):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     whole = produced()
     shard = folder() / "shard-00002.parquet"
     data = shard.read_bytes()
@@ -199,23 +204,23 @@ def test_damaged_shard_is_named_and_remade_on_request(frames, damage):
     elif damage == "missing":
         shard.unlink()
     else:
-        encode(params(views=1), "tiny")
+        run(params(views=1), "tiny")
         (folder() / shard.name).replace(shard)
         MANIFEST.write_bytes(whole["manifest.json"])
     with pytest.raises(UserError, match=rf"{shard}: .*run the features stage again"):
         load_features(MANIFEST)
-    encode(params(), "tiny")
+    run(params(), "tiny")
     assert {name: data for name, data in produced().items() if name in whole} == whole
     load_features(MANIFEST)
 
 
 def test_shard_of_the_same_cache_under_another_name_is_remade(frames):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     whole = produced()
     (folder() / "shard-00002.parquet").write_bytes((folder() / "shard-00000.parquet").read_bytes())
-    with pytest.raises(UserError, match=r"rows, its manifest says|stands in two shards"):
+    with pytest.raises(UserError, match=r"rows, its manifest says|is in two shards"):
         load_features(MANIFEST)
-    encode(params(), "tiny")
+    run(params(), "tiny")
     assert produced() == whole
 
 
@@ -232,7 +237,7 @@ def break_jpeg() -> None:
 def test_broken_image_is_named(frames):
     break_jpeg()
     with pytest.raises(UserError, match=r"shard-00000.parquet: clip 'clip-000', frame \d+: not a readable JPEG"):
-        encode(params(), "tiny")
+        run(params(), "tiny")
     assert not MANIFEST.exists()
 
 
@@ -240,23 +245,23 @@ def test_frame_shard_that_is_cut_off_is_named(frames):
     source = Path("data/tiny/frames/shard-00002.parquet")
     source.write_bytes(source.read_bytes()[:-50])
     with pytest.raises(UserError, match=f"{source}: truncated or not the shard"):
-        encode(params(), "tiny")
+        run(params(), "tiny")
 
 
 def test_missing_frames_and_encoder_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"data/tiny/frames/manifest\.json: no such file"):
-        encode(params(), "tiny")
+        run(params(), "tiny")
     make_frames()
     with pytest.raises(UserError, match=r"models/demo-clip/encoder\.json: no such file"):
-        encode(params(), "tiny")
+        run(params(), "tiny")
 
 
 def test_grey_jpeg_is_read_as_rgb():
     stream = io.BytesIO()
     Image.open(io.BytesIO(jpeg(np.random.default_rng(0), 40, 50))).convert("L").save(stream, "JPEG")
-    shard = Shard(Path("s"), "", 1, Path("t"))
-    batch = Batch(shard, ["a"], [0], [stream.getvalue()], True)
+    shard = ShardTask(Path("s"), "", 1, Path("t"))
+    batch = FrameBatch(shard, ["a"], [0], [stream.getvalue()], True)
     preprocess = Preprocess((40, 50), (0, 0, 0), (1, 1, 1), resize_mode="squash")
     image = decode(batch, preprocess, params().features)[0]
     assert torch.equal(image[0], image[1])
@@ -264,7 +269,7 @@ def test_grey_jpeg_is_read_as_rgb():
 
 
 def test_layout_is_plain_fixed_size_binary(frames):
-    encode(params(), "tiny")
+    run(params(), "tiny")
     file = pq.ParquetFile(folder() / "shard-00000.parquet")
     column = file.metadata.row_group(0).column(3)
     assert (column.physical_type, column.compression) == ("FIXED_LEN_BYTE_ARRAY", "UNCOMPRESSED")

@@ -26,7 +26,7 @@ def work(folder: str) -> None:
         return plain(self, images)
 
     Forward.__call__ = slow  # type: ignore[method-assign]
-    features.encode(params(views=1), "tiny")
+    features.run(params(views=1), "tiny")
 
 
 def produced() -> dict[str, bytes]:

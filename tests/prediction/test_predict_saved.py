@@ -253,7 +253,8 @@ def test_other_words_are_noticed(root: Path, monkeypatch) -> None:
     from tgdfer.model import text
 
     words = text.load_words()
-    words.names["happy"] = "very much in love with pipelines"
+    other = words.classes["happy"].model_copy(update={"name": "very much in love with pipelines"})
+    words.classes["happy"] = other
     monkeypatch.setattr(text, "load_words", lambda: words)
     with pytest.raises(UserError, match="answers the test question"):
         load()

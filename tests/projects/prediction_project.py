@@ -12,10 +12,8 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.demo import faces, people, units
 from tgdfer.media import ffmpeg
-from tgdfer.stages import frames
+from tgdfer.stages import features, frames, train
 from tgdfer.stages.clips import run as make_tables
-from tgdfer.stages.features import encode
-from tgdfer.stages.train import train_variant
 
 CLASSES = ["happy", "sad"]
 FPS = 10.0
@@ -87,9 +85,9 @@ def make(root: Path) -> Path:
         chosen = params()
         make_tables(chosen, "tiny")
         frames.run(chosen, "tiny")
-        encode(chosen, "tiny")
+        features.run(chosen, "tiny")
         for variant in chosen.variants:
-            assert train_variant(chosen, "tiny", variant, folds=[1]) == 0
+            assert train.run(chosen, "tiny", variant, folds=[1]) == 0
         assert (RUN / "model.json").is_file()
         assert paths.encoder("demo-clip").is_file()
     finally:

@@ -12,11 +12,12 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
-from tgdfer.core import gpus, paths
+from tgdfer.core import devices, paths
 from tgdfer.core.storage import write_text
 
 REPORTS = (
@@ -78,9 +79,12 @@ def main():
         if value
     }
     call = " ".join([args.stage, *wildcards.values()])
+    with devices.own_gpu() if args.stage in dependencies.ON_GPU else nullcontext():
+        run(params, args, wildcards, call)
+
+
+def run(params, args, wildcards, call):
     behaviour = json.loads(Path("behaviour.json").read_text()) if Path("behaviour.json").exists() else {}
-    if args.stage in dependencies.ON_GPU:
-        gpus.take_one()
     if args.stage == "tracking":
         sys.exit("error: told to fail" if call in behaviour else 0)
     tries = note("start", call)

@@ -49,18 +49,21 @@ def params(variants: dict | None = None, seeds: tuple[int, ...] = (0,), **traini
     )
 
 
-def write_features(clips: dict[str, int], dim: int = 16, seed: int = 0, views: int = 1, noise: float = 1.0) -> None:
-    """A feature cache and encoder.json: clips (class by id) have 2 to 9 frames, of which one or two show the class."""
+def write_features(clips: dict[str, int], dim: int = 16, seed: int = 0, views: int = 1, broken: str = "") -> None:
+    """A feature cache and encoder.json: clips (class by id) have 2 to 9 frames, of which one or two show the class.
+
+    The features of the clip ``broken`` are not finite.
+    """
     rng = np.random.default_rng(seed)
     signal = rng.normal(size=(max(clips.values(), default=0) + 1, dim)) * 2
     ids, frames, features = [], [], []
     for clip, label in sorted(clips.items()):
         length = int(rng.integers(2, 10))
-        x = rng.normal(size=(views, length, dim)) * noise
+        x = rng.normal(size=(views, length, dim))
         x[:, rng.integers(0, length, 2)] += signal[label]
         ids += [clip] * length
         frames += list(range(length))
-        features.append(x / np.linalg.norm(x, axis=-1, keepdims=True))
+        features.append(x / np.linalg.norm(x, axis=-1, keepdims=True) if clip != broken else np.full_like(x, np.nan))
     folder = paths.features("tiny", "demo-clip").parent
     shard = folder / "cache" / "shard-00000.parquet"
     block = np.concatenate(features, axis=1).astype(np.float16)
@@ -125,7 +128,7 @@ def results(folder: Path = Path("runs")) -> dict[str, bytes]:
 
 if __name__ == "__main__":
     from tgdfer.core.progress import setup_logging
-    from tgdfer.stages.train import train_variant
+    from tgdfer.stages.train import run
     from tgdfer.training import engine
 
     setup_logging()
@@ -138,4 +141,4 @@ if __name__ == "__main__":
 
     if len(sys.argv) == 4:
         engine.Engine._save = save_and_die
-    sys.exit(train_variant(params(**json.loads(sys.argv[2])), "tiny", sys.argv[1]))
+    sys.exit(run(params(**json.loads(sys.argv[2])), "tiny", sys.argv[1]))

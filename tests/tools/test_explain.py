@@ -24,7 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         project.make_project()
-        training.train_variant(parameters(), "tiny", "mil")
+        training.run(parameters(), "tiny", "mil")
     return folder
 
 

@@ -15,7 +15,6 @@ from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.evaluation.metrics import evaluate
 from tgdfer.stages import train as training
-from tgdfer.training.folds import load_inputs
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 
@@ -27,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def train(variant="tgdfer", dataset="tiny", folds=None, seeds=None, **settings) -> int:
-    return training.train_variant(project.params(**settings), dataset, variant, folds=folds, seeds=seeds)
+    return training.run(project.params(**settings), dataset, variant, folds=folds, seeds=seeds)
 
 
 def test_the_files_of_a_run_agree_with_each_other():
@@ -195,8 +194,7 @@ def test_a_loss_that_is_no_number_fails_its_run_alone(caplog):
     rows = zip(folds["clip_id"], folds["fold"], folds["split"], strict=True)
     # clip000 is a training clip of fold 2 and takes no part in fold 1
     project.write_tables(clips, [row for row in rows if row[:2] != ("clip000", 1)])
-    cache = load_inputs(project.params(), "tiny").cache
-    cache.features[0, : cache.offsets[1]] = float("nan")
+    project.write_features(clips, broken="clip000")
     assert train("tgdfer", validation_fraction=0.0) == training.FAILED
     runs = storage.read_json(Path("runs/tiny/tgdfer/summary.json"))["runs"]
     assert runs[0]["failed"] is None

@@ -42,7 +42,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_two_processes_killed_and_resumed_are_one_within_rounding(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     project.make_project(count=33)
-    training.train_variant(project.params(**SETTINGS), "tiny", "tgdfer")
+    training.run(project.params(**SETTINGS), "tiny", "tgdfer")
     weights, history = load_file(RUN / "model.safetensors"), storage.read_lines(RUN / "history.jsonl")
     metrics = storage.read_json(RUN / "metrics.json")
     (RUN / "run.json").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,18 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tgdfer.config.params import BagsParams, RunParams, TrainingParams
+from tgdfer.core import determinism
 from tgdfer.core.classes import SEVEN
 from tgdfer.features.bags import Bags
 from tgdfer.features.cache import FeatureCache
 from tgdfer.model import build_model
 from tgdfer.model.temporal import TemporalNetwork
-from tgdfer.stages.train import pick_device
-from tgdfer.training import determinism, distributed
+from tgdfer.training import distributed
 from tgdfer.training.engine import Engine
-from tgdfer.training.folds import Fold
+from tgdfer.training.folds import FoldBags
 
 GPU = torch.device("cuda", 0)
+TENSORS = ("labels", "starts", "lengths", "features", "frame_index")
 
 
 @pytest.fixture
@@ -53,8 +55,8 @@ def engine(variant: str, ema: float = 0.0, **changes: Any) -> Engine:
         model = build_model(params.model, SEVEN, model_tools.DIM, model_tools.encoder())
         part, counts = bags(14), torch.full((len(SEVEN),), 2)
         labels = part.labels.numpy()
-    there = part.to(GPU)
-    fold = Fold(1, there, there, there, part.clip_ids, labels, labels, counts)
+    there = replace(part, **{name: getattr(part, name).to(GPU) for name in TENSORS})
+    fold = FoldBags(1, there, there, there, part.clip_ids, labels, labels, counts)
     return Engine(model, fold, params, 0, GPU, Path("none"), "f")
 
 
@@ -118,34 +120,20 @@ def test_with_an_average_and_weights_of_classes(imbalance: str, monkeypatch: pyt
     assert {one.device for one in built.average.shadow} == {GPU}
 
 
-@pytest.mark.parametrize(
-    ("asked", "rank", "expected"),
-    [("auto", None, "cuda:0"), ("auto", "1", "cuda:1"), ("cuda", "1", "cuda:1"), ("cuda:3", "1", "cuda:3")],
-)
-def test_processes_of_one_run_take_a_gpu_each(
-    asked: str, rank: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch, "empty", lambda *_, device: None)
-    if rank is not None:
-        monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(pick_device(asked)) == expected
-
-
 def test_nccl_takes_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+    called: list[Any] = []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(torch.cuda, "set_device", told.append)
-    monkeypatch.setattr(distributed.distributed, "init_process_group", told.append)
+    monkeypatch.setattr(torch.cuda, "set_device", called.append)
+    monkeypatch.setattr(distributed.distributed, "init_process_group", called.append)
     for name in ("destroy_process_group", "get_rank"):
         monkeypatch.setattr(distributed.distributed, name, lambda: 1)
     with distributed.joined(torch.device("cuda", 1)):
-        assert told == [torch.device("cuda", 1), "nccl"]
+        assert called == [torch.device("cuda", 1), "nccl"]
 
 
 def test_mixed_precision_tells_late_frames_apart() -> None:
     torch.manual_seed(0)
-    network = TemporalNetwork(16, 16, 4, 4, "long", 0.0)
+    network = TemporalNetwork(16, 16, 4, 5, "long", 0.0)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += 0.3 * torch.randn_like(parameter)

@@ -4,11 +4,13 @@ import copy
 import itertools
 import math
 
+import model_tools
 import pytest
 import torch
 from torch import nn
 
-from tgdfer.training.optimiser import AdamW, Average, rate
+from tgdfer.config.params import TrainingParams
+from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 
 
 def network() -> nn.Module:
@@ -48,6 +50,18 @@ def test_the_same_bits_as_torch():
         other.step()
     for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_groups_hold_each_trained_parameter_once():
+    net = model_tools.model("template")
+    net.coarse[2].weight.requires_grad_(False)
+    params = TrainingParams(learning_rate=3e-3, prompt_learning_rate=1e-4, weight_decay=0.05)
+    weights, rest, prompt = parameter_groups(net, params)
+    assert [(g["lr"], g["weight_decay"]) for g in (weights, rest, prompt)] == [(3e-3, 0.05), (3e-3, 0), (1e-4, 0)]
+    assert prompt["params"] == [net.labels.context]
+    assert {p.ndim for p in weights["params"]} == {2} and {p.ndim for p in rest["params"]} == {0, 1}
+    ids = [id(p) for group in (weights, rest, prompt) for p in group["params"]]
+    assert sorted(ids) == sorted(id(p) for p in net.parameters() if p is not net.coarse[2].weight)
 
 
 def test_state_goes_on_exactly():

@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 
 def train(**settings) -> int:
-    return training.train_variant(project.params(**settings), "tiny", "tgdfer")
+    return training.run(project.params(**settings), "tiny", "tgdfer")
 
 
 def fresh() -> None:

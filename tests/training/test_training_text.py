@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def train(variant: str) -> int:
-    return training.train_variant(project.params(VARIANTS), "tiny", variant)
+    return training.run(project.params(VARIANTS), "tiny", variant)
 
 
 def test_tokens_are_learnt_the_tower_is_not_stored_and_bits_repeat(folder):
@@ -63,7 +63,7 @@ def test_zero_shot_is_evaluated_once_through_the_command_line(folder):
 def test_the_command_line_gives_the_exit_code_on(folder, monkeypatch, code):
     Path("params.yaml").write_text(yaml.safe_dump(project.params().model_dump(mode="json")))
     asked = []
-    monkeypatch.setattr(training, "train_variant", lambda *names, **parts: asked.append((names[1:], parts)) or code)
+    monkeypatch.setattr(training, "run", lambda *names, **parts: asked.append((names[1:], parts)) or code)
     command = ["train", "--dataset", "tiny", "--variant", "probe", "--fold", "2", "--fold", "1"]
     assert CliRunner().invoke(app, command).exit_code == code
     assert asked == [(("tiny", "probe"), {"folds": [2, 1], "seeds": None})]

@@ -5,19 +5,19 @@ import pytest
 import torch
 
 from tgdfer.config.params import ModelParams
-from tgdfer.features.bags import Batch
+from tgdfer.features.bags import BagBatch
 from tgdfer.model import build_model
 from tgdfer.training.vectors import EACH, chosen, vectors
 
 CLASSES = ["happiness", "sadness", "fear"]
 
 
-def bags(count: int, start: int) -> Batch:
+def bags(count: int, start: int) -> BagBatch:
     generator = torch.Generator().manual_seed(start)
     x = torch.nn.functional.normalize(torch.randn(count, 4, 8, generator=generator), dim=-1)
     mask = torch.ones(count, 4, dtype=torch.bool)
     mask[0, 3] = False
-    return Batch(x, mask, torch.zeros(count, dtype=torch.long), torch.arange(4).expand(count, 4).int())
+    return BagBatch(x, mask, torch.zeros(count, dtype=torch.long), torch.arange(4).expand(count, 4).int())
 
 
 def test_the_first_clips_of_every_class_that_occurs() -> None:
@@ -41,7 +41,7 @@ def test_they_are_what_the_model_computes(prompt: str) -> None:
     assert not found["frames"][7, 3].any()
     model.eval()
     with torch.no_grad():
-        both = Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+        both = BagBatch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
         output = model(both.x, both.mask, both.frame_index.float())
         assert torch.equal(found["labels_before"], model.labels().half())  # type: ignore[operator]
     if prompt == "none":

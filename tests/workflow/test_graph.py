@@ -141,7 +141,7 @@ def test_slurm_dry_run_needs_no_slurm(tmp_path: Path) -> None:
     variants = len(load_params(ROOT / "params.yaml").grid)
     assert re.search(rf"^train +{variants}$", said, re.MULTILINE)
     # every training, the features and the demo encoder
-    assert said.count("gpu=1") == variants + 2
+    assert said.count("gpu=1") == variants + 1
 
 
 GROUPS = """

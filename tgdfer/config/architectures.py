@@ -23,10 +23,10 @@ class Architecture(NamedTuple):
 
 ARCHITECTURES = {
     "tgdfer": Architecture("tgdfer.TGDFER", None),
-    "zero-shot": Architecture("baselines.ZeroShot", TEXT),
-    "linear-probe": Architecture("baselines.LinearProbe", TRAINED),
-    "transformer-cls": Architecture("baselines.TransformerCls", (*TRAINED, *TEXT, "heads")),
-    "bilstm-dmin": Architecture("baselines.BiLSTMDMIN", (*TRAINED, "heads")),
-    "attention-mil": Architecture("baselines.AttentionMIL", TRAINED),
+    "zero-shot": Architecture("zero_shot.ZeroShot", TEXT),
+    "linear-probe": Architecture("linear_probe.LinearProbe", TRAINED),
+    "transformer-cls": Architecture("transformer_cls.TransformerCls", (*TRAINED, *TEXT, "heads")),
+    "bilstm-dmin": Architecture("bilstm_dmin.BiLSTMDMIN", (*TRAINED, "heads")),
+    "attention-mil": Architecture("attention_mil.AttentionMIL", TRAINED),
 }
 """By the name in params.yaml."""

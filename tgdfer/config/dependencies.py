@@ -29,7 +29,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 """The stages, and the dotted keys that each reads, with wildcards in braces."""
 DATA = {"report": ("reporting/template", "reporting/published_results.csv")}
 """Package files that a stage reads and does not import."""
-ON_GPU = ("train-demo-encoder", "features", "train")
+ON_GPU = ("features", "train")
 """The stages that compute on a GPU where there is one; their rules ask for it."""
 
 

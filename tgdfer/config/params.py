@@ -115,7 +115,7 @@ class Params(Section):
         try:
             return FramesParams.model_validate({**self.frames.model_dump(), **self.dataset(dataset).frames})
         except ValidationError as error:
-            raise ValueError(f"datasets.{dataset}.frames.{_one_line(error)}") from None
+            raise ValueError(f"datasets.{dataset}.frames.{one_line(error)}") from None
 
     def only(self, variants: Collection[str]) -> Params:
         """A copy that has only ``variants``, in the order of the file, and all of them in the grid."""
@@ -134,11 +134,12 @@ class Params(Section):
         try:
             run = RunParams.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(f"variants.{variant}.set.{_one_line(error)}") from None
+            raise ValueError(f"variants.{variant}.set.{one_line(error)}") from None
         return run.model_copy(update={"model": run.model.as_read()})
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """What is wrong, key by key, on one line."""
     parts = []
     for problem in error.errors():
         if problem["type"] == "default_factory_not_called":
@@ -198,4 +199,4 @@ def load_params(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}: {_one_line(error)}") from None
+        raise UserError(f"{path}: {one_line(error)}") from None

@@ -141,8 +141,8 @@ class ModelParams(Section):
     """The model, or a baseline on the same features, which reads only some of the keys below."""
     temporal: Literal["none", "short", "long", "both"] = "both"
     """The temporal network: short-term (in a window), long-range (by content and distance in time), or both."""
-    window: Positive = 4
-    """Window of the short-term branch, in instances."""
+    window: Positive = 5
+    """Window of the short-term branch, in instances: an odd number, with the instance itself in the middle."""
     attention_width: Positive | None = None
     """Width of the long-range attention; null is half the feature dimension."""
     heads: Positive = 4
@@ -175,6 +175,16 @@ class ModelParams(Section):
     """Label smoothing of the cross entropy."""
     imbalance: Literal["none", "class-balanced", "logit-adjustment"] = "none"
     """How the loss treats classes of different sizes."""
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_centred(cls, frames: int) -> int:
+        if frames % 2 == 0:
+            raise ValueError(
+                f"a window is centred on its frame; expected an odd number of frames, got {frames}: "
+                f"write {frames - 1} or {frames + 1}"
+            )
+        return frames
 
     def as_read(self) -> ModelParams:
         """With the defaults in place of what the architecture does not read: no run depends on those keys."""

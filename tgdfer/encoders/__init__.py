@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tgdfer.core import paths, storage
+from tgdfer.core.devices import choose_device
 from tgdfer.core.errors import UserError
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.encoders.text_tower import TextTower
@@ -31,29 +32,6 @@ DESCRIPTION = "encoder.json"
 PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
 TOKENIZER_KEYS = {"clean", "strip_sep_token", "language"}
 """The ``tokenizer_kwargs`` that cannot run code or read other files."""
-
-
-def choose_device(device: str = "auto") -> torch.device:
-    """The device called ``device``; ``auto`` is the first CUDA GPU, else MPS, else the CPU.
-
-    Raises:
-        UserError: this machine has no such device.
-    """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if device == "auto":
-        device = "cuda" if cuda else "mps" if mps else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device '{device}': expected auto, cpu, mps, cuda or cuda:<number>") from None
-    if not {"cpu": True, "cuda": cuda, "mps": mps}.get(chosen.type):
-        raise UserError(f"device '{device}': not available on this machine; write auto or cpu")
-    if chosen.type != "cuda":
-        return chosen
-    index = chosen.index or 0
-    if index >= torch.cuda.device_count():
-        raise UserError(f"device '{device}': this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return torch.device("cuda", index)
 
 
 class VisionTower(nn.Module):

@@ -24,7 +24,7 @@ FLIPS = 20_000
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldResults:
     """The test clips of one fold.
 
     ``label`` [n] holds class indices below ``classes``; ``correct`` [n, k] the shares for k variants, in [0, 1].
@@ -52,7 +52,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | N
     return float(kept.mean()), float(kept.std(ddof=1)) if len(kept) > 1 else None
 
 
-def _rates(fold: Fold, weights: np.ndarray) -> Rates:
+def _rates(fold: FoldResults, weights: np.ndarray) -> Rates:
     """Rates under clip weights [R, n]; a class of weight 0 is left out of the UAR of that draw."""
     draws, k = len(weights), fold.correct.shape[1]
     recall = np.full((draws, fold.classes, k), np.nan)
@@ -67,7 +67,7 @@ def _rates(fold: Fold, weights: np.ndarray) -> Rates:
     return Rates(uar, (weights @ fold.correct) / weights.sum(axis=1, dtype=np.float64)[:, None], recall)
 
 
-def rates(fold: Fold) -> Rates:
+def rates(fold: FoldResults) -> Rates:
     """The observed rates of a fold: UAR [k], WAR [k], recall [classes, k]."""
     observed = _rates(fold, np.ones((1, len(fold.label))))
     return Rates(observed.uar[0], observed.war[0], observed.recall[0])
@@ -80,7 +80,7 @@ def draw_clips(n: int, draws: int, generator: np.random.Generator) -> np.ndarray
     return np.bincount(picks.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)
 
 
-def resample(fold: Fold, draws: int, generator: np.random.Generator) -> Rates:
+def resample(fold: FoldResults, draws: int, generator: np.random.Generator) -> Rates:
     """The rates under ``draws`` bootstrap samples of the clips: UAR [R, k], WAR [R, k], recall [R, classes, k]."""
     return _rates(fold, draw_clips(len(fold.label), draws, generator))
 

@@ -1,14 +1,13 @@
 """Bags of instances from the feature cache, made by indexing tensors in memory: no loop over clips.
 
-A clip's frames are cut into as many equal segments as the bag has instances; one frame stands for each segment: a
-random one in training, the middle one at test (temporal segment sampling). A clip shorter than the bag gives all its
-frames once; the rest repeats the last one and is masked.
+A clip's frames are cut into as many equal segments as the bag has instances, and one frame is taken from each: a random
+one in training, the middle one at test (temporal segment sampling). A clip shorter than the bag gives each of its
+frames once; the rest repeats the last frame and is masked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.features.cache import FeatureCache
 
 
-class Batch(NamedTuple):
+class BagBatch(NamedTuple):
     """B bags of T instances, eq. (1)."""
 
     x: torch.Tensor
@@ -27,18 +26,18 @@ class Batch(NamedTuple):
     y: torch.Tensor
     """int64 [B]."""
     frame_index: torch.Tensor
-    """int32 [B, T]: the instance's frame number in its source (its middle frame's, if it is made of several)."""
+    """int32 [B, T]: the instance's frame number in its source; of an instance of several frames, the middle one's."""
 
 
 def segment_frames(length: torch.Tensor, count: int, generator: torch.Generator | None) -> torch.Tensor:
-    """The frames that stand for ``count`` segments of clips of ``length`` frames.
+    """One frame from each of ``count`` segments of clips of ``length`` frames.
 
-    Segment i holds the frames from floor(i n / count) to floor((i + 1) n / count), the latter not included.
+    Segment i holds the frames from floor(i n / count) up to but not including floor((i + 1) n / count).
 
     Args:
         length: int64 [B], each at least 1.
         count: segments.
-        generator: a random frame of each segment; None: the middle one (the later of two middles).
+        generator: draws a random frame of each segment; None: the middle one (the later of two middles).
 
     Returns:
         int64 [B, count]; clips with fewer frames than segments give 0, 1, ..., n - 1, n - 1, ...
@@ -56,34 +55,26 @@ def segment_frames(length: torch.Tensor, count: int, generator: torch.Generator 
     return torch.where(length >= count, edges[:, :-1] + inside, torch.minimum(place[:-1], length - 1))
 
 
+@dataclass(frozen=True)
 class Bags:
-    """The clips of one split, over a feature cache that stays whole in memory and is shared, not copied.
+    """The clips of one split, over a feature cache that is shared, not copied."""
 
-    Attributes:
-        clip_ids: N of them, in the order given.
-        labels: int64 [N].
-        lengths: int64 [N], frames of each clip.
-    """
-
-    def __init__(
-        self,
-        clip_ids: list[str],
-        labels: torch.Tensor,
-        starts: torch.Tensor,
-        lengths: torch.Tensor,
-        features: torch.Tensor,
-        frame_index: torch.Tensor,
-        n_frames: int,
-        instance_frames: int,
-    ) -> None:
-        self.clip_ids = clip_ids
-        self.labels = labels
-        self.starts = starts
-        self.lengths = lengths
-        self.features = features
-        self.frame_index = frame_index
-        self.n_frames = n_frames
-        self.instance_frames = instance_frames
+    clip_ids: list[str]
+    """N of them, in the order given."""
+    labels: torch.Tensor
+    """int64 [N]."""
+    starts: torch.Tensor
+    """int64 [N]: the first row of each clip in the cache."""
+    lengths: torch.Tensor
+    """int64 [N]: frames of each clip."""
+    features: torch.Tensor
+    """float16 [V, R, D]."""
+    frame_index: torch.Tensor
+    """int32 [R]."""
+    n_frames: int
+    """T, instances of a bag."""
+    instance_frames: int
+    """Frames of an instance; its feature is their mean, L2-normalised."""
 
     @classmethod
     def from_cache(
@@ -93,21 +84,8 @@ class Bags:
         labels: torch.Tensor,
         n_frames: int,
         instance_frames: int = 1,
-    ) -> Bags:
-        """Bags of ``n_frames`` instances.
-
-        Args:
-            cache: the features.
-            clip_ids: N of the cache's clips.
-            labels: int64 [N].
-            n_frames: T.
-            instance_frames: frames of an instance; its feature is their mean, L2-normalised.
-
-        Raises:
-            UserError: a clip that the cache lacks or that has no frames there, or another number of labels than clips.
-        """
-        if len(labels) != len(clip_ids):
-            raise UserError(f"bags: {len(clip_ids)} clips and {len(labels)} labels; expected as many of each")
+    ) -> Self:
+        """Bags of the clips ``clip_ids``, with ``labels`` int64 [N]; a UserError if ``cache`` lacks one of them."""
         row = {clip_id: i for i, clip_id in enumerate(cache.clip_ids)}
         missing = [clip_id for clip_id in clip_ids if clip_id not in row]
         if missing:
@@ -118,33 +96,19 @@ class Bags:
         rows = torch.tensor([row[clip_id] for clip_id in clip_ids], dtype=torch.int64)
         starts = cache.offsets[rows]
         lengths = cache.offsets[rows + 1] - starts
-        if len(rows) and int(lengths.min()) < 1:
-            empty = clip_ids[int(lengths.argmin())]
-            raise UserError(f"feature cache '{cache.encoder}': the clip '{empty}' has no frames")
-        return cls(
-            list(clip_ids), labels, starts, lengths, cache.features, cache.frame_index, n_frames, instance_frames
-        )
+        shared = cache.features, cache.frame_index
+        return cls(list(clip_ids), labels, starts, lengths, *shared, n_frames, instance_frames)
 
     def __len__(self) -> int:
         return len(self.clip_ids)
 
-    def to(self, device: torch.device | str) -> Bags:
-        """The same bags with all tensors on ``device``."""
-        tensors = (self.labels, self.starts, self.lengths, self.features, self.frame_index)
-        labels, starts, lengths, features, frame_index = (tensor.to(device) for tensor in tensors)
-        return Bags(self.clip_ids, labels, starts, lengths, features, frame_index, self.n_frames, self.instance_frames)
-
-    def class_counts(self, classes: int) -> torch.Tensor:
-        """Clips of each class: int64 [classes]."""
-        return torch.bincount(self.labels, minlength=classes)
-
-    def batch(self, indices: torch.Tensor, generator: torch.Generator | None) -> Batch:
+    def batch(self, indices: torch.Tensor, generator: torch.Generator | None) -> BagBatch:
         """The bags of some clips.
 
         Args:
             indices: int64 [B] into ``clip_ids``.
-            generator: training: a random frame of each segment and a random view of each clip, drawn from it;
-                None: test: the middle frames, the plain view. Its device may differ from the features'.
+            generator: in training: draws a random frame of each segment and a random view of each clip; None, at test:
+                the middle frames and the plain view. Its device may differ from that of the features.
         """
         indices = indices.to(self.starts.device)
         length, per = self.lengths[indices], self.instance_frames
@@ -162,7 +126,7 @@ class Bags:
             x = F.normalize(torch.einsum("btf,btfd->btd", weight, x.unflatten(1, (-1, per))), dim=-1)
             number = number.unflatten(1, (-1, per))[..., per // 2]
             valid = valid[:, ::per]
-            # an instance of padding alone has no mean; it repeats the last one
+            # an instance of padding only has no mean; it repeats the last one
             last = (valid.sum(1) - 1)[:, None, None].expand(-1, 1, x.shape[2])
             x = torch.where(valid[..., None], x, x.gather(1, last))
-        return Batch(x, valid, self.labels[indices], number)
+        return BagBatch(x, valid, self.labels[indices], number)

@@ -1,28 +1,9 @@
-"""The image tower with a batch size that shrinks when memory runs out, and the settings that make it repeatable."""
-
-from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The image tower with a batch size that shrinks when memory runs out."""
 
 import torch
 
 from tgdfer.core.progress import log
 from tgdfer.encoders import VisionTower
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Settings of the process under which the same batch gives the same bits, and float32 means float32 on GPUs.
-
-    The number of threads that the caller had is set again at the end, for workers change it.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Forward:
@@ -34,7 +15,7 @@ class Forward:
         self.limit: int | None = None
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode uint8 [n, 3, H, W], in parts if it must be; a single image that does not fit is an error."""
+        """Encode uint8 [n, 3, H, W], in parts if necessary; a single image that does not fit is an error."""
         if self.limit is not None and len(images) > self.limit:
             return torch.cat([self(part) for part in images.split(self.limit)])
         try:

@@ -1,20 +1,15 @@
-"""Frames against label features, with or without words: what TG-DFER and the baselines share."""
-
-from __future__ import annotations
+"""Frames against label features, with or without words."""
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.core.errors import UserError
+from tgdfer.config.sections import ModelParams
 from tgdfer.model.text import LabelText
-
-if TYPE_CHECKING:
-    from tgdfer.config.params import ModelParams
 
 DEFAULT_SCALE = 1 / 0.07
 """CLIP's own start of the scale, where there is no encoder to take it from."""
@@ -22,7 +17,7 @@ MAX_SCALE = 100.0
 
 
 class Alignment(nn.Module):
-    """Frames against label features: A = s cos(h_t, t'_c), eq. (12), s learnt as in CLIP and at most 100."""
+    """Frames against label features: A = s cos(h_t, t'_c), eq. (12), with s learnt as in CLIP and at most 100."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -50,14 +45,8 @@ class LearntLabels(nn.Module):
         return F.normalize(self.vectors, dim=-1)
 
 
-def check_heads(heads: int, width: int) -> None:
-    """That ``heads`` divide ``width`` channels of attention; a UserError otherwise."""
-    if width < heads or width % heads:
-        raise UserError(f"model.heads: {heads} heads do not divide {width} channels of attention")
-
-
 def label_features(params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> LabelText | LearntLabels:
-    """The text branch that ``params.text`` asks for."""
+    """The label features that ``params.text`` asks for."""
     if params.text == "none":
         return LearntLabels(len(classes), dim)
     return LabelText(params, classes, encoder)

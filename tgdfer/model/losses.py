@@ -1,18 +1,13 @@
-"""The training loss and the choices against class imbalance; eqs. (16)-(20)."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""The training loss and its corrections for class imbalance; eqs. (16)-(20)."""
 
 import torch
 import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    from tgdfer.config.params import ModelParams
-    from tgdfer.model.output import ModelOutput
+from tgdfer.config.sections import ModelParams
+from tgdfer.model.output import ModelOutput
 
 BETA = 0.999
-"""Of the effective number of samples: between no re-weighting (0) and inverse frequency (1)."""
+"""Between no re-weighting (0) and inverse class frequency (1)."""
 
 
 def class_weights(class_counts: torch.Tensor, beta: float = BETA) -> torch.Tensor:
@@ -22,7 +17,7 @@ def class_weights(class_counts: torch.Tensor, beta: float = BETA) -> torch.Tenso
     without clips has weight 0.
 
     Args:
-        class_counts: int64 [C], clips of each class in the training split.
+        class_counts: int64 [C].
         beta: in [0, 1).
 
     Returns:
@@ -46,13 +41,13 @@ def log_prior(class_counts: torch.Tensor) -> torch.Tensor:
 def cross_entropy(
     logits: torch.Tensor, target: torch.Tensor, params: ModelParams, class_counts: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy with label smoothing and the chosen remedy against imbalance, mean over the batch; eq. (16).
+    """Cross-entropy with label smoothing and the chosen correction for imbalance, mean over the batch; eq. (16).
 
     Args:
         logits: [B, C].
         target: int64 [B].
         params: label_smoothing, imbalance.
-        class_counts: int64 [C].
+        class_counts: int64 [C], clips of each class in the training split.
     """
     smoothing = params.label_smoothing
     if params.imbalance == "logit-adjustment":
@@ -68,14 +63,8 @@ def cross_entropy(
 
 
 def apart(text: torch.Tensor) -> torch.Tensor:
-    """Mean positive cosine between label features of different classes, eq. (17): 0 when all are at right angles.
-
-    Args:
-        text: [C, D] or [B, C, D].
-    """
+    """Mean positive cosine between label features [(B,) C, D] of different classes, eq. (17); 0 at right angles."""
     classes = text.shape[-2]
-    if classes < 2:
-        return text.new_zeros(())
     product = text @ text.transpose(-1, -2)
     inverse = product.diagonal(dim1=-2, dim2=-1).clamp_min(1e-24).rsqrt()
     cosine = product * inverse[..., None] * inverse[..., None, :]
@@ -88,11 +77,7 @@ def loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The whole loss, eq. (20): aligned + coarse_weight * coarse + apart_weight * apart, where the model has them.
 
-    Args:
-        output: of the model.
-        target: int64 [B].
-        params: the model's parameters.
-        class_counts: int64 [C], clips of each class in the training split.
+    Arguments as for :func:`cross_entropy`.
 
     Returns:
         The scalar to minimise, and its parts (unweighted, detached) by name: aligned, coarse, apart.

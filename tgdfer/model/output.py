@@ -1,16 +1,15 @@
-"""What every model returns, and the relevance of frames that is read from it."""
-
-from __future__ import annotations
+"""What every architecture is and returns, and the relevance of frames that is read from it."""
 
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
-from tgdfer.model.mil import masked_softmax
+from tgdfer.model.layers import masked_softmax
 
 
 class ModelOutput(NamedTuple):
-    """The result for a batch of B bags of T frames, C classes, D dimensions; frames outside ``mask`` hold zeros."""
+    """The result for B bags of T frames, with C classes and D dimensions; frames outside ``mask`` hold zeros."""
 
     logits: torch.Tensor
     """[B, C]: the prediction is their argmax."""
@@ -25,7 +24,31 @@ class ModelOutput(NamedTuple):
     mask: torch.Tensor
     """bool [B, T]: the valid frames."""
     by_attention: bool = False
-    """Whether the model's own statement about frames is ``attention`` rather than ``alignment``."""
+    """Whether the relevance of frames is ``attention`` rather than read from ``alignment``."""
+
+
+class BagModel(nn.Module):
+    """An architecture.
+
+    Every subclass is made with ``(params, classes, dim, encoder)``: the section ``model`` with a variant's overrides,
+    the C class names in the order of the logits, D of the features, and the CLIP encoder, which may be None where
+    frames are not compared with words.
+    """
+
+    trainable = True
+    """False: nothing is trained, and the model is evaluated once."""
+    enriches_labels = False
+    """Whether the label features ``labels()`` are enriched for each clip before ``align`` compares frames with them."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
+        """Classify bags.
+
+        Args:
+            x: CLIP features of the frames, float [B, T, D], L2-normalised.
+            mask: bool [B, T]; each bag has at least one valid frame.
+            frame_position: [B, T], ascending in any unit, for attention by distance in time; None: evenly spaced.
+        """
+        raise NotImplementedError
 
 
 def relevance(output: ModelOutput) -> torch.Tensor:

@@ -1,19 +1,11 @@
 """The multi-grained temporal network: short-term attention in a window, long-range attention by content and by time."""
 
-from __future__ import annotations
-
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-
-def key_mask(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Additive mask [B, 1, 1, T]: 0 on valid frames, hugely negative (finite, so never NaN) on padding."""
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min / 4)[
-        :, None, None, :
-    ]
+from tgdfer.model.layers import ChannelDropout, key_mask
 
 
 def frame_steps(mask: torch.Tensor, position: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
@@ -21,8 +13,8 @@ def frame_steps(mask: torch.Tensor, position: torch.Tensor | None, dtype: torch.
 
     Args:
         mask: bool [B, T].
-        position: [B, T], ascending over the valid frames, in any unit (a frame's number, seconds, a fraction of the
-            clip); None counts the bag's places, which is the same for evenly spaced frames.
+        position: [B, T], ascending over the valid frames, in any unit (frame numbers, seconds, fractions of the
+            clip); None counts places in the bag, which is the same for evenly spaced frames.
         dtype: of the result.
     """
     if position is None:
@@ -41,14 +33,14 @@ def frame_steps(mask: torch.Tensor, position: torch.Tensor | None, dtype: torch.
 class TemporalNetwork(nn.Module):
     """H = X + D^-1/2 (g S + (1 - g) L), eqs. (2)-(5); the output projection starts at zero, so H starts as X.
 
-    All heads of both branches run as one attention with one additive bias. A frame's window is centred on it and spans
-    ``window`` places (one more when that is even). Half of the heads of L attend by content, half by time alone.
+    All heads of both branches run as one attention with one additive bias. Half of the heads of L attend by content,
+    half by time only.
 
     Args:
         dim: D.
         width: channels of each branch, a multiple of ``heads``.
         heads: attention heads of each branch; even where there is a long-range branch.
-        window: W of the short-term branch.
+        window: W of the short-term branch, an odd number of places with the frame in the middle.
         kind: ``short``, ``long`` or ``both``.
         dropout: on H - X; whole channels of a clip.
     """
@@ -94,7 +86,7 @@ class TemporalNetwork(nn.Module):
         if self.content:
             scores.append(content[:, self.short :])  # eq. (3)
             rate = (-self.log_decay).exp().to(q.dtype)[:, None, None]
-            # in the precision of x: under autocast q has eight bits, which tell frames after the 256th no longer apart
+            # in the precision of x: under autocast q has eight bits, which cannot tell frames after the 256th apart
             steps = frame_steps(mask, position, x.dtype).to(q.dtype)
             scores.append(keys - rate * steps[:, None])  # eq. (4)
         mixed = torch.cat(scores, dim=1).softmax(-1).to(v.dtype) @ v
@@ -112,17 +104,3 @@ class TemporalNetwork(nn.Module):
         offset = place - place[:, None]
         bias = self.offset_bias[:, offset.clamp(-self.reach, self.reach) + self.reach].to(dtype)
         return bias.masked_fill(offset.abs() > self.reach, torch.finfo(dtype).min / 4)
-
-
-class ChannelDropout(nn.Module):
-    """Dropout of whole channels: [B, T, D] loses the same channels in all its T rows; T times fewer random numbers."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, T, D] -> [B, T, D]; in evaluation as it is."""
-        if not self.training or self.p == 0:
-            return x
-        return x * F.dropout(torch.ones_like(x[:, :1]), self.p)

@@ -1,26 +1,22 @@
 """Label features from words: class names, a template or descriptions, with learnt context tokens in front.
 
-The frozen text tower of the encoder is not a part of the model's state: the encoder's fingerprint stands for it.
+The frozen text tower of the encoder is not part of the model's state: a run names it by the encoder's fingerprint.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.config.words import Words, load_words, prompts
+from tgdfer.config.sections import ModelParams
+from tgdfer.config.words import DESCRIPTIONS, load_words, prompts
 from tgdfer.core.errors import UserError
-
-if TYPE_CHECKING:
-    from tgdfer.config.params import ModelParams
 
 
 class LabelText(nn.Module):
-    """Label features t_c = normalised mean over a class's texts of the frozen text tower's output, eqs. (6), (7).
+    """Label features t_c: the normalised mean of the frozen text tower's output over a class's texts, eqs. (6), (7).
 
     Without learnt tokens they are computed once and kept as a buffer. With them, each call in training runs the tower;
     in evaluation the result is kept until the tokens change.
@@ -29,7 +25,6 @@ class LabelText(nn.Module):
         params: text, context_tokens, context, descriptions_per_class.
         classes: C names.
         encoder: gives ``text_tower()``.
-        words: what to say; the project's own file by default.
 
     Raises:
         UserError: a class without words, or prompts longer than the tower's context.
@@ -41,42 +36,38 @@ class LabelText(nn.Module):
     owner: torch.Tensor
     mean: torch.Tensor
 
-    def __init__(self, params: ModelParams, classes: Sequence[str], encoder: Any, words: Words | None = None) -> None:
+    def __init__(self, params: ModelParams, classes: Sequence[str], encoder: Any) -> None:
         super().__init__()
-        words = words or load_words()
+        words = load_words()
         texts = prompts(params, classes, words)
         tower = encoder.text_tower()
         tokens = tower.tokenize([text for group in texts for text in group])
-        eot = tower.eot(tokens)
         count = params.context_tokens
         if tokens.shape[1] + count > tower.context_length:
             raise UserError(
                 f"model.context_tokens: {count} learnt tokens and a text of {tokens.shape[1]} tokens exceed the "
                 f"{tower.context_length} that encoder '{encoder.name}' reads; use fewer tokens or shorter descriptions"
             )
-        owner = torch.tensor([c for c, group in enumerate(texts) for _ in group])
-        mean = F.one_hot(owner, len(texts)).T.float()
         device = next(tower.parameters()).device
-        tokens, owner, eot = tokens.to(device), owner.to(device), eot.to(device)
-        mean = (mean / mean.sum(1, keepdim=True)).to(device)
+        eot = tower.eot(tokens).to(device)
+        owner = torch.tensor([c for c, group in enumerate(texts) for _ in group], device=device)
+        mean = F.one_hot(owner, len(texts)).T.float()
+        mean = mean / mean.sum(1, keepdim=True)
         with torch.no_grad():
+            embedded = tower.embed(tokens.to(device))
             if count == 0:
-                fixed = F.normalize(mean @ tower(tower.embed(tokens), eot).float(), dim=-1)
-                self.register_buffer("features", fixed, persistent=False)
+                self.register_buffer("features", F.normalize(mean @ tower(embedded, eot).float(), dim=-1), False)
                 return
-            self._start = tower.start_tokens()
             first = _initial_context(tower, words.prefix, count, device)
+        self._start = tower.start_tokens()
         self._tower = _Hidden(tower)
         self.per_class = params.context == "per-class"
-        self.context = nn.Parameter(first.expand(len(texts), -1, -1).clone() if self.per_class else first.clone())
-        with torch.no_grad():
-            self.register_buffer("embedded", tower.embed(tokens), persistent=False)
-        self.register_buffer("eot", eot + count, persistent=False)
-        self.register_buffer("owner", owner, persistent=False)
-        self.register_buffer("mean", mean, persistent=False)
+        self.context = nn.Parameter(first.repeat(len(texts) if self.per_class else 1, 1, 1))
+        for name, buffer in (("embedded", embedded), ("eot", eot + count), ("owner", owner), ("mean", mean)):
+            self.register_buffer(name, buffer, persistent=False)
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> LabelText:
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         if self.learnt:
             self._tower.module._apply(fn)
@@ -114,15 +105,15 @@ class _Hidden:
     def __init__(self, module: Any) -> None:
         self.module = module
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hidden:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
 
 def _initial_context(tower: Any, prefix: str, count: int, device: torch.device) -> torch.Tensor:
-    """Embeddings of the prefix's tokens, [1, count, width]: its last ones, or repeated from the front if too few."""
+    """Embeddings of the prefix's last ``count`` tokens, repeated from the front if it has fewer: [1, count, width]."""
     tokens = tower.tokenize([prefix])
     row = tokens[0, tower.start_tokens() : int(tower.eot(tokens)[0])]
     if len(row) == 0:
-        raise UserError("descriptions.yaml: prefix: learnt context tokens start from it, so it must not be empty")
+        raise UserError(f"{DESCRIPTIONS.name}: prefix: learnt context tokens start from it, so it must not be empty")
     repeated = row.repeat(-(-count // len(row)))[-count:]
     return tower.embed(repeated[None].to(device)).detach()

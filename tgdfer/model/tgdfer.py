@@ -1,49 +1,27 @@
 """TG-DFER: temporal network, label features from text, visual prompt, instance-level alignment, MIL, coarse branch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from tgdfer.config.sections import ModelParams
 from tgdfer.core.errors import UserError
-from tgdfer.model.alignment import Alignment, check_heads, label_features, start_scale
+from tgdfer.model.alignment import Alignment, label_features, start_scale
+from tgdfer.model.layers import check_heads
 from tgdfer.model.mil import InstanceConfidence, aggregate
-from tgdfer.model.output import ModelOutput
+from tgdfer.model.output import BagModel, ModelOutput
 from tgdfer.model.temporal import TemporalNetwork
 from tgdfer.model.visual_prompt import VisualPrompt
 
-if TYPE_CHECKING:
-    from tgdfer.config.params import ModelParams
 
-
-def temporal_network(params: ModelParams, dim: int) -> TemporalNetwork:
-    """The temporal network that ``params`` asks for; its branches have half of the features' width by default."""
-    width = params.attention_width or dim // 2
-    check_heads(params.heads, width)
-    if params.temporal != "short" and params.heads % 2:
-        raise UserError(
-            f"model.heads: temporal '{params.temporal}' gives half of the heads to content and half to time; "
-            f"expected an even number, got {params.heads}"
-        )
-    return TemporalNetwork(dim, width, params.heads, params.window, params.temporal, params.dropout)
-
-
-class TGDFER(nn.Module):
+class TGDFER(BagModel):
     """The full model; every part can be replaced or left out by ``params``.
 
     At the start, with text and without learnt tokens, the alignment is that of zero-shot CLIP, frame by frame.
-
-    Args:
-        params: the model's parameters.
-        classes: C names.
-        dim: D of the features.
-        encoder: the CLIP encoder; may be None where ``params.text`` is none.
     """
 
-    trainable = True
     enriches_labels = True
 
     def __init__(self, params: ModelParams, classes: Sequence[str], dim: int, encoder: Any) -> None:
@@ -67,13 +45,7 @@ class TGDFER(nn.Module):
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """Classify bags.
-
-        Args:
-            x: CLIP features of the frames, float [B, T, D], L2-normalised.
-            mask: bool [B, T]; each bag has at least one valid frame.
-            frame_position: [B, T], ascending in any unit, for attention by distance in time; None: evenly spaced.
-        """
+        """See :class:`~tgdfer.model.output.BagModel`."""
         h = x if self.temporal is None else self.temporal(x, mask, frame_position)
         text = self.labels()
         attention = None if self.confidence is None else self.confidence(h, mask)
@@ -92,3 +64,15 @@ class TGDFER(nn.Module):
         if self.coarse is not None and attention is not None:
             coarse = self.coarse(torch.einsum("bt,btd->bd", attention, h))  # eq. (14)
         return ModelOutput(logits, coarse, alignment, attention, text, mask)
+
+
+def temporal_network(params: ModelParams, dim: int) -> TemporalNetwork:
+    """The temporal network that ``params`` asks for; each branch has half of the features' width by default."""
+    width = params.attention_width or dim // 2
+    check_heads(params.heads, width)
+    if params.temporal != "short" and params.heads % 2:
+        raise UserError(
+            f"model.heads: temporal '{params.temporal}' gives half of the heads to content and half to time; "
+            f"expected an even number, got {params.heads}"
+        )
+    return TemporalNetwork(dim, width, params.heads, params.window, params.temporal, params.dropout)

@@ -1,6 +1,4 @@
-"""The visual prompt: what the clip looks like, handed to the label features; eqs. (9)-(11)."""
-
-from __future__ import annotations
+"""The visual prompt: what the clip looks like, added to the label features; eqs. (9)-(11)."""
 
 import math
 
@@ -8,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.model.mil import masked_softmax
-from tgdfer.model.temporal import ChannelDropout
+from tgdfer.model.layers import ChannelDropout, masked_softmax
 
 
 class VisualPrompt(nn.Module):
@@ -17,7 +14,7 @@ class VisualPrompt(nn.Module):
 
     Args:
         dim: D.
-        kind: ``pooled`` (one prompt per clip, by instance confidence) or ``per-class`` (by likeness to the class).
+        kind: ``pooled`` (one prompt per clip, by instance confidence) or ``per-class`` (by similarity to the class).
         temperature: tau of ``per-class``.
         dropout: in the FFN.
     """
@@ -31,19 +28,6 @@ class VisualPrompt(nn.Module):
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
         self.dropout = ChannelDropout(dropout)
-
-    def prompt(
-        self, h: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, attention: torch.Tensor | None
-    ) -> torch.Tensor:
-        """The visual prompt, L2-normalised: [B, 1, D] if pooled, eq. (9), [B, C, D] if per class, eq. (10)."""
-        if self.kind == "pooled":
-            if attention is None:
-                raise ValueError("a pooled visual prompt needs the instance confidence")
-            pooled = torch.einsum("bt,btd->bd", attention, h)[:, None]
-        else:
-            scores = F.normalize(h, dim=-1) @ text.T / self.temperature
-            pooled = torch.einsum("btc,btd->bcd", masked_softmax(scores, mask[..., None]), h)
-        return F.normalize(pooled, dim=-1)
 
     def forward(
         self, h: torch.Tensor, mask: torch.Tensor, text: torch.Tensor, attention: torch.Tensor | None
@@ -59,7 +43,14 @@ class VisualPrompt(nn.Module):
         Returns:
             [B, C, D], not normalised.
         """
+        if self.kind == "per-class":  # eq. (10)
+            scores = F.normalize(h, dim=-1) @ text.T / self.temperature
+            visual = torch.einsum("btc,btd->bcd", masked_softmax(scores, mask[..., None]), h)
+        elif attention is not None:  # eq. (9)
+            visual = torch.einsum("bt,btd->bd", attention, h)[:, None]
+        else:
+            raise ValueError("a pooled visual prompt needs the instance confidence")
         # sqrt(D): unit norm to unit variance, which the layer norm's epsilon is made for
-        mixed = (text + self.prompt(h, mask, text, attention)) * math.sqrt(self.dim)
+        mixed = (text + F.normalize(visual, dim=-1)) * math.sqrt(self.dim)
         inner = self.dropout(F.gelu(self.inner(self.norm(mixed))))
         return text + self.outer(inner) / math.sqrt(self.dim)

@@ -14,9 +14,9 @@ from torch import nn
 from tgdfer.config.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
 from tgdfer.config.sections import Name
 from tgdfer.core import paths, storage
+from tgdfer.core.determinism import deterministic
 from tgdfer.core.errors import UserError
 from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
-from tgdfer.features.forward import repeatable
 from tgdfer.model import build_model
 from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
@@ -133,7 +133,7 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
         raise UserError(
             f"{weights}: not the weights of this version's model ({reason}); use the tgdfer that made it or train again"
         ) from None
-    with repeatable():
+    with deterministic():
         found = answers(model, about.encoder.dim, about.bags.frames)
     distance = _distance(found, about.answers)
     if distance > TOLERANCE:

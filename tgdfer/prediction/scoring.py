@@ -10,9 +10,10 @@ import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from tgdfer.config.params import FramesParams
+from tgdfer.core.determinism import deterministic
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features.bags import Bags, segment_frames
-from tgdfer.features.forward import Forward, repeatable
+from tgdfer.features.forward import Forward
 from tgdfer.media.frame import Frame
 from tgdfer.model import relevance as relevance_of
 from tgdfer.prediction.cropping import ModelInput
@@ -59,7 +60,7 @@ class Scorer:
         needed = (segment_frames(lengths, about.frames * about.instance_frames, None) + starts[:, None]).unique()
         pictures = dict(zip(needed.tolist(), self._pool.map(self._picture, (every[n] for n in needed)), strict=True))
         features = torch.zeros(1, len(every), self._about.encoder.dim, dtype=torch.float16)
-        with repeatable():
+        with deterministic():
             for rows in needed.split(self._about.features.batch_size):
                 images = torch.stack(list(self._pool.map(self._prepared, (pictures[n] for n in rows.tolist()))))
                 features[0, rows] = self._forward(images).cpu()

@@ -133,7 +133,7 @@ class _Folds:
             fold: {column: k for k, column in enumerate(dict.fromkeys([*columns, *seen[fold]]))}
             for fold, columns in drawn.items()
         }
-        self.data: dict[int, statistics.Fold] = {}
+        self.data: dict[int, statistics.FoldResults] = {}
         self.observed: dict[int, statistics.Rates] = {}
         self.draws: dict[int, statistics.Rates] = {}
         classes = len(experiment.classes)
@@ -145,11 +145,11 @@ class _Folds:
                 for seed, run in self.runs[variant, fold].items()
             }
             correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in places], axis=1)
-            self.data[fold] = statistics.Fold(label, correct, classes)
+            self.data[fold] = statistics.FoldResults(label, correct, classes)
             self.observed[fold] = statistics.rates(self.data[fold])
             # the draws depend on nothing but the fold: another variant or data set changes no number here
             self.draws[fold] = statistics.resample(
-                statistics.Fold(label, correct[:, : len(set(drawn[fold]))], classes),
+                statistics.FoldResults(label, correct[:, : len(set(drawn[fold]))], classes),
                 report.bootstrap,
                 generator(report.seed, experiment.dataset, f"fold {fold}"),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import sys
@@ -18,18 +17,18 @@ import torch
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
-from tgdfer.core.errors import UserError
+from tgdfer.core.determinism import derive, deterministic
+from tgdfer.core.devices import choose_device, own_gpu
 from tgdfer.core.monitor import Monitor
 from tgdfer.core.progress import log, track
 from tgdfer.evaluation import metrics
 from tgdfer.model import build_model
 from tgdfer.runs import files as runs
 from tgdfer.training.description import describe
-from tgdfer.training.determinism import derive, deterministic
 from tgdfer.training.distributed import Group, joined
 from tgdfer.training.engine import Engine, RunError, Stopped
 from tgdfer.training.evaluation import frames_and_relevance
-from tgdfer.training.folds import Fold, Inputs, check_folds, load_inputs, make_fold
+from tgdfer.training.folds import FoldBags, Inputs, check_folds, load_inputs, make_fold
 from tgdfer.training.vectors import vectors
 from tgdfer.training.weights import own_state
 
@@ -44,7 +43,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What batch systems send before they kill."""
 
 
-def train_variant(
+@own_gpu()
+def run(
     params: Params,
     dataset: str,
     variant: str,
@@ -62,8 +62,8 @@ def train_variant(
     Raises:
         UserError: a name is unknown, an earlier stage has not run, or a fold has no training or no test clips.
     """
-    run = params.run(variant)
-    device = pick_device(run.training.device)
+    chosen = params.run(variant)
+    device = choose_device(chosen.training.device, "training.device")
     inputs = load_inputs(params, dataset)
     check_folds(inputs, folds if folds is not None else list(inputs.folds))
     encoder_name = params.dataset(dataset).encoder
@@ -75,14 +75,14 @@ def train_variant(
     ]
     about = {key: runs.made_by(params, key, fingerprints) for key in wanted}
     failed: dict[runs.Key, str] = {}
-    with joined(device) as group, deterministic(run.training.threads), _stop_signals() as stopped:
+    with joined(device) as group, deterministic(chosen.training.threads), _stop_signals() as stopped:
         done = group.gather([runs.is_finished(key, runs.run_fingerprint(about[key])) for key in wanted])[0]
         todo = [key for key, finished in zip(wanted, done, strict=True) if not finished]
         if len(todo) < len(wanted):
             log.info(
                 "%s/%s: %d of %d runs are finished already", dataset, variant, len(wanted) - len(todo), len(wanted)
             )
-        encoder = _load_encoder(encoder_name, device) if todo and run.model.uses_text else None
+        encoder = _load_encoder(encoder_name, device) if todo and chosen.model.uses_text else None
         for key in track(todo, f"{dataset}/{variant}", unit="runs") if todo and group.first else todo:
             try:
                 _one_run(params, inputs, key, about[key], encoder, device, stopped, group)
@@ -96,21 +96,6 @@ def train_variant(
         if group.first:
             _summarise(params, inputs, variant, fingerprints, failed)
     return FAILED if failed else 0
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU if there is one, else the CPU; under torchrun ``auto`` and ``cuda`` are the local rank's."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"training.device: '{name}' cannot be used here ({reason}); try auto or cpu") from None
-    return device
 
 
 def _one_run(
@@ -163,7 +148,7 @@ def _one_run(
     )
 
 
-def _metrics(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, Any]:
+def _metrics(key: runs.Key, classes: list[str], fold: FoldBags, engine: Engine) -> dict[str, Any]:
     return {
         "dataset": key.dataset,
         "variant": key.variant,
@@ -181,7 +166,7 @@ def _metrics(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> d
     }
 
 
-def _predictions(key: runs.Key, classes: list[str], fold: Fold, engine: Engine) -> dict[str, list[Any]]:
+def _predictions(key: runs.Key, classes: list[str], fold: FoldBags, engine: Engine) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
         name: [] for name in ("clip_id", "fold", "selection", "label", "probabilities", "frame_index", "relevance")
     }

@@ -8,6 +8,7 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import DEMO_ENCODER, Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
+from tgdfer.core.determinism import deterministic
 from tgdfer.core.progress import log
 from tgdfer.core.provenance import cores
 from tgdfer.core.record import recorded
@@ -15,7 +16,6 @@ from tgdfer.demo.captioned import render_faces
 from tgdfer.demo.captions import descriptions
 from tgdfer.encoders import write_encoder
 from tgdfer.encoders.demo_clip import CONFIG, PREPROCESS, accuracy, fit
-from tgdfer.training.determinism import deterministic
 
 HELD_OUT = 2100
 PROMPTS = {

@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from tgdfer.config.params import RunParams
+from tgdfer.config.sections import RunParams
 from tgdfer.core import storage
+from tgdfer.core.determinism import derive, random_state, set_random_state
 from tgdfer.core.progress import log
 from tgdfer.evaluation.metrics import rates
 from tgdfer.model.losses import loss as loss_of
-from tgdfer.training.determinism import derive, random_state, set_random_state
 from tgdfer.training.distributed import Group
 from tgdfer.training.evaluation import Scores, batches, place, score
-from tgdfer.training.folds import Fold
-from tgdfer.training.optimiser import Average, make_optimiser, rate
+from tgdfer.training.folds import FoldBags
+from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 from tgdfer.training.weights import load_own_state, own_state
 
 SAVE_EVERY_S = 20.0
@@ -69,7 +69,7 @@ class Engine:
     def __init__(
         self,
         model: nn.Module,
-        fold: Fold,
+        fold: FoldBags,
         params: RunParams,
         seed: int,
         device: torch.device,
@@ -100,7 +100,7 @@ class Engine:
         self.mixed = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         torch.manual_seed(derive(*self.random, "dropout", self.group.rank))
         if self.epochs:
-            self.optimiser = make_optimiser(model, params.training)
+            self.optimiser = AdamW(parameter_groups(model, params.training))
             decay = params.training.ema
             self.average = Average(model.parameters(), decay) if decay else None
 

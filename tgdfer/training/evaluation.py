@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tgdfer.features.bags import Bags, Batch
+from tgdfer.features.bags import BagBatch, Bags
 from tgdfer.model import relevance as relevance_of
 
 BATCH = 512
@@ -31,12 +31,12 @@ class Scores:
         return bool(np.isfinite(self.probabilities).all() and np.isfinite(self.relevance).all())
 
 
-def place(batch: Batch, device: torch.device, part: slice = slice(None)) -> Batch:
+def place(batch: BagBatch, device: torch.device, part: slice = slice(None)) -> BagBatch:
     """The clips ``part`` of ``batch`` on ``device``."""
-    return Batch(*(tensor[part].to(device, non_blocking=True) for tensor in batch))
+    return BagBatch(*(tensor[part].to(device, non_blocking=True) for tensor in batch))
 
 
-def batches(bags: Bags, device: torch.device, size: int = BATCH) -> list[Batch]:
+def batches(bags: Bags, device: torch.device, size: int = BATCH) -> list[BagBatch]:
     """The clips of ``bags`` as they are evaluated (middle frames, plain view), in batches on ``device``."""
     return [
         place(bags.batch(torch.arange(start, min(start + size, len(bags))), None), device)
@@ -45,7 +45,7 @@ def batches(bags: Bags, device: torch.device, size: int = BATCH) -> list[Batch]:
 
 
 @torch.no_grad()
-def score(model: nn.Module, parts: Sequence[Batch]) -> Scores:
+def score(model: nn.Module, parts: Sequence[BagBatch]) -> Scores:
     """Evaluate ``model`` in evaluation mode and float32; its mode afterwards is as before."""
     training = model.training
     model.eval()
@@ -60,7 +60,7 @@ def score(model: nn.Module, parts: Sequence[Batch]) -> Scores:
         model.train(training)
 
 
-def frames_and_relevance(parts: Sequence[Batch], scores: Scores) -> Mapping[str, list[list[float]]]:
+def frames_and_relevance(parts: Sequence[BagBatch], scores: Scores) -> Mapping[str, list[list[float]]]:
     """The columns ``frame_index`` and ``relevance`` of a predictions table: padding left out."""
     mask = torch.cat([part.mask for part in parts]).cpu().numpy()
     index = torch.cat([part.frame_index for part in parts]).cpu().numpy()

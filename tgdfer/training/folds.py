@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from tgdfer.config.params import BagsParams, Params
+from tgdfer.config.params import Params
+from tgdfer.config.sections import BagsParams
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
@@ -46,7 +47,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldBags:
     """The bags of one fold."""
 
     number: int
@@ -60,22 +61,7 @@ class Fold:
     """int64 [C]: training clips of each class, without the validation clips."""
 
 
-_latest: tuple[object, Inputs] | None = None
-
-
 def load_inputs(params: Params, dataset: str) -> Inputs:
-    """:func:`read_inputs`, but the latest result is kept and given again while its files have not changed."""
-    global _latest
-    about = params.dataset(dataset)
-    files = paths.clips(dataset), paths.folds(dataset), paths.features(dataset, about.encoder)
-    key = about.model_dump(), [(file.resolve(), file.stat().st_mtime_ns) for file in files if file.is_file()]
-    if _latest is None or _latest[0] != key:
-        _latest = None  # two feature caches at once may be too large
-        _latest = key, read_inputs(params, dataset)
-    return _latest[1]
-
-
-def read_inputs(params: Params, dataset: str) -> Inputs:
     """Read the clips table, the folds table and the feature cache of ``dataset``.
 
     Raises:
@@ -134,7 +120,7 @@ def check_folds(inputs: Inputs, numbers: Sequence[int]) -> None:
 
 def make_fold(
     inputs: Inputs, number: int, params: BagsParams, validation_fraction: float, device: torch.device
-) -> Fold:
+) -> FoldBags:
     """The bags of fold ``number`` (see :func:`check_folds`) on ``device``, the validation split made."""
     cache = inputs.cache_on(device)
     parts = inputs.folds[number]
@@ -152,7 +138,7 @@ def make_fold(
         target = torch.from_numpy(classes.astype(np.int64)).to(device)
         return Bags.from_cache(cache, clip_ids, target, params.frames, params.instance_frames)
 
-    return Fold(
+    return FoldBags(
         number,
         bags([ids[i] for i in rest], labels[rest]),
         bags([ids[i] for i in held], labels[held]) if len(held) else None,

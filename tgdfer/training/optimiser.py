@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-from tgdfer.config.params import TrainingParams
-from tgdfer.model import parameter_groups
+from tgdfer.config.sections import TrainingParams
 
 
 class AdamW:
@@ -69,11 +68,22 @@ class AdamW:
             torch._foreach_copy_(steps, kept)
 
 
-def make_optimiser(model: nn.Module, params: TrainingParams) -> AdamW:
-    """AdamW over the groups of :func:`tgdfer.model.parameter_groups`: what has two dimensions decays but for the prompt
-    tokens, which have a learning rate of their own.
+def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str, Any]]:
+    """Groups for :class:`AdamW`: parameters of two dimensions, which decay, then the rest, then prompt tokens.
+
+    Groups without a parameter are left out.
     """
-    return AdamW(parameter_groups(model, params.learning_rate, params.prompt_learning_rate, params.weight_decay))
+    groups: dict[str, list[nn.Parameter]] = {"weights": [], "rest": [], "prompt": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            kind = "prompt" if name.endswith("labels.context") else "weights" if parameter.ndim > 1 else "rest"
+            groups[kind].append(parameter)
+    settings = {
+        "weights": {"lr": params.learning_rate, "weight_decay": params.weight_decay},
+        "rest": {"lr": params.learning_rate, "weight_decay": 0.0},
+        "prompt": {"lr": params.prompt_learning_rate, "weight_decay": 0.0},
+    }
+    return [{"params": group, **settings[name]} for name, group in groups.items() if group]
 
 
 def rate(step: int, total: int, warmup: int) -> float:

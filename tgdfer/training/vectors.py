@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tgdfer.features.bags import Batch
+from tgdfer.features.bags import BagBatch
 
 EACH = 6
 """Clips of each class, the first of the test fold."""
@@ -21,7 +21,7 @@ def chosen(labels: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def vectors(model: Any, parts: Sequence[Batch], labels: np.ndarray) -> dict[str, torch.Tensor]:
+def vectors(model: Any, parts: Sequence[BagBatch], labels: np.ndarray) -> dict[str, torch.Tensor]:
     """Vectors of ``n`` test clips of ``parts``, whose class indices are ``labels`` [N].
 
     Returns:
@@ -33,7 +33,7 @@ def vectors(model: Any, parts: Sequence[Batch], labels: np.ndarray) -> dict[str,
     ends = np.cumsum([0, *(len(part.x) for part in parts)])
     inside = [places[(places >= a) & (places < b)] - a for a, b in pairwise(ends.tolist())]
     picked = [[tensor[rows.to(tensor.device)] for tensor in part] for part, rows in zip(parts, inside, strict=True)]
-    bags = Batch(*(torch.cat(tensors) for tensors in zip(*picked, strict=True)))
+    bags = BagBatch(*(torch.cat(tensors) for tensors in zip(*picked, strict=True)))
     frames: torch.Tensor = bags.x
     found = {"label": torch.from_numpy(labels)[places].long(), "mask": bags.mask}
     if getattr(model, "enriches_labels", False):

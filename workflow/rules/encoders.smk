@@ -11,7 +11,6 @@ rule train_demo_encoder:
     resources:
         mem_mb=grow(4000),
         runtime=grow(60),
-        gpu=1,
     params:
         settings=settings("train-demo-encoder"),
         code=code("train-demo-encoder"),

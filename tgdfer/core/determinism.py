@@ -1,6 +1,4 @@
-"""Seeds that depend on what they are for, and settings under which the same parameters give the same bits."""
-
-from __future__ import annotations
+"""Seeds that depend on their purpose, and settings under which the same parameters give the same bits."""
 
 import hashlib
 import os
@@ -17,18 +15,22 @@ def derive(*parts: object) -> int:
 
 
 @contextmanager
-def deterministic(threads: int) -> Iterator[None]:
-    """Deterministic algorithms on ``threads`` threads, float32 that is float32; all is as before afterwards."""
+def deterministic(threads: int | None = None) -> Iterator[None]:
+    """Deterministic algorithms on ``threads`` threads (None: as many as before), and float32 without TensorFloat32.
+
+    Settings, random state and number of threads are restored at the end.
+    """
     fill: Any = torch.utils.deterministic
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), fill.fill_uninitialized_memory
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # or cuBLAS is not deterministic
-    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
+    if threads is not None:
+        torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms, without importing torch's compiler
-    fill.fill_uninitialized_memory = False  # a help for finding bugs that costs a twentieth of the time
+    fill.fill_uninitialized_memory = False  # it helps to find bugs and costs a twentieth of the time
     try:
         with (
             torch.random.fork_rng(devices=range(torch.cuda.device_count())),
-            # cuDNN computes LSTMs in TensorFloat32 otherwise: evaluation on a GPU would not be that on a CPU
+            # cuDNN computes LSTMs in TensorFloat32 by default: evaluation on a GPU would differ from the CPU's
             torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
         ):
             yield
@@ -39,7 +41,7 @@ def deterministic(threads: int) -> Iterator[None]:
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The state of torch's own generators that a model on ``device`` draws from, by their device."""
+    """The state of torch's global generators that a model on ``device`` draws from, by device type."""
     found = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         found["cuda"] = torch.cuda.get_rng_state(device)
@@ -49,7 +51,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(device: torch.device, state: Mapping[str, torch.Tensor]) -> None:
-    """Undo what was drawn since ``random_state``."""
+    """Return to the state of :func:`random_state`."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
