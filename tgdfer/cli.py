@@ -71,11 +71,17 @@ def import_encoder(
 
 
 @app.command("tracking", epilog="Example: tgdfer tracking")
-def tracking(params: ParamsFile = DEFAULT) -> None:
-    """Create the MLflow database and its experiments, before any job writes to them."""
-    from tgdfer.tracking import create_store
+def tracking(
+    follow: Annotated[bool, typer.Option("--follow", help="Repeat it every few seconds, until interrupted.")] = False,
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Bring MLflow to what the files of runs and stages say; at any time, also while trainings run."""
+    from tgdfer.tracking import follow as keep_following
+    from tgdfer.tracking import update
 
-    create_store(load_params(params))
+    if follow:
+        keep_following(lambda: load_params(params))
+    update(load_params(params))
 
 
 @app.command("clips", epilog="Example: tgdfer clips --dataset demo")
@@ -123,8 +129,11 @@ def train(
 def report(params: ParamsFile = DEFAULT) -> None:
     """Make the tables, figures and the page in reports/ from the files of all runs."""
     from tgdfer.stages.report import run
+    from tgdfer.tracking import update_after
 
-    run(load_params(params))
+    chosen = load_params(params)
+    run(chosen)
+    update_after(chosen)
 
 
 @app.command("predict")

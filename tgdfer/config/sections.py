@@ -308,12 +308,8 @@ class TrackingParams(Section):
 
     project: Name = "tgdfer"
     """First part of the names of experiments and models; choose another on a server that you share."""
-    mode: Literal["auto", "live", "events"] = "auto"
-    """`events` only writes files, `live` always sends; `auto` sends, except from a SLURM job to SQLite."""
     uri: str = "sqlite:///mlflow/mlflow.db"
-    """The tracking store. The variable MLFLOW_TRACKING_URI takes precedence."""
-    artifacts: str = "mlflow/artifacts"
-    """The folder of artifacts."""
+    """The database or server; artifacts of an SQLite file are next to it. The variable MLFLOW_TRACKING_URI takes precedence."""
 
 
 class Overrides(Section):

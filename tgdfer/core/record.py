@@ -1,4 +1,4 @@
-"""The record of a stage that computed: what it made from what, when, with which numbers and how it ended.
+"""Records of stages that computed: what they made from what, when, with which numbers and how it ended.
 
 Records are in ``logs/stages/``, outside the stages' outputs, whose bytes must not depend on the time of day.
 """
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tgdfer.core import paths, provenance, storage
+from tgdfer.core.errors import UserError
 from tgdfer.core.monitor import Monitor
 
 MADE_FROM = ("parameters", "inputs", "code")
@@ -57,3 +58,28 @@ def recorded(
             record["ended"] = provenance.now()
             name = "-".join(name for name in (made_by["stage"], dataset, encoder) if name)
             storage.write_json(paths.STAGE_RECORDS / name / f"{record['fingerprint'][:16]}.json", record)
+
+
+def load() -> Iterator[tuple[dict[str, Any], bool]]:
+    """The records of all stages, each with whether it is the one of the outputs that are on disk now."""
+    for folder in sorted(paths.STAGE_RECORDS.glob("*")):
+        records = sorted(map(storage.read_json, folder.glob("*.json")), key=lambda record: str(record["ended"]))
+        current = _of_outputs(records[-1]) or records[-1]["fingerprint"]
+        yield from ((record, record["fingerprint"] == current) for record in records)
+
+
+def _of_outputs(record: Mapping[str, Any]) -> str | None:
+    """The fingerprint of what a stage's outputs were made from; None where they do not say."""
+    dataset, encoder = record["dataset"] or "", record["encoder"] or ""
+    try:
+        if record["stage"] == "render-demo":
+            return fingerprint(storage.made_by(paths.DEMO_TRUTH))
+        manifests = {
+            "frames": paths.frames(dataset),
+            "features": paths.features(dataset, encoder),
+            "import-encoder": paths.encoder(encoder),
+            "train-demo-encoder": paths.encoder(encoder),
+        }
+        return fingerprint(storage.read_json(manifests[record["stage"]])["made_by"])
+    except (OSError, KeyError, UserError):
+        return None

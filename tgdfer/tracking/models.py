@@ -1,55 +1,112 @@
-"""A run's model from its name in MLflow: ``runs:/<id>``, ``models:/<name>/<version>`` or ``models:/<name>@<alias>``."""
+"""Models in MLflow: logged with a signature, registered, and found again by their names."""
 
 from __future__ import annotations
 
+import platform
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tgdfer.config.params import Params
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.core.storage import read_json
-from tgdfer.tracking.imports import line
-from tgdfer.tracking.sink import MODEL
-from tgdfer.tracking.store import Store
+from tgdfer.tracking.store import Store, line
+from tgdfer.tracking.wanted import MODEL_FILES, Wanted
 
-SCHEMES = ("runs:/", "models:/")
+LOADER = "tgdfer.prediction.pyfunc"
+"""The module that loads a model from safetensors and JSON; no pickle is involved."""
+MODEL = "model"
+
+
+def log_model(store: Store, run_id: str, run: Wanted) -> str:
+    """The id of the logged model of a run, made and registered if there is none."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+    from mlflow.models.signature import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    assert run.model
+    client = store.client
+    experiment = client.get_run(run_id).info.experiment_id
+    ready = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND status = 'READY'")
+    if ready:
+        return str(ready[0].model_id)
+    title, tags = run.title.replace(" ", "-"), {key: run.tags[key] for key in run.tags if key.startswith("tgdfer.")}
+    logged = client.create_logged_model(experiment, title, run_id, tags, run.parameters, "tgdfer")
+    classes = storage.read_json(run.model / "model.json")["classes"]
+    outputs = [ColSpec("string", "path"), ColSpec("string", "label"), *(ColSpec("double", name) for name in classes)]
+    signature = ModelSignature(Schema([ColSpec("string", "path")]), Schema([*outputs, ColSpec("string", "reason")]))
+    about = Model(MODEL, run_id, signature=signature, model_id=logged.model_id)
+    about.add_flavor("python_function", loader_module=LOADER, data=MODEL, python_version=platform.python_version())
+    with TemporaryDirectory() as folder:
+        data = Path(folder) / MODEL
+        data.mkdir()
+        for name in MODEL_FILES:
+            shutil.copyfile(run.model / name, data / name)
+        storage.write_json(data / "project.json", {"models": str(paths.MODELS.resolve())})
+        about.save(f"{folder}/MLmodel")
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
+    return str(logged.model_id)
+
+
+def set_aliases(store: Store, runs: dict[str, Wanted]) -> None:
+    """Register the models of the current runs, and give each of them the alias of its fold and seed, and no other."""
+    from mlflow.exceptions import MlflowException
+
+    client, project = store.client, store.params.tracking.project
+    for dataset in {run.tags["tgdfer.dataset"] for run in runs.values()}:
+        name = f"{project}-{dataset}"
+        try:
+            aliases = client.get_registered_model(name).aliases
+        except MlflowException:
+            aliases = client.create_registered_model(name).aliases
+        versions = {version.run_id: version.version for version in client.search_model_versions(f"name = '{name}'")}
+        asked = {}
+        for run_id, run in runs.items():
+            if run.tags["tgdfer.dataset"] == dataset:
+                if run_id not in versions:
+                    model = log_model(store, run_id, run)
+                    tags = {key: run.tags[key] for key in ("tgdfer.variant", "tgdfer.fold", "tgdfer.seed")}
+                    source = f"models:/{model}"
+                    made = client.create_model_version(name, source, run_id, tags, description=_about(run), model_id=model)
+                    versions[run_id] = made.version
+                asked[f"fold{run.tags['tgdfer.fold']}-seed{run.tags['tgdfer.seed']}"] = str(versions[run_id])
+        for alias in aliases.keys() - asked.keys():
+            client.delete_registered_model_alias(name, alias)
+        for alias, version in asked.items():
+            if str(aliases.get(alias)) != version:
+                client.set_registered_model_alias(name, alias, version)
+
+
+def _about(run: Wanted) -> str:
+    rates = {key: value for key, value, _, step in run.points if step == 0 and key.split("/")[-1] in ("uar", "war")}
+    said = ", ".join(f"{key} {100 * value:.1f} %" for key, value in rates.items() if not key.startswith("other/"))
+    return f"{run.title} of {run.tags['tgdfer.dataset']}: {said} on the fold's test clips"
 
 
 def folder_of(params: Params, uri: str) -> Path:
-    """A folder with the run's model.safetensors, model.json and run.json: the artifacts, or else the run's own folder.
+    """A folder with the model.safetensors, model.json and run.json of ``runs:/<id>`` or ``models:/...``.
 
     Raises:
         UserError: MLflow cannot be reached or does not know the run or model, or its files are nowhere.
     """
+    import mlflow
     from mlflow.exceptions import MlflowException
 
-    scheme, _, rest = uri.partition(":/")
-    rest = rest.strip("/")
     try:
         client = Store(params).client
-        if scheme == "models":
-            name, at, alias = rest.partition("@")
-            if at:
-                found = client.get_model_version_by_alias(name, alias)
-            else:
-                name, _, version = rest.rpartition("/")
-                found = client.get_model_version(name, version)
-            run_id = found.run_id
-        else:
-            run_id = rest.partition("/")[0]
-        run = client.get_run(run_id)
-        if any(item.path == MODEL for item in client.list_artifacts(run_id)):
-            return Path(client.download_artifacts(run_id, MODEL))
+        if uri.startswith("runs:/"):
+            run = client.get_run(uri.removeprefix("runs:/").strip("/").split("/")[0])
+            model = next(iter(run.outputs.model_outputs), None) if run.outputs else None
+            if model is None:
+                own = paths.RUNS.joinpath(*(part for part in run.data.tags.get("tgdfer.run", "").split("/") if part != ".."))
+                about = storage.read_json(own / "run.json")
+                if about.get("fingerprint") != run.data.tags.get("tgdfer.fingerprint"):
+                    raise UserError(f"{own}: another run than MLflow's {uri}")
+                return own
+            uri = f"models:/{model.model_id}"
+        return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri)) / MODEL
     except (MlflowException, OSError) as error:
         raise UserError(f"{uri}: MLflow has no such model ({line(error)}); give a run's folder instead") from None
-    own = paths.RUNS.joinpath(*_steps(run.data.tags.get("tgdfer.run", "")))
-    if (own / "run.json").is_file() and read_json(own / "run.json").get("fingerprint") == run.data.tags.get(
-        "tgdfer.fingerprint"
-    ):
-        return own
-    raise UserError(f"{uri}: the run keeps no model in MLflow, and {own} does not hold it; train the run again")
-
-
-def _steps(run: str) -> list[str]:
-    """The parts of a run's name; none that leads out of the folder of all runs."""
-    return [part for part in run.split("/") if part not in ("", ".", "..")]
