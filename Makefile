@@ -85,12 +85,14 @@ format: venv ## format the code, list its modules in dvc.yaml, and write docs/pa
 	ruff check --fix .
 	snakefmt Snakefile workflow
 
-ui: venv ## every run in the MLflow UI, only on 127.0.0.1
-	@[ -d mlflow ] || { echo "error: mlflow: no runs yet; run make demo first" >&2; exit 2; }
+ui: venv ## every run in the MLflow UI, on 127.0.0.1 only; the charts of running trainings grow
+	@[ -d runs ] || { echo "error: runs: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
 	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
-	case "$$uri" in http*) echo "the runs are on a server, which has its own UI: $$uri";; \
-	*) MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT);; esac
+	case "$$uri" in http*) echo "the runs are on a server, which has its own UI: $$uri"; exec python -m tgdfer --quiet tracking --follow;; esac; \
+	python -m tgdfer --quiet tracking --follow & trap "kill $$!" EXIT; \
+	echo "Open  http://127.0.0.1:$(UI_PORT)/#/experiments?workflowType=machine_learning"; \
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT)
 
 lock: venv ## requirements.lock again, from pyproject.toml
 	uv pip compile --quiet --generate-hashes --all-extras --universal --python-version 3.11 --no-emit-index-url --output-file requirements.lock pyproject.toml

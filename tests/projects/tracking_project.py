@@ -1,89 +1,66 @@
-"""A place with a fresh tracking database, a training that only tells, and what MLflow then holds."""
+"""A small trained project in a folder, a fresh MLflow database, and what MLflow then contains."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-import pytest
+import training_project
 import yaml
 
-from tgdfer import tracking
-from tgdfer.config.params import Params, load_params
-from tgdfer.tracking import tracker
+from tgdfer.config.params import Params
+from tgdfer.core import storage
+from tgdfer.stages.train import train_variant
 from tgdfer.tracking.store import Store
 
-ROOT = Path(__file__).parents[2]
-URI = "sqlite:///mlflow/mlflow.db"
+RUN = Path("runs/tiny/probe/fold1/seed0")
+OLD = {"probe": {"model": {"architecture": "linear-probe"}}}
 
 
-def parameters(**tracking_settings: str) -> Params:
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
-    raw["tracking"].update({"mode": "live", **tracking_settings})
-    Path("params.yaml").write_text(yaml.safe_dump(raw))
-    return load_params()
+def params(**training: Any) -> Params:
+    return training_project.params(OLD, **training)
 
 
-@pytest.fixture(scope="session")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database: its migration takes seconds, so it is made once and copied."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(file.parent)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Store(parameters(uri=f"sqlite:///{file}"))
-    return file
+def make(root: Path, chosen: Params | None = None) -> Path:
+    """Clips, features and two trained folds of one variant in ``root``, and a fresh database."""
+    before = Path.cwd()
+    root.mkdir(parents=True)
+    os.chdir(root)
+    try:
+        chosen = chosen or params()
+        training_project.make_project()
+        Path("params.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
+        assert train_variant(chosen, "tiny", "probe") == 0
+        Store(chosen)
+    finally:
+        os.chdir(before)
+    return root
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "SLURM_JOB_ID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracker, "_failed_at", None)
-    Path("mlflow").mkdir()
-    shutil.copy(database, "mlflow/mlflow.db")
+def client() -> Any:
+    return Store(params()).client
 
 
-def train(
-    params: Params, fold: int = 1, seed: int = 0, epochs: int = 3, end: BaseException | None = None, **tags: str
-) -> None:
-    with tracking.run(
-        params,
-        dataset="demo",
-        variant="tgdfer",
-        fold=fold,
-        seed=seed,
-        parameters={"model": {"window": 4}},
-        tags={"fingerprint": f"f{fold}", **tags},
-    ) as told:
-        for epoch in range(epochs):
-            told.metrics({"loss": 1 / (epoch + 1), "uar": 0.1 * (epoch + fold), "absent": None}, epoch)
-        if end is not None:
-            raise end
-        Path("metrics.json").write_text("{}")
-        told.artifact(Path("metrics.json"))
+def runs(experiment: str = "tgdfer/tiny") -> dict[str, Any]:
+    """The runs of an experiment by the name that the UI shows."""
+    found = client().get_experiment_by_name(experiment)
+    return {run.info.run_name: run for run in client().search_runs([found.experiment_id])}
 
 
-def runs(params: Params, kind: str = "run", variant: str = "tgdfer") -> list:
-    store = Store(params)
-    asked = f"tags.\"tgdfer.kind\" = '{kind}' and tags.\"tgdfer.variant\" = '{variant}'"
-    found = store.client.search_runs([store.experiment("tgdfer/demo")], asked, max_results=1000)
-    return sorted(found, key=lambda run: run.info.run_name)
+def points(run: Any, key: str) -> list[tuple[int, float]]:
+    return sorted((point.step, point.value) for point in client().get_metric_history(run.info.run_id, key))
 
 
-def history(params: Params, run_id: str, key: str) -> list[tuple[int, float]]:
-    points = Store(params).client.get_metric_history(run_id, key)
-    return sorted((point.step, point.value) for point in points)
-
-
-LOSSES = [(0, 1.0), (1, 0.5), (2, pytest.approx(1 / 3))]
-
-
-def stage_runs(params: Params) -> list:
-    store = Store(params)
-    return store.client.search_runs([store.experiment("tgdfer-stages")])
-
-
-MADE_BY = {"stage": "frames", "parameters": {"frames": {"shards": 8}}, "inputs": {"clips": "abc"}, "code": "def"}
-KILLED = {"fingerprint": "f1", "kind": "run", "variant": "tgdfer"}
+def unfinish(epochs: int, **attempt: Any) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    """Set a finished run back to one that has trained ``epochs``; returns its files and its whole history."""
+    kept = {path.name: path.read_bytes() for path in RUN.iterdir()}
+    rows = storage.read_lines(RUN / "history.jsonl")
+    record = storage.read_json(RUN / "run.json")
+    shutil.rmtree(RUN)
+    started = {key: value for key, value in record.items() if key not in ("outputs", "ended", "seconds", "checksum")}
+    storage.write_json(RUN / "attempt.json", {**started, **attempt})
+    for row in rows[:epochs]:
+        storage.append_line(RUN / "history.jsonl", row)
+    return kept, rows

@@ -309,7 +309,7 @@ class TrackingParams(Section):
     project: Name = "tgdfer"
     """First part of the names of experiments and models; choose another on a server that you share."""
     uri: str = "sqlite:///mlflow/mlflow.db"
-    """The database or server; artifacts of an SQLite file are next to it. The variable MLFLOW_TRACKING_URI takes precedence."""
+    """The database, next to which its artifacts are, or a server. The variable MLFLOW_TRACKING_URI takes precedence."""
 
 
 class Overrides(Section):

@@ -22,7 +22,7 @@ class VideoModel:
         self.predictor = predictor
 
     def predict(self, data: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row per video: ``path``, ``label``, a probability per class, and ``reason`` where there is no prediction."""
+        """A row per video: ``path``, ``label``, a probability per class, and why there is none in ``reason``."""
         return pd.DataFrame([self._row(str(path)) for path in data["path"]])
 
     def _row(self, path: str) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
@@ -18,8 +22,8 @@ LOADER = "tgdfer.prediction.pyfunc"
 MODEL = "model"
 
 
-def log_model(store: Store, run_id: str, run: Wanted) -> str:
-    """The id of the logged model of a run, made and registered if there is none."""
+def log_model(store: Store, run_id: str, run: Wanted) -> Any:
+    """The logged model of a run, made if there is none."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
     from mlflow.models.signature import ModelSignature
@@ -30,7 +34,7 @@ def log_model(store: Store, run_id: str, run: Wanted) -> str:
     experiment = client.get_run(run_id).info.experiment_id
     ready = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND status = 'READY'")
     if ready:
-        return str(ready[0].model_id)
+        return ready[0]
     title, tags = run.title.replace(" ", "-"), {key: run.tags[key] for key in run.tags if key.startswith("tgdfer.")}
     logged = client.create_logged_model(experiment, title, run_id, tags, run.parameters, "tgdfer")
     classes = storage.read_json(run.model / "model.json")["classes"]
@@ -46,38 +50,53 @@ def log_model(store: Store, run_id: str, run: Wanted) -> str:
         storage.write_json(data / "project.json", {"models": str(paths.MODELS.resolve())})
         about.save(f"{folder}/MLmodel")
         client.log_model_artifacts(logged.model_id, folder)
-    client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-    return str(logged.model_id)
+    return client.finalize_logged_model(logged.model_id, "READY")
 
 
-def set_aliases(store: Store, runs: dict[str, Wanted]) -> None:
-    """Register the models of the current runs, and give each of them the alias of its fold and seed, and no other."""
+def set_aliases(store: Store, name: str, runs: dict[str, Wanted]) -> None:
+    """Register the models of the current runs as ``name``; the alias of a fold and seed leads to its current run."""
     from mlflow.exceptions import MlflowException
 
-    client, project = store.client, store.params.tracking.project
-    for dataset in {run.tags["tgdfer.dataset"] for run in runs.values()}:
-        name = f"{project}-{dataset}"
-        try:
-            aliases = client.get_registered_model(name).aliases
-        except MlflowException:
-            aliases = client.create_registered_model(name).aliases
-        versions = {version.run_id: version.version for version in client.search_model_versions(f"name = '{name}'")}
-        asked = {}
-        for run_id, run in runs.items():
-            if run.tags["tgdfer.dataset"] == dataset:
-                if run_id not in versions:
-                    model = log_model(store, run_id, run)
-                    tags = {key: run.tags[key] for key in ("tgdfer.variant", "tgdfer.fold", "tgdfer.seed")}
-                    source = f"models:/{model}"
-                    made = client.create_model_version(name, source, run_id, tags, description=_about(run), model_id=model)
-                    versions[run_id] = made.version
-                asked[f"fold{run.tags['tgdfer.fold']}-seed{run.tags['tgdfer.seed']}"] = str(versions[run_id])
-        for alias in aliases.keys() - asked.keys():
-            client.delete_registered_model_alias(name, alias)
-        for alias, version in asked.items():
-            if str(aliases.get(alias)) != version:
-                client.set_registered_model_alias(name, alias, version)
+    client = store.client
+    try:
+        aliases = client.get_registered_model(name).aliases
+    except MlflowException:
+        if not runs:
+            return
+        aliases = client.create_registered_model(name).aliases
+    versions = {version.run_id: str(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+    asked = {}
+    for run_id, run in runs.items():
+        if run_id not in versions:
+            model = log_model(store, run_id, run).model_id
+            tags = {key: run.tags[key] for key in ("tgdfer.variant", "tgdfer.fold", "tgdfer.seed")}
+            with _default_uri(store.uri):
+                made = client.create_model_version(
+                    name, f"models:/{model}", run_id, tags, description=_about(run), model_id=model
+                )
+            versions[run_id] = str(made.version)
+        asked[f"fold{run.tags['tgdfer.fold']}-seed{run.tags['tgdfer.seed']}"] = versions[run_id]
+    for alias in aliases.keys() - asked.keys():
+        client.delete_registered_model_alias(name, alias)
+    for alias, version in asked.items():
+        if str(aliases.get(alias)) != version:
+            client.set_registered_model_alias(name, alias, version)
+
+
+@contextmanager
+def _default_uri(uri: str) -> Iterator[None]:
+    """Make ``uri`` MLflow's default, which it asks for a logged model when a version of it is registered."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _about(run: Wanted) -> str:
@@ -101,7 +120,9 @@ def folder_of(params: Params, uri: str) -> Path:
             run = client.get_run(uri.removeprefix("runs:/").strip("/").split("/")[0])
             model = next(iter(run.outputs.model_outputs), None) if run.outputs else None
             if model is None:
-                own = paths.RUNS.joinpath(*(part for part in run.data.tags.get("tgdfer.run", "").split("/") if part != ".."))
+                own = paths.RUNS.joinpath(
+                    *(part for part in run.data.tags.get("tgdfer.run", "").split("/") if part != "..")
+                )
                 about = storage.read_json(own / "run.json")
                 if about.get("fingerprint") != run.data.tags.get("tgdfer.fingerprint"):
                     raise UserError(f"{own}: another run than MLflow's {uri}")

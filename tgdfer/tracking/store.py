@@ -60,8 +60,7 @@ class Store:
             database = Path(self.uri.removeprefix(SQLITE)).resolve()
             database.parent.mkdir(parents=True, exist_ok=True)
             self.artifacts = (database.parent / "artifacts").as_uri()
-        mlflow.set_tracking_uri(self.uri)  # MLflow asks for it when it registers a logged model
-        self.client = mlflow.MlflowClient()
+        self.client = mlflow.MlflowClient(self.uri)
         self.client.search_experiments(max_results=1)  # migrates a new database
         if self.artifacts:
             _relocate(database, params.tracking.project, self.artifacts)
@@ -120,9 +119,13 @@ def lock() -> FileLock:
 def _relocate(database: Path, project: str, artifacts: str) -> None:
     """Correct the paths in the database of a project that was moved or copied: MLflow stores absolute ones."""
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
-        asked = "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE ? || '_%' AND artifact_location != ?"
+        asked = (
+            "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE ? || '_%' AND artifact_location != ?"
+        )
         for (old,) in connection.execute(asked, (project, artifacts)).fetchall():
             for table, column in PLACES:
                 change = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"
                 connection.execute(change, (artifacts, len(old) + 1, len(old) + 1, f"{old}/"))
-            connection.execute("UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (artifacts, old))
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?", (artifacts, old)
+            )

@@ -35,7 +35,8 @@ def sync(store: Store, experiment: str, wanted: list[Wanted]) -> int:
         changed += wrote
     if not in_copy():  # which does not hold the workspace's runs
         changed += sum(_mark_as_past(store, run) for run in there.values())
-        set_aliases(store, {ids[id(run)]: run for run in wanted if run.model and run.current})
+        models = {ids[id(run)]: run for run in wanted if run.model and run.current}
+        set_aliases(store, wanted[0].experiment.replace("/", "-"), models)
     return changed
 
 
@@ -66,6 +67,9 @@ def _write(store: Store, experiment: str, run: Wanted, before: Any, parent: str 
     else:
         run_id = before.info.run_id
         _tag(store, before, tags)
+        for key in before.data.tags.keys() - tags.keys() - {"tgdfer.digest"}:
+            if key.startswith("tgdfer."):  # the error of an earlier attempt; a user's own tags stay
+                client.delete_tag(run_id, key)
         if whole:
             return run_id, False
         if before.info.status != run.status:
@@ -89,7 +93,7 @@ def _fill(store: Store, run_id: str, run: Wanted, before: Any) -> None:
     _log_data(store, run_id, run)
     for path in run.artifacts:
         client.log_artifact(run_id, str(path))
-    model = log_model(store, run_id, run) if run.model else None
+    model = log_model(store, run_id, run).model_id if run.model else None
     if run.tags["tgdfer.kind"] == "variant":  # the latest of a step is shown
         now = int(time.time() * 1000)
         run.points = [(key, value, now, step) for key, value, _, step in run.points]

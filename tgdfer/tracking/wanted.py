@@ -61,7 +61,7 @@ class Wanted:
         files = {path.as_posix(): storage.file_fingerprint(path) for path in self.artifacts}
         times = [self.started, self.ended] if self.tags["tgdfer.kind"] != "variant" else []
         points = self.points if times else [(key, value) for key, value, _, _ in self.points]
-        return storage.fingerprint([self.status, self.parameters, times, points, files, self.data, bool(self.model)])
+        return storage.fingerprint([self.status, self.parameters, times, points, files, self.data])
 
 
 def wanted(params: Params) -> list[Wanted]:
@@ -105,7 +105,7 @@ def _trainings(params: Params, dataset: str) -> Iterator[Wanted]:
             try:
                 if run := _training(params, key, expected.state(key, shown)):
                     yield run
-            except (UserError, KeyError, TypeError, ValueError) as error:
+            except (UserError, AttributeError, KeyError, TypeError, ValueError) as error:
                 log.warning("tracking: %s is left out: %s", folder, " ".join(str(error).split()))
 
 

@@ -1,0 +1,74 @@
+"""A model in MLflow gives what `tgdfer predict` gives, by every name that it has, and loads no code."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import prediction_project as project
+import pytest
+import yaml
+from prediction_project import RUN
+
+from tgdfer import Predictor, tracking
+from tgdfer.core import storage
+from tgdfer.core.errors import UserError
+from tgdfer.prediction.saved import load_saved
+from tgdfer.tracking.models import folder_of
+from tgdfer.tracking.store import Store, uri_of
+
+NAME = "models:/tgdfer-tiny@fold1-seed0"
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = project.make(tmp_path_factory.mktemp("tracked") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Path("params.yaml").write_text(yaml.safe_dump(project.params().model_dump(mode="json")))
+        tracking.update(project.params())
+    return root
+
+
+@pytest.fixture(autouse=True)
+def here(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tracked)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(project.params()))
+
+
+def test_pyfunc_is_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = sorted(str(path.resolve()) for path in Path("raw").glob("*.mp4"))[:2]
+    expected = [Predictor.from_run(RUN, device="cpu").predict(video).probabilities for video in videos]
+    monkeypatch.chdir(tmp_path)  # where there is no encoder
+    model = mlflow.pyfunc.load_model(NAME)
+    assert model.metadata.signature.inputs.input_names() == ["path"]
+    found = model.predict(pd.DataFrame({"path": [*videos, "absent.mp4"]}))
+    for row, probabilities in zip(found.to_dict("records"), expected, strict=False):
+        assert {name: row[name] for name in probabilities} == pytest.approx(probabilities, abs=1e-6)
+        assert row["label"] == max(probabilities, key=probabilities.get) and row["reason"] == ""
+    assert found["label"][2] == "" and "no such file" in found["reason"][2] and found["happy"].isna()[2]
+    folder = Path(mlflow.artifacts.download_artifacts(NAME))
+    files = {path.name for path in folder.rglob("*") if path.is_file()}
+    assert files == {"MLmodel", "model.safetensors", "model.json", "run.json", "project.json"}
+
+
+def test_a_model_by_every_name_that_it_has() -> None:
+    params = project.params()
+    client = Store(params).client
+    experiment = client.get_experiment_by_name("tgdfer/tiny").experiment_id
+    ids = {run.data.tags["tgdfer.run"]: run.info.run_id for run in client.search_runs([experiment])}
+    words, probe = ids["tiny/words/fold1/seed0"], ids["tiny/probe/fold1/seed0"]
+    logged = client.get_model_version_by_alias("tgdfer-tiny", "fold1-seed0").model_id
+    for uri in (f"runs:/{words}", f"runs:/{words}/model", "models:/tgdfer-tiny/1", NAME, f"models:/{logged}"):
+        folder = folder_of(params, uri)
+        assert folder.resolve() != RUN.resolve()
+        assert load_saved(folder, Path("models"), "cpu").name == "tiny/words fold 1 seed 0"
+    assert Predictor.from_run(f"runs:/{words}", device="cpu").saved.name == "tiny/words fold 1 seed 0"
+    own = Path("runs/tiny/probe/fold1/seed0")
+    assert folder_of(params, f"runs:/{probe}") == own, "only the reference variant's models are in MLflow"
+    about = json.loads((own / "run.json").read_text())
+    storage.write_json(own / "run.json", {**about, "fingerprint": "another"})
+    for uri in (f"runs:/{probe}", "runs:/0123", "models:/tgdfer-tiny/7", "models:/nothing@x", "models:/x"):
+        with pytest.raises(UserError, match=uri):
+            folder_of(params, uri)
