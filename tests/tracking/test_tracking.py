@@ -197,9 +197,8 @@ def test_a_project_that_was_moved_takes_its_artifacts_along(place: Path, monkeyp
     for run in runs().values():
         assert run.info.artifact_uri.startswith(moved.as_uri())
     model = client().get_model_version_by_alias("tgdfer-tiny", "fold2-seed0")
-    assert Path(
-        client().get_logged_model(model.model_id).artifact_location.removeprefix("file://"), "MLmodel"
-    ).is_file()
+    where = client().get_logged_model(model.source.removeprefix("models:/")).artifact_location
+    assert Path(where.removeprefix("file://"), "MLmodel").is_file()
 
 
 def test_an_experiment_that_was_deleted_stays_deleted(other: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.determinism import derive, deterministic
@@ -68,6 +69,8 @@ def run(
     check_folds(inputs, folds if folds is not None else list(inputs.folds))
     encoder_name = params.dataset(dataset).encoder
     fingerprints = {**inputs.fingerprints, "encoder": storage.read_json(paths.encoder(encoder_name))["fingerprint"]}
+    if texts := dependencies.words(params, dataset, variant):
+        fingerprints["words"] = storage.fingerprint(texts)
     wanted = [
         runs.Key(dataset, variant, fold, seed)
         for fold in (folds if folds is not None else inputs.folds)

@@ -25,7 +25,7 @@ PLACES = (
 """Columns of MLflow's database that hold absolute paths."""
 NOTE = """Trainings of {title}, by variant; a variant's own numbers are means over its folds and seeds.
 
-The primary selection is `{selection}`. Numbers below `other/` are not for choosing: `best_test` picks its epoch on the test fold.
+The primary selection is `{selection}`. Numbers below `other/` are not for choosing: `best_test` looks at test clips.
 
 Rows that the files in `runs/` no longer stand for are marked superseded or outdated: ``tags.`tgdfer.current` = 'true'``
 leaves them out, ``tags.`tgdfer.kind` = 'variant'`` shows a row per variant."""
@@ -119,9 +119,7 @@ def lock() -> FileLock:
 def _relocate(database: Path, project: str, artifacts: str) -> None:
     """Correct the paths in the database of a project that was moved or copied: MLflow stores absolute ones."""
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
-        asked = (
-            "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE ? || '_%' AND artifact_location != ?"
-        )
+        asked = "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE ? || '%' AND artifact_location != ?"
         for (old,) in connection.execute(asked, (project, artifacts)).fetchall():
             for table, column in PLACES:
                 change = f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?"

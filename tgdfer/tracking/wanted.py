@@ -1,4 +1,4 @@
-"""The MLflow runs that the files of a workspace ask for: trainings, their variants, and stages. Nothing here needs MLflow."""
+"""The MLflow runs that the files of a workspace ask for: trainings, their variants, and stages; without MLflow."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def wanted(params: Params) -> list[Wanted]:
         for run in _trainings(params, dataset):
             run.parent = groups.setdefault(run.tags["tgdfer.variant_fingerprint"], [_variant(params, run)])[0]
             groups[run.tags["tgdfer.variant_fingerprint"]].append(run)
-        for variant, *runs in groups.values():
-            _summarise(variant, runs)
-            found += [variant, *runs]
+        for parent, *runs in groups.values():
+            _summarise(parent, runs)
+            found += [parent, *runs]
     if in_copy():
         for run in found:
             run.current = False
@@ -194,8 +194,8 @@ def _summarise(variant: Wanted, runs: list[Wanted]) -> None:
     at = max(run.ended or run.started for run in runs)
     variant.points = [("runs", float(len(done)), at, 0), *((key, fmean(found), at, 0) for key, found in values.items())]
     variant.points += [(f"{key}_std", stdev(found), at, 0) for key, found in values.items() if len(found) > 1]
-    if run := next((run for run in done if run.data), None):
-        data = run.data["train"]
+    if with_data := [run for run in done if run.data]:
+        data = with_data[0].data["train"]
         variant.data = {"": {**data, "name": variant.tags["tgdfer.dataset"], "num_rows": None}}
 
 
@@ -204,7 +204,8 @@ def _stages(params: Params) -> Iterator[Wanted]:
         started, ended = _ms(about["started"]), _ms(about["ended"])
         numbers = {**about["metrics"], "seconds": (ended - started) / 1000}
         series = {key: numbers.pop(key) for key, value in about["metrics"].items() if isinstance(value, list)}
-        rows = [{"epoch": n, **dict(zip(series, row, strict=True))} for n, row in enumerate(zip(*series.values()), 1)]
+        columns = zip(*series.values(), strict=True)
+        rows = [{"epoch": epoch, **dict(zip(series, row, strict=True))} for epoch, row in enumerate(columns, start=1)]
         report = (paths.REPORT_METRICS, paths.REPORT_PAGE) if current and about["stage"] == "report" else ()
         title = " ".join(filter(None, (about["stage"], about["dataset"], about["encoder"])))
         yield Wanted(
