@@ -184,16 +184,14 @@ def _run(
     ]
     for row in history:
         storage.append_line(folder / "history.jsonl", row)
-    storage.write_json(
-        folder / "run.json",
-        {
-            **{name: about[name] for name in ("parameters", "inputs", "code")},
-            "outputs": {name: storage.file_fingerprint(folder / name) for name in READ},
-            "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"},
-            "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "seconds": 10.0, "peak_memory_mb": 500.0,
-            "fingerprint": "0" * 64,
-        },
-    )  # fmt: skip
+    record = {
+        **{name: about[name] for name in ("parameters", "inputs", "code")},
+        "outputs": {name: storage.file_fingerprint(folder / name) for name in READ},
+        "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"},
+        "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "seconds": 10.0, "peak_memory_mb": 500.0,
+        "fingerprint": "0" * 64,
+    }  # fmt: skip
+    storage.write_json(folder / "run.json", {**record, "checksum": storage.fingerprint(record)})
 
 
 def _vectors(folder: Path, rng: np.random.Generator, each: int = 6, dim: int = 512) -> None:
