@@ -214,6 +214,27 @@ def test_equations_and_search_work_in_a_browser_without_a_server(site: Path) -> 
     assert [url for url in requests if url.startswith("http")] == []
 
 
+# words that are used here in a sense that a reader has to guess
+PRIVATE = re.compile(
+    r"\b(?:told (?!apart)|mends?\b|mended|anew|bro(?:ke|ken) off|of one's own|alone\b)|\bl(?:ies?|ay) (?:beside|in)\b"
+    r"|\bstands? (?:in|for|there|beside|below)\b|\bas (?:it is|they are|it stands)(?=[.,;:)]|$)"
+    r"|(?<!there )\bis no (?:clip|video|run|file|row|key|class|face|frame|number|tensor|mapping)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("place", ["docs", *sorted(path.name for path in (ROOT / "tgdfer").glob("[a-z]*"))])
+def test_the_language_is_plain(place: str) -> None:
+    texts = [path for path in (ROOT / "tgdfer").glob(f"{place}/**/*") if path.suffix in (".py", ".md", ".j2", ".html")]
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in (PAGES if place == "docs" else texts or [ROOT / "tgdfer" / place])
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := PRIVATE.search(line))
+    ]
+    assert found == []
+
+
 def test_the_readme_quotes_the_study() -> None:
     said = (ROOT / "README.md").read_text(encoding="utf-8").split("What it says so far")[1].split("\n\n")[0]
     study = (ROOT / "docs" / "demo-study.md").read_text(encoding="utf-8")
