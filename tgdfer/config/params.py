@@ -1,6 +1,6 @@
 """Read params.yaml and validate it as a whole.
 
-An unknown key, a wrong type or a value out of range is a :class:`~tgdfer.core.errors.UserError` that names the key.
+An unknown key, a wrong type or a value out of range is a ``UserError`` that names the key.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tgdfer.core.errors import UserError
 
 
 class Params(Section):
-    """The whole of params.yaml; its sections are in :mod:`tgdfer.config.sections`."""
+    """The whole of params.yaml; its sections are in ``tgdfer.config.sections``."""
 
     datasets: Annotated[dict[Name, DatasetParams], Field(min_length=1)]
     encoders: Annotated[dict[Name, EncoderParams], Field(default_factory=dict)]
@@ -123,7 +123,7 @@ class Params(Section):
         return self.model_copy(update={"variants": kept, "grid": list(kept)})
 
     def run(self, variant: str) -> RunParams:
-        """The sections of a training with the overrides of ``variant`` applied; see :meth:`ModelParams.as_read`."""
+        """The sections of a training with the overrides of ``variant`` applied; see ``ModelParams.as_read``."""
         if variant not in self.variants:
             raise UserError(f"params.yaml: variants: no variant '{variant}'; known: {', '.join(self.variants)}")
         overrides = self.variants[variant].set

@@ -51,7 +51,7 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_random_state(device: torch.device, state: Mapping[str, torch.Tensor]) -> None:
-    """Return to the state of :func:`random_state`."""
+    """Return to the state of ``random_state``."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

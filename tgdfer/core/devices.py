@@ -19,7 +19,7 @@ SHARED_GPUS = "TGDFER_GPUS"
 
 @contextmanager
 def own_gpu(poll_seconds: float = 1.0) -> Iterator[str | None]:
-    """Wait for a GPU of :data:`SHARED_GPUS` that no other job holds, hold it, and make it the only visible one.
+    """Wait for a GPU of ``SHARED_GPUS`` that no other job holds, hold it, and make it the only visible one.
 
     Snakemake counts the GPUs of a machine but does not assign them. Without the variable nothing happens (SLURM
     assigns GPUs itself). Enter this before CUDA is used. The system releases the lock of a process that is killed.

@@ -31,7 +31,7 @@ def recorded(
     had nothing to do, and an earlier record stays.
 
     Args:
-        made_by: from :func:`tgdfer.config.dependencies.made_by`.
+        made_by: from ``tgdfer.config.dependencies.made_by``.
         dataset: the data set that the stage works on, if any.
         encoder: the encoder that the stage makes or uses, if any.
     """

@@ -74,7 +74,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
-"""The tables by name. The feature cache has a layout of its own: see :mod:`tgdfer.stages.features`."""
+"""The tables by name. The feature cache has a layout of its own: see ``tgdfer.stages.features``."""
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def append_line(path: Path, value: Any) -> None:
 
 
 def read_lines(path: Path) -> list[Any]:
-    """The JSON values that :func:`append_line` added; without the last line if a process is still writing it."""
+    """The JSON values that ``append_line`` added; without the last line if a process is still writing it."""
     try:
         with path.open(encoding="utf-8") as stream:
             return [json.loads(line) for line in stream if line.endswith("\n")]

@@ -59,7 +59,7 @@ class VisionTower(nn.Module):
 
 
 class Encoder:
-    """A CLIP model with its preprocessing and tokenizer, in float32, frozen. Made by :func:`load_encoder`."""
+    """A CLIP model with its preprocessing and tokenizer, in float32, frozen. Made by ``load_encoder``."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ def write_encoder(
     made_by: Mapping[str, Any],
     tokenizer: Any = None,
 ) -> None:
-    """Write an open_clip model as ``folder``, an open_clip ``local-dir`` that :func:`load_encoder` reads.
+    """Write an open_clip model as ``folder``, an open_clip ``local-dir`` that ``load_encoder`` reads.
 
     The same model gives the same bytes.
 
@@ -121,7 +121,7 @@ def write_encoder(
         model: the open_clip model.
         config: open_clip's ``model_cfg`` that builds ``model``.
         preprocess: ``mean``, ``std``, ``interpolation``, ``resize_mode`` (and ``fill_color``); the size is the model's.
-        made_by: what made the weights; see :func:`tgdfer.config.dependencies.made_by`.
+        made_by: what made the weights; see ``tgdfer.config.dependencies.made_by``.
         tokenizer: a Hugging Face tokenizer to store too; None for CLIP's, which is part of open_clip.
     """
     size: Any = model.visual.image_size  # type: ignore[union-attr]

@@ -22,7 +22,7 @@ class AttentionMIL(BagModel):
         self.classifier = nn.Linear(dim, len(classes))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`."""
+        """See ``BagModel``."""
         h = self.embed(x)
         attention = self.pool(h, mask)
         scores = self.classifier(h).masked_fill(~mask[..., None], 0)

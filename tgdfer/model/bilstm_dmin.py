@@ -64,7 +64,7 @@ class BiLSTMDMIN(BagModel):
         self.classifier = nn.Linear(dim, len(classes))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`."""
+        """See ``BagModel``."""
         # valid frames first, so that the backward pass starts at the last of them
         order = (~mask).int().argsort(dim=1, stable=True)
         count = mask.sum(1, keepdim=True)

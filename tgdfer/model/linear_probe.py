@@ -21,7 +21,7 @@ class LinearProbe(BagModel):
         self.classifier = nn.Linear(dim, len(classes))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`."""
+        """See ``BagModel``."""
         # linear after the norm: the mean of the frames' scores is the score of the mean frame
         scores = self.classifier(self.dropout(self.norm(x))).masked_fill(~mask[..., None], 0)
         return ModelOutput(masked_mean(scores, mask), None, scores, None, None, mask)

@@ -77,7 +77,7 @@ def loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The whole loss, eq. (20): aligned + coarse_weight * coarse + apart_weight * apart, where the model has them.
 
-    Arguments as for :func:`cross_entropy`.
+    Arguments as for ``cross_entropy``.
 
     Returns:
         The scalar to minimise, and its parts (unweighted, detached) by name: aligned, coarse, apart.

@@ -72,7 +72,7 @@ class TemporalNetwork(nn.Module):
         self.dropout = ChannelDropout(dropout)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, position: torch.Tensor | None = None) -> torch.Tensor:
-        """[B, T, D], bool [B, T] and [B, T] or None (see :func:`frame_steps`) -> [B, T, D]."""
+        """[B, T, D], bool [B, T] and [B, T] or None (see ``frame_steps``) -> [B, T, D]."""
         u = self.norm(x)
         q, k, v = (
             part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

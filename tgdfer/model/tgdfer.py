@@ -45,7 +45,7 @@ class TGDFER(BagModel):
         )
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`."""
+        """See ``BagModel``."""
         h = x if self.temporal is None else self.temporal(x, mask, frame_position)
         text = self.labels()
         attention = None if self.confidence is None else self.confidence(h, mask)

@@ -38,7 +38,7 @@ class TransformerCls(BagModel):
         self.align = Alignment(start_scale(params, encoder))
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`; the alignment is that of each frame's state."""
+        """See ``BagModel``; the alignment is that of each frame's state."""
         root = math.sqrt(x.shape[2])
         tokens = x * root + self.position_scale * sinusoids(x.shape[1], x.shape[2], x.device).to(x.dtype)
         tokens = torch.cat([(self.cls * root).expand(len(x), 1, -1), tokens], dim=1)

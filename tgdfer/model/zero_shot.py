@@ -29,7 +29,7 @@ class ZeroShot(BagModel):
         self.scale = float(encoder.logit_scale)
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
-        """See :class:`~tgdfer.model.output.BagModel`."""
+        """See ``BagModel``."""
         text = self.labels()
         alignment = (self.scale * (F.normalize(x, dim=-1) @ text.T)).masked_fill(~mask[..., None], 0)
         return ModelOutput(masked_mean(alignment, mask), None, alignment, None, text, mask)

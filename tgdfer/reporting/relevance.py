@@ -8,7 +8,7 @@ Per clip, over the frames of its bag:
 * **AP**: average precision. Chance is the share of positives.
 * **Hit**: whether the most relevant frame is a positive (the mean over all that share the largest value).
 
-Beside the variants stand :mod:`rankings` for which nothing was trained, over the bags of the reference variant. Each of
+Beside the variants stand ``rankings`` for which nothing was trained, over the bags of the reference variant. Each of
 both is compared with the reference clip by clip in AUROC; Holm's correction covers all of them.
 """
 

@@ -1,4 +1,4 @@
-"""The tables of a data set, as cells with spreads and notes, which :mod:`render` prints in three formats."""
+"""The tables of a data set, as cells with spreads and notes, which ``render`` prints in three formats."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def load_predictions(params: Params | None = None) -> pd.DataFrame:
 
 
 def dataframe(params: Params, experiment: Experiment) -> pd.DataFrame:
-    """The runs of one data set as :func:`load_runs` returns them."""
+    """The runs of one data set as ``load_runs`` returns them."""
     rows = [row for run in experiment.runs for row in _rows(params, run)]
     return pd.DataFrame(rows, columns=[*COLUMNS, *(f"recall_{name}" for name in experiment.classes)])
 

@@ -62,7 +62,7 @@ def made_by(params: Params, key: Key, inputs: Mapping[str, str | None]) -> dict[
 
 
 def run_fingerprint(about: Mapping[str, Any]) -> str:
-    """The fingerprint of what :func:`made_by` says, tool versions aside."""
+    """The fingerprint of what ``made_by`` says, tool versions aside."""
     return storage.fingerprint({name: about[name] for name in ("parameters", "inputs", "code")})
 
 
@@ -127,8 +127,8 @@ def write(
 ) -> None:
     """Write the files of a run but history.jsonl, which has grown with its epochs; run.json last.
 
-    ``about`` is from :func:`made_by`, ``vectors`` from :func:`tgdfer.training.vectors.vectors`, ``description`` from
-    :func:`tgdfer.training.description.describe`; ``record`` is from :func:`attempt`, with what else belongs to this
+    ``about`` is from ``made_by``, ``vectors`` from ``tgdfer.training.vectors.vectors``, ``description`` from
+    ``tgdfer.training.description.describe``; ``record`` is from ``attempt``, with what else belongs to this
     execution only (seconds, memory).
     """
     from safetensors.torch import save_file

@@ -58,7 +58,7 @@ def run(
     the variant are done, also those of folds and seeds that this call did not ask for.
 
     Returns:
-        The exit code: 0, :data:`FAILED` or :data:`INTERRUPTED`.
+        The exit code: 0, ``FAILED`` or ``INTERRUPTED``.
 
     Raises:
         UserError: a name is unknown, an earlier stage has not run, or a fold has no training or no test clips.
@@ -214,7 +214,7 @@ def _load_encoder(name: str, device: torch.device) -> Encoder:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether one of :data:`SIGNALS` has come since; handlers are as before afterwards."""
+    """A function that says whether one of ``SIGNALS`` has come since; handlers are as before afterwards."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event.is_set

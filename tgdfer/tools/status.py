@@ -22,7 +22,7 @@ STATES = ("done", "outdated", "damaged", "running", "interrupted", "failed", "mi
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One fold and seed: a state of :data:`STATES`, and what a reader should know about it."""
+    """One fold and seed: a state of ``STATES``, and what a reader should know about it."""
 
     fold: int
     seed: int

@@ -1,6 +1,6 @@
 """MLflow shows what the files of runs and stages say; what it holds can be deleted and made again at any time.
 
-Only :func:`update` writes to MLflow, and nothing waits for it. See docs/tracking.md.
+Only ``update`` writes to MLflow, and nothing waits for it. See docs/tracking.md.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def update(params: Params) -> int:
 
 
 def follow(params: Callable[[], Params]) -> None:
-    """Call :func:`update` every few seconds until the process is interrupted; a failure is a warning."""
+    """Call ``update`` every few seconds until the process is interrupted; a failure is a warning."""
     failed = ""
     while True:
         try:
@@ -62,7 +62,7 @@ def follow(params: Callable[[], Params]) -> None:
 
 
 def update_after(params: Params) -> None:
-    """Call :func:`update` after other work, which is not worth less if it fails.
+    """Call ``update`` after other work, which is not worth less if it fails.
 
     A SLURM job leaves an SQLite file to the machine that started it, since nodes must not share one over a network.
     """

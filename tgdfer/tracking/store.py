@@ -27,7 +27,7 @@ NOTE = """Trainings of {title}, by variant; a variant's own numbers are means ov
 
 The primary selection is `{selection}`. Numbers below `other/` are not for choosing: `best_test` looks at test clips.
 
-Rows that the files in `runs/` no longer stand for are marked superseded or outdated: ``tags.`tgdfer.current` = 'true'``
+Rows that the files in `runs/` no longer describe are marked superseded or outdated: ``tags.`tgdfer.current` = 'true'``
 leaves them out, ``tags.`tgdfer.kind` = 'variant'`` shows a row per variant."""
 
 

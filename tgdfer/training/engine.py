@@ -52,7 +52,7 @@ class Selection:
 
 
 class Engine:
-    """Trains ``model`` on ``fold``; :attr:`history` and :attr:`selections` are the result.
+    """Trains ``model`` on ``fold``; ``history`` and ``selections`` are the result.
 
     Args:
         model: On the CPU or already on ``device``; if its attribute ``trainable`` is false, it is only evaluated.
@@ -62,7 +62,7 @@ class Engine:
         device: Where to compute.
         checkpoint: The file for resuming.
         fingerprint: Of all that the run depends on; a checkpoint with another one is not used.
-        stop: Asked before every step; true means save and raise :class:`Stopped`.
+        stop: Asked before every step; true means save and raise ``Stopped``.
         group: The processes that share the run.
     """
 

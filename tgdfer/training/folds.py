@@ -121,7 +121,7 @@ def check_folds(inputs: Inputs, numbers: Sequence[int]) -> None:
 def make_fold(
     inputs: Inputs, number: int, params: BagsParams, validation_fraction: float, device: torch.device
 ) -> FoldBags:
-    """The bags of fold ``number`` (see :func:`check_folds`) on ``device``, the validation split made."""
+    """The bags of fold ``number`` (see ``check_folds``) on ``device``, the validation split made."""
     cache = inputs.cache_on(device)
     parts = inputs.folds[number]
     ids = parts["train"]

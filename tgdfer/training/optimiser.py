@@ -69,7 +69,7 @@ class AdamW:
 
 
 def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str, Any]]:
-    """Groups for :class:`AdamW`: parameters of two dimensions, which decay, then the rest, then prompt tokens.
+    """Groups for ``AdamW``: parameters of two dimensions, which decay, then the rest, then prompt tokens.
 
     Groups without a parameter are left out.
     """

@@ -16,7 +16,7 @@ EACH = 6
 
 
 def chosen(labels: np.ndarray) -> np.ndarray:
-    """Places [n] of the first :data:`EACH` clips of every class among ``labels`` [N], ascending."""
+    """Places [n] of the first ``EACH`` clips of every class among ``labels`` [N], ascending."""
     return np.sort(np.concatenate([np.flatnonzero(labels == c)[:EACH] for c in np.unique(labels)]))
 
 
