@@ -14,8 +14,9 @@ sys.path.insert(0, workflow.basedir)
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
-from tgdfer.core import devices, paths
+from tgdfer.core import devices, paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.runs import state
 
 # `python` in a rule is the Python that runs Snakemake, whether or not its environment is activated. It replaces the
 # shell, because a scheduler's SIGTERM kills a shell at once, and with it the stage before it has saved its state
@@ -108,6 +109,22 @@ def encoder_of(wildcards):
 def features_of(wildcards):
     """The manifest of a data set's feature cache."""
     return paths.features(wildcards.dataset, PARAMS.datasets[wildcards.dataset].encoder)
+
+
+def words_of(wildcards):
+    """The fingerprint of the texts that a variant reads, on this data set, of descriptions.yaml."""
+    return storage.fingerprint(dependencies.words(PARAMS, **dict(wildcards)))
+
+
+def outdated(wildcards):
+    """No input: makes Snakemake train a variant again whose runs are not current, which its own records cannot show.
+
+    A training by hand with other words, a damaged file or a deleted folder leave summary.json where it was.
+    """
+    summary = paths.variant(**dict(zip(("dataset", "name"), wildcards)))
+    if summary.exists() and not state.is_current(PARAMS, *wildcards):
+        workflow.dag.forcefiles.add(str(summary))
+    return []
 
 
 def update_mlflow():

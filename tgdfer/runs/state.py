@@ -82,6 +82,14 @@ class Expected:
         return [name for name, value in self.inputs.items() if value is None]
 
 
+def is_current(params: Params, dataset: str, variant: str) -> bool:
+    """Whether the runs that the summary of ``variant`` lists are those asked for, and each is done or failed."""
+    rows = _object(paths.variant(dataset, variant)).get("runs")
+    expected = Expected(params, dataset)
+    states = [expected.state(Key(dataset, variant, row["fold"], row["seed"])) for row in rows or []]
+    return rows is not None and all(state.name in ("done", "failed") for state in states)
+
+
 def _unfinished(folder: Path, attempt: Mapping[str, Any]) -> State:
     """The state of a run that has an attempt.json and no run.json."""
     if attempt.get("failed"):

@@ -4,6 +4,7 @@ rule train:
         folds=paths.folds("{dataset}"),
         # its manifest names the encoder by fingerprint, so a new encoder arrives here through the features
         features=features_of,
+        outdated=outdated,
     output:
         # the runs next to it are not declared, so that a retry keeps the finished ones; checkpoints are elsewhere
         paths.variant("{dataset}", "{variant}"),
@@ -21,5 +22,6 @@ rule train:
     params:
         settings=settings("train"),
         code=code("train"),
+        words=words_of,
     shell:
         "python -m tgdfer train --dataset {wildcards.dataset} --variant {wildcards.variant} > {log} 2>&1"
