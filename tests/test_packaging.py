@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from tgdfer.core.version import __version__
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
@@ -148,7 +150,7 @@ def test_make_clean_keeps_what_cannot_be_made_again(tmp_path: Path) -> None:
 
 def test_citation_changelog_and_package_are_of_one_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == PROJECT["version"]
+    assert citation["version"] == __version__
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert {"cff-version", "message", "title", "authors", "references"} <= set(citation)
     assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

@@ -1,5 +1,3 @@
 """The version of tgdfer, below everything that records it."""
 
-from importlib.metadata import version
-
-__version__ = version("tgdfer")
+__version__ = "0.1.0"

@@ -66,17 +66,6 @@ def run_fingerprint(about: Mapping[str, Any]) -> str:
     return storage.fingerprint({name: about[name] for name in ("parameters", "inputs", "code")})
 
 
-def is_finished(key: Key, fingerprint: str) -> bool:
-    """Whether the run is complete, undamaged, and made from what has this ``fingerprint``."""
-    try:
-        record = storage.read_json(key.folder / "run.json")
-        return bool(record["fingerprint"] == fingerprint) and all(
-            storage.file_fingerprint(key.folder / name) == record["outputs"][name] for name in FILES
-        )
-    except (UserError, KeyError, TypeError):
-        return False
-
-
 @contextmanager
 def attempt(key: Key, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Keep attempt.json while the block trains; it gets the part of run.json that is known at the start.
@@ -166,41 +155,3 @@ def read_record(folder: Path) -> dict[str, Any]:
     except (UserError, AttributeError, KeyError, TypeError):
         return {}
     return dict(record) if storage.fingerprint(record) == checksum else {}
-
-
-def write_summary(
-    params: Params, dataset: str, variant: str, runs: Sequence[tuple[Key, str]], failed: Mapping[Key, str]
-) -> bool:
-    """Write the variant's summary.json once every run of ``runs`` (with its fingerprint) is finished or in ``failed``.
-
-    Returns:
-        False if a run is still to be done; a summary that stood there from before is then removed.
-    """
-    path = paths.variant(dataset, variant)
-    rows = []
-    for key, fingerprint in runs:
-        reason = failed.get(key)
-        if reason is None and not is_finished(key, fingerprint):
-            path.unlink(missing_ok=True)
-            return False
-        rows.append(
-            {
-                "fold": key.fold,
-                "seed": key.seed,
-                "folder": f"fold{key.fold}/seed{key.seed}",
-                "metrics": None if reason else storage.file_fingerprint(key.folder / "metrics.json"),
-                "predictions": None if reason else storage.file_fingerprint(key.folder / "predictions.parquet"),
-                "failed": reason,
-            }
-        )
-    storage.write_json(
-        path,
-        {
-            "dataset": dataset,
-            "variant": variant,
-            "label": params.variants[variant].label,
-            "fingerprint": storage.fingerprint([fingerprint for _, fingerprint in runs]),
-            "runs": rows,
-        },
-    )
-    return True

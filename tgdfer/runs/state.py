@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by, read_record
+from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by, read_record, run_fingerprint
 
 FRESH_S = 60.0
 """A run that wrote a file within this time is running; it writes its load every 10 s."""
@@ -80,6 +80,38 @@ class Expected:
     def unchecked(self) -> list[str]:
         """The inputs that are not on disk."""
         return [name for name, value in self.inputs.items() if value is None]
+
+
+def write_summary(expected: Expected, keys: Sequence[Key], failed: Mapping[Key, str]) -> bool:
+    """Write the summary.json of a variant once every run of ``keys`` is done, or is in ``failed`` with its reason.
+
+    Returns:
+        False if a run is still to be done; an earlier summary is removed then.
+    """
+    dataset, variant = keys[0].dataset, keys[0].variant
+    path, rows = paths.variant(dataset, variant), []
+    for key in keys:
+        state = expected.state(key)
+        if not state.done and key not in failed:
+            path.unlink(missing_ok=True)
+            return False
+        written = {} if key in failed else state.record["outputs"]
+        rows.append(
+            {
+                "fold": key.fold,
+                "seed": key.seed,
+                "folder": f"fold{key.fold}/seed{key.seed}",
+                "metrics": written.get("metrics.json"),
+                "predictions": written.get("predictions.parquet"),
+                "failed": failed.get(key),
+            }
+        )
+    fingerprint = storage.fingerprint([run_fingerprint(expected.made_by(key)) for key in keys])
+    label = expected.params.variants[variant].label
+    storage.write_json(
+        path, {"dataset": dataset, "variant": variant, "label": label, "fingerprint": fingerprint, "runs": rows}
+    )
+    return True
 
 
 def is_current(params: Params, dataset: str, variant: str) -> bool:

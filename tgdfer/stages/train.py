@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tgdfer.config import dependencies
 from tgdfer.config.params import Params
-from tgdfer.core import paths, storage
+from tgdfer.core import storage
 from tgdfer.core.determinism import derive, deterministic
 from tgdfer.core.devices import choose_device, own_gpu
 from tgdfer.core.monitor import Monitor
@@ -25,6 +24,7 @@ from tgdfer.core.progress import log, track
 from tgdfer.evaluation import metrics
 from tgdfer.model import build_model
 from tgdfer.runs import files as runs
+from tgdfer.runs.state import Expected, write_summary
 from tgdfer.training.description import describe
 from tgdfer.training.distributed import Group, joined
 from tgdfer.training.engine import Engine, RunError, Stopped
@@ -68,18 +68,15 @@ def run(
     inputs = load_inputs(params, dataset)
     check_folds(inputs, folds if folds is not None else list(inputs.folds))
     encoder_name = params.dataset(dataset).encoder
-    fingerprints = {**inputs.fingerprints, "encoder": storage.read_json(paths.encoder(encoder_name))["fingerprint"]}
-    if texts := dependencies.words(params, dataset, variant):
-        fingerprints["words"] = storage.fingerprint(texts)
+    expected = Expected(params, dataset)
     wanted = [
         runs.Key(dataset, variant, fold, seed)
         for fold in (folds if folds is not None else inputs.folds)
         for seed in (seeds if seeds is not None else params.seeds)
     ]
-    about = {key: runs.made_by(params, key, fingerprints) for key in wanted}
     failed: dict[runs.Key, str] = {}
     with joined(device) as group, deterministic(chosen.training.threads), _stop_signals() as stopped:
-        done = group.gather([runs.is_finished(key, runs.run_fingerprint(about[key])) for key in wanted])[0]
+        done = group.gather([expected.state(key).done for key in wanted])[0]
         todo = [key for key, finished in zip(wanted, done, strict=True) if not finished]
         if len(todo) < len(wanted):
             log.info(
@@ -88,7 +85,7 @@ def run(
         encoder = _load_encoder(encoder_name, device) if todo and chosen.model.uses_text else None
         for key in track(todo, f"{dataset}/{variant}", unit="runs") if todo and group.first else todo:
             try:
-                _one_run(params, inputs, key, about[key], encoder, device, stopped, group)
+                _one_run(params, inputs, key, expected.made_by(key), encoder, device, stopped, group)
             except RunError as reason:
                 log.error("%s: failed: %s", key, reason)
                 failed[key] = str(reason)
@@ -97,7 +94,11 @@ def run(
                 log.warning("%s: stopped by a signal; run the same command to go on", key)
                 return INTERRUPTED
         if group.first:
-            _summarise(params, inputs, variant, fingerprints, failed)
+            every = [runs.Key(dataset, variant, fold, seed) for fold in inputs.folds for seed in params.seeds]
+            if not write_summary(expected, every, failed):
+                log.info(
+                    "%s/%s: other folds or seeds are still to be run; then the summary is written", dataset, variant
+                )
     return FAILED if failed else 0
 
 
@@ -182,20 +183,6 @@ def _predictions(key: runs.Key, classes: list[str], fold: FoldBags, engine: Engi
         for column, values in frames_and_relevance(engine.test_parts, chosen.scores).items():
             columns[column] += values
     return columns
-
-
-def _summarise(
-    params: Params, inputs: Inputs, variant: str, fingerprints: dict[str, str], failed: dict[runs.Key, str]
-) -> None:
-    every = []
-    for fold in inputs.folds:
-        for seed in params.seeds:
-            key = runs.Key(inputs.dataset, variant, fold, seed)
-            every.append((key, runs.run_fingerprint(runs.made_by(params, key, fingerprints))))
-    if not runs.write_summary(params, inputs.dataset, variant, every, failed):
-        log.info(
-            "%s/%s: other folds or seeds are still to be run; then the summary is written", inputs.dataset, variant
-        )
 
 
 def _peak_memory_mb(device: torch.device) -> float:
