@@ -1,4 +1,4 @@
-"""The tables: every value recomputed from the predictions, and what stands in which row and format."""
+"""The tables: every value recomputed from the predictions, and what is in which row and format."""
 
 import json
 from pathlib import Path
@@ -249,6 +249,7 @@ def test_macros_are_letters_alone() -> None:
         (Estimate(0.666), "share", "67 %"),
         (Estimate(), "percent", "–"),
         ("reference", "points", "reference"),
+        ("reference", "interval-points", "–"),
     ],
 )
 def test_a_cell_in_print(cell: Cell, kind: str, text: str) -> None:

@@ -90,7 +90,7 @@ class Table:
         return [(one, after if after.is_interval else None) for one, after in pairs if not one.is_interval]
 
     def footnotes(self) -> tuple[list[str], list[list[int]]]:
-        """The distinct notes, and for each row the 1-based numbers of its own."""
+        """The distinct notes, and for each row the 1-based numbers of its notes."""
         notes: dict[str, int] = {}
         per_row = [[notes.setdefault(note, len(notes) + 1) for note in row.notes] for row in self.rows]
         return list(notes), per_row

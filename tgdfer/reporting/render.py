@@ -22,7 +22,7 @@ LATEX_SPECIAL = {
 def text_of(cell: Cell, kind: str) -> str:
     """A cell in print: rounded, with its sign where the sign matters, a dash where nothing is known."""
     if isinstance(cell, str):
-        return cell
+        return DASH if kind.startswith("interval") else cell
     if kind.startswith("interval"):
         sign = "+" if kind == "interval-points" else ""
         known = cell.low == cell.low  # false for NaN

@@ -126,7 +126,7 @@ def _spaced(count: int) -> np.ndarray:
 
 
 def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tuple[str, int], bytes]) -> None:
-    """Every picture stands exactly above the bar of its frame."""
+    """Every picture is exactly above the bar of its frame."""
     axis.axis("off")
     count = len(example.frame_index)
     shown = False
