@@ -12,7 +12,7 @@ import yaml
 
 from tgdfer.config.params import Params
 from tgdfer.core import storage
-from tgdfer.stages.train import train_variant
+from tgdfer.stages.train import run as train
 from tgdfer.tracking.store import Store
 
 RUN = Path("runs/tiny/probe/fold1/seed0")
@@ -32,7 +32,7 @@ def make(root: Path, chosen: Params | None = None) -> Path:
         chosen = chosen or params()
         training_project.make_project()
         Path("params.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
-        assert train_variant(chosen, "tiny", "probe") == 0
+        assert train(chosen, "tiny", "probe") == 0
         Store(chosen)
     finally:
         os.chdir(before)

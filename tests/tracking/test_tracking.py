@@ -16,7 +16,7 @@ from tgdfer import tracking
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.record import recorded
-from tgdfer.stages.train import train_variant
+from tgdfer.stages.train import run as train
 from tgdfer.tracking.wanted import wanted
 
 NAMES = {"probe", "probe fold1 seed0", "probe fold2 seed0"}
@@ -132,7 +132,7 @@ def test_a_run_that_was_made_again_replaces_what_was_there() -> None:
     tracking.update(params())
     first = runs()["probe fold1 seed0"].info.run_id
     (RUN / "run.json").unlink()
-    train_variant(params(), "tiny", "probe")
+    train(params(), "tiny", "probe")
     tracking.update(params())
     again = runs()["probe fold1 seed0"]
     assert again.info.run_id != first and len(points(again, "train/loss")) == 3
@@ -173,7 +173,7 @@ def test_an_experiment_of_dvc_in_a_copy_is_not_current(place: Path, monkeypatch:
         patch.setenv("DVC_EXP_NAME", "longer")
         patch.setenv("DVC_ROOT", str(place))
         changed = params(learning_rate=0.02)
-        assert train_variant(changed, "tiny", "probe", folds=[1]) == 0
+        assert train(changed, "tiny", "probe", folds=[1]) == 0
         tracking.update(changed)
         assert not (copy / "mlflow").exists()
     for _ in range(2):
@@ -190,7 +190,7 @@ def test_a_project_that_was_moved_takes_its_artifacts_along(place: Path, monkeyp
     moved = place.rename(place.with_name("moved"))
     monkeypatch.chdir(moved)
     (RUN / "run.json").unlink()
-    train_variant(params(), "tiny", "probe")
+    train(params(), "tiny", "probe")
     tracking.update(params())
     assert not place.exists()
     assert aliases()["fold2-seed0"] == before["fold2-seed0"]

@@ -242,5 +242,5 @@ def _server(uri: str) -> Finding:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
             return Finding("MLflow", GOOD, f"{uri}: answers {answer.status}")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        found = f"{uri} does not answer ({error}); runs keep their events in mlflow/events"
-        return Finding("MLflow", NOTE, found, "tgdfer tracking, once it answers: imports them")
+        found = f"{uri} does not answer ({error}); no run waits for it"
+        return Finding("MLflow", NOTE, found, "tgdfer tracking, once it answers")
