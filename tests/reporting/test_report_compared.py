@@ -24,13 +24,13 @@ def test_metrics_and_plots_are_those_of_the_runs(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     variants = {name: VARIANTS[name] for name in ("tgdfer", "no-text")}
-    params = Project(variants=variants, folds=2, clips=60, bootstrap=20).write()
+    params = Project(variants=variants, folds=2, clips=60, bootstrap=20, selection="best_test").write()
     stale = Path("reports/plots/variants/gone.csv")
     stale.parent.mkdir(parents=True)
     stale.write_text("variant,uar,war\n")
     report.run(params)
     runs = [json.loads((paths.run("demo", "tgdfer", fold, 0) / "metrics.json").read_text()) for fold in (1, 2)]
-    uar = [run["selections"]["last"]["uar"] for run in runs]
+    uar = [run["selections"]["best_test"]["uar"] for run in runs]
     found = json.loads(Path("reports/metrics.json").read_text())["demo"]
     assert set(found) == {"tgdfer", "no-text"}
     assert found["tgdfer"]["uar"] == pytest.approx(fmean(uar), abs=1e-6)
@@ -40,7 +40,7 @@ def test_metrics_and_plots_are_those_of_the_runs(tmp_path: Path, monkeypatch: py
         name: values["uar"] for name, values in found.items()
     }
     confusion = Counter((row["actual"], row["predicted"]) for row in rows("reports/plots/confusion/demo.csv"))
-    tables = [run["selections"]["last"]["confusion"] for run in runs]
+    tables = [run["selections"]["best_test"]["confusion"] for run in runs]
     classes = runs[0]["classes"]
     for true, name in enumerate(classes):
         for predicted, other in enumerate(classes):

@@ -18,6 +18,7 @@ from tgdfer.reporting import numbers, render
 from tgdfer.reporting.analysis import Estimate, Paired, compare
 from tgdfer.reporting.layout import Cell
 from tgdfer.reporting.report import build
+from tgdfer.reporting.settings import setting
 
 
 @pytest.fixture(autouse=True)
@@ -264,3 +265,9 @@ def test_tables_print_the_selection_that_is_asked_for(selection: str) -> None:
         assert len(set(found.values())) == 3, "the selections differ"
         assert row(part, name, "TG-DFER (full)").cells["uar"].mean == pytest.approx(found[selection])  # type: ignore[union-attr]
         assert SELECTIONS[selection] in table(part, name).caption
+
+
+def test_a_weight_of_zero_switches_a_part_off() -> None:
+    variants = {**FEW, "no-text": {**FEW["no-text"], "set": {"model": {"coarse_weight": 0.0}}}}
+    params = project(variants=variants).params
+    assert [setting(params, name, "model.coarse_weight", tick=True) for name in ("tgdfer", "no-text")] == ["✓", "–"]
