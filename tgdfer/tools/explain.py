@@ -72,9 +72,7 @@ def _find(params: Params, target: str) -> tuple[list[Explained], list[str]]:
     params.run(variant)
     expected = Expected(params, dataset)
     places = [(int(fold), int(seed))] if fold else [(k, s) for k in _folds(dataset, variant) for s in params.seeds]
-    unchecked = [
-        f"the {name} of now are not on disk, so no run was compared with them" for name in expected.unchecked()
-    ]
+    unchecked = [f"{name}: not on disk, so no run was compared with it" for name in expected.unchecked()]
     return [_explained(expected, Key(dataset, variant, *where)) for where in places], unchecked
 
 

@@ -1,0 +1,153 @@
+"""Every cause for which a run is not current: training, status, explain, the report and the graph are of one mind."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import training_project as project
+
+from tgdfer.config import dependencies
+from tgdfer.config.params import Params
+from tgdfer.core import paths, storage
+from tgdfer.runs import state
+from tgdfer.runs.files import FILES, Key
+from tgdfer.runs.results import READ, collect
+from tgdfer.stages import train
+from tgdfer.tools import explain, status
+
+KEY = Key("tiny", "probe", 1, 0)
+
+
+def parameters(**training: object) -> Params:
+    return project.params({"probe": project.VARIANTS["probe"]}, epochs=1, **training)
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project with two finished runs."""
+    monkeypatch.chdir(tmp_path)
+    project.make_project()
+    assert train.run(parameters(), "tiny", "probe") == 0
+    assert train.run(parameters(), "tiny", "probe") == 0
+
+
+def edit_table(path: Path, kind: str, patch: pytest.MonkeyPatch) -> None:
+    """Other metadata: the rows, and so what a training makes of them, are the same."""
+    storage.write_table(path, kind, storage.read_table(path, kind), {"stage": "edited"})
+
+
+def edit_manifest(path: Path, patch: pytest.MonkeyPatch) -> None:
+    storage.write_json(path, {**storage.read_json(path), "fingerprint": "another"})
+
+
+def other_words(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dependencies, "words", lambda *_: [["a smile"]])
+
+
+def other_code(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dependencies, "code_fingerprint", lambda *_: "another")
+
+
+CAUSES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
+    "words": (other_words, "the words changed"),
+    "code": (other_code, "the code of the training changed"),
+    "clips": (lambda patch: edit_table(paths.clips("tiny"), "clips", patch), "the clips changed"),
+    "folds": (lambda patch: edit_table(paths.folds("tiny"), "folds", patch), "the folds changed"),
+    "encoder": (lambda patch: edit_manifest(paths.encoder("demo-clip"), patch), "the encoder changed"),
+}
+
+
+def of_one_mind(params: Params, name: str, reason: str) -> None:
+    """Assert that everything that speaks of the run of :data:`KEY` says ``name`` and ``reason``."""
+    (found,) = status.look(params)
+    shown = next(run for run in found.variants["probe"] if (run.fold, run.seed) == (1, 0))
+    assert shown.state == name
+    assert reason in shown.about
+    assert f"fold 1 seed 0 {name}" in status.as_text([found], folds=True)
+    text, fits = explain.explain(params, "tiny/probe")
+    assert not fits
+    assert f"fold1/seed0: {name}: " in text
+    assert reason in text
+    result = next(run for run in collect(params, "tiny").of("probe") if run.key == KEY)
+    assert reason in " ".join([*result.state.reasons, result.problem or ""])
+    assert not state.is_current(params, "tiny", "probe")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_finished_variant_is_current_for_all() -> None:
+    params = parameters()
+    assert [run.state for run in status.look(params)[0].variants["probe"]] == ["done", "done"]
+    assert explain.explain(params, "tiny/probe")[1]
+    assert not collect(params, "tiny").stale()
+    assert state.is_current(params, "tiny", "probe")
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("cause", CAUSES)
+def test_what_changed_is_named_by_all_and_trained_again(cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, reason = CAUSES[cause]
+    params, before = parameters(), (KEY.folder / "run.json").read_bytes()
+    change(monkeypatch)
+    of_one_mind(params, "outdated", reason)
+    assert collect(params, "tiny").stale() == {"probe": [reason]}
+    assert train.run(params, "tiny", "probe") == 0
+    assert (KEY.folder / "run.json").read_bytes() != before
+    assert state.is_current(params, "tiny", "probe")
+
+
+@pytest.mark.usefixtures("made")
+def test_other_features_are_named_by_all() -> None:
+    edit_manifest(paths.features("tiny", "demo-clip"), pytest.MonkeyPatch())
+    of_one_mind(parameters(), "outdated", "the features changed")
+
+
+@pytest.mark.usefixtures("made")
+def test_other_parameters_are_named_with_both_values() -> None:
+    params = parameters(batch_size=7)
+    of_one_mind(params, "outdated", "parameter training.batch_size was 8, is 7")
+    assert train.run(params, "tiny", "probe") == 0
+    assert state.is_current(params, "tiny", "probe")
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("name", [*FILES, "run.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "a bit"])
+def test_a_damaged_or_missing_file_is_named_by_all_and_made_again(name: str, damage: str) -> None:
+    params, file = parameters(), KEY.folder / name
+    before = {path: (KEY.folder / path).read_bytes() for path in FILES}
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    if name in READ or name == "run.json":
+        of_one_mind(params, "damaged", name)
+        result = next(run for run in collect(params, "tiny").of("probe") if run.key == KEY)
+        assert result.problem
+        assert not result.outcomes
+    assert not state.is_current(params, "tiny", "probe")
+    assert train.run(params, "tiny", "probe") == 0
+    assert {path: (KEY.folder / path).read_bytes() for path in FILES} == before
+    assert state.is_current(params, "tiny", "probe")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_run_whose_inputs_are_gone_is_not_called_outdated_but_unchecked() -> None:
+    paths.features("tiny", "demo-clip").unlink()
+    params = parameters()
+    assert state.Expected(params, "tiny").state(KEY).done
+    text, fits = explain.explain(params, "tiny/probe")
+    assert not fits
+    assert "features: not on disk, so no run was compared with it" in text
+
+
+@pytest.mark.usefixtures("made")
+def test_the_record_of_a_run_is_its_own_witness() -> None:
+    path = KEY.folder / "run.json"
+    record = json.loads(path.read_text())
+    storage.write_json(path, {**record, "seconds": 1.0})
+    assert state.Expected(parameters(), "tiny").state(KEY).name == "damaged"
