@@ -46,7 +46,7 @@ def test_every_requirement_is_locked_to_a_version_that_it_allows(line: str) -> N
 
 def test_the_lock_has_hashes_and_the_extras_are_those_that_are_named() -> None:
     assert LOCK.count("--hash=sha256:") > len(LOCKED) > 100
-    assert set(EXTRAS) == {"dev", "docs"}
+    assert set(EXTRAS) == {"dev", "docs", "onnx"}
 
 
 @pytest.mark.skipif(not (ROOT / ".venv").is_dir(), reason="installed in another way than by make venv")

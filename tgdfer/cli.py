@@ -193,6 +193,23 @@ def predict(
         raise typer.Exit(code)
 
 
+@app.command("export", epilog="Example: tgdfer export runs/demo/tgdfer/fold1/seed0 --format onnx")
+def export(
+    run: Annotated[str, typer.Argument(help="A run's folder, or a name in MLflow, as for predict.")],
+    form: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
+    output: Annotated[Path, typer.Option("--output", help="The file to write.")] = Path("model.onnx"),
+    models: Annotated[Path, typer.Option("--models", help="The folder of the encoders.")] = Path("models"),
+    params: ParamsFile = DEFAULT,
+) -> None:
+    """Write image encoder and model as one ONNX file, and compare it with PyTorch; see docs/predict.md."""
+    from tgdfer.prediction import Predictor
+    from tgdfer.prediction.onnx import export_onnx
+
+    if form != "onnx":
+        raise UserError(f"--format {form}: expected onnx")
+    typer.echo(export_onnx(Predictor.from_run(run, models, "cpu", params).saved, output))
+
+
 @app.command("validate", epilog="Example: tgdfer validate --dataset demo")
 def validate(
     dataset: Annotated[str | None, typer.Option("--dataset", help="Only this data set.")] = None,
