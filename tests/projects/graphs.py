@@ -166,6 +166,31 @@ def hold_dvc_against(first: Project, root: Path) -> None:
     assert NOTHING in second.snakemake("-n", "--profile", "local", "all").stdout
 
 
+def hold_repair(project: Project) -> None:
+    """Assert that runs trained by hand with other words are named, and repaired by the command that status prints."""
+    words, before = project.root / "tgdfer" / "config" / "descriptions.yaml", outputs(project)
+    text = words.read_text(encoding="utf-8")
+    words.write_text(text.replace("- cheeks raised", "- cheeks lifted"), encoding="utf-8")
+    project.run(sys.executable, "-m", "tgdfer", "train", "--dataset", "demo", "--variant", "tgdfer")
+    words.write_text(text, encoding="utf-8")
+    assert outputs(project) != before
+
+    status = project.run(sys.executable, "-m", "tgdfer", "status").stdout
+    assert re.search(r"tgdfer +2 outdated", status), status
+    project.run(sys.executable, "-m", "tgdfer", "report")
+    tables = list((project.root / "reports" / "tables").glob("*.md"))
+    assert tables and all(
+        "the words changed" in table.read_text() for table in tables if "TG-DFER" in table.read_text()
+    )
+    command = re.search(r"next: (snakemake --profile local all)", status)
+    assert command, status
+    project.run(*command[1].split())
+    assert outputs(project) == before
+    assert "are done" in project.run(sys.executable, "-m", "tgdfer", "status").stdout.splitlines()[-1]
+    assert "the words changed" not in "".join(table.read_text() for table in tables)
+    assert NOTHING in project.snakemake("-n", "--profile", "local", "all").stdout
+
+
 SNAKEMAKE_JOBS = """
 import json, pathlib
 from snakemake.api import SnakemakeApi

@@ -97,5 +97,5 @@ def run(params, args, wildcards, call):
     for path in inputs:
         digest.update(path.read_bytes())
     for path in outputs:
-        write_text(path, f"{path} {digest.hexdigest()}\n")
+        write_text(path, json.dumps({"runs": [], "path": str(path), "made": digest.hexdigest()}))
     note("end", call)

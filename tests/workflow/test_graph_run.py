@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, outputs, skipped, tiny
-from slurm.cluster import why_not
+from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, hold_repair, outputs, skipped, tiny
+from slurm_cluster import why_not
 
 pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
 
@@ -59,12 +59,12 @@ def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) 
             id="a variant's parameter",
         ),
         pytest.param(
-            ("tgdfer/model/losses.py", lambda text: text + "\n# changed\n"),
+            ("tgdfer/model/losses.py", lambda text: text + "\nCHANGED = True\n"),
             {"train demo tgdfer", "train demo no-text", "report"},
             id="the model's code",
         ),
         pytest.param(
-            ("tgdfer/frames.py", lambda text: text + "\n# changed\n"),
+            ("tgdfer/stages/frames.py", lambda text: text + "\nCHANGED = True\n"),
             {"frames demo", "features demo demo-clip", "train demo tgdfer", "train demo no-text", "report"},
             id="the frames' code",
         ),
@@ -93,6 +93,35 @@ def test_a_change_remakes_what_depends_on_it_in_both(
     assert {call.removesuffix(" demo-clip") for call in project.calls()} == {
         call.removesuffix(" demo-clip") for call in remade
     }
+
+
+SMALL_EDITS = {
+    "a comment": ("tgdfer/core/storage.py", lambda text: text + "\n# changed\n", set()),
+    "another architecture": ("tgdfer/model/linear_probe.py", lambda text: text + "\nCHANGED = True\n", set()),
+    "the architecture": (
+        "tgdfer/model/tgdfer.py",
+        lambda text: text + "\nCHANGED = True\n",
+        {"tgdfer", "no-text"},
+    ),
+    "a word": (
+        "tgdfer/config/descriptions.yaml",
+        lambda text: text.replace("- cheeks raised", "- cheeks lifted"),
+        {"tgdfer"},
+    ),
+    "the engine": ("tgdfer/training/engine.py", lambda text: text + "\nCHANGED = True\n", {"tgdfer", "no-text"}),
+}
+
+
+@pytest.mark.parametrize("what", SMALL_EDITS)
+def test_snakemake_trains_only_the_variants_that_an_edit_changes(made: Project, tmp_path: Path, what: str) -> None:
+    project = copy_of(made, tmp_path / "project")
+    name, change, variants = SMALL_EDITS[what]
+    before = (project.root / name).read_text()
+    assert change(before) != before
+    (project.root / name).write_text(change(before))
+    planned = project.snakemake("-n", "--printshellcmds", *LOCAL).stdout
+    assert set(re.findall(r"tgdfer train --dataset demo --variant (\S+) >", planned)) == variants
+    assert (NOTHING in planned) == (not variants)
 
 
 def copy_of(made: Project, root: Path) -> Project:
@@ -149,4 +178,5 @@ def test_an_mlflow_that_fails_is_a_warning(made: Project, tmp_path: Path) -> Non
 def test_the_real_stages_in_both_graphs(tmp_path: Path) -> None:
     first = Project.make(tmp_path / "first", tiny())
     first.snakemake(*LOCAL, timeout=900)
+    hold_repair(first)
     hold_dvc_against(first, tmp_path / "second")

@@ -21,7 +21,7 @@ import pytest
 import yaml
 from graphs import NOTHING, ROOT, Project, environment, hold_dvc_against, outputs, tiny
 from pages import BLOCKS, repository
-from slurm.cluster import Cluster, why_not
+from slurm_cluster import Cluster, why_not
 
 pytestmark = [
     pytest.mark.slurm,

@@ -13,7 +13,7 @@ from typing import Any
 from tgdfer.config import code
 from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.config.params import Params
-from tgdfer.config.words import load_words, prompts
+from tgdfer.config.words import DESCRIPTIONS, load_words, prompts
 from tgdfer.core.version import __version__
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -57,9 +57,16 @@ def run_settings(params: Params, dataset: str, variant: str, fold: int, seed: in
 
 
 def words(params: Params, dataset: str, variant: str) -> list[list[str]] | None:
-    """The texts of each class that a variant reads of descriptions.yaml; None where it reads none."""
+    """The texts of each class that a variant reads of descriptions.yaml, and the words that learnt tokens start from.
+
+    None where the variant reads no text.
+    """
     model = params.run(variant).model
-    return prompts(model, params.dataset(dataset).classes, load_words()) if model.uses_text else None
+    if not model.uses_text:
+        return None
+    known = load_words()
+    texts = prompts(model, params.dataset(dataset).classes, known)
+    return [*texts, [known.prefix]] if model.context_tokens else texts
 
 
 def entries(stage: str, architecture: str | None = None) -> list[str]:
@@ -75,8 +82,8 @@ def entries(stage: str, architecture: str | None = None) -> list[str]:
 
 
 def code_files(stage: str) -> list[Path]:
-    """The package files that ``stage`` reaches, of every architecture, sorted."""
-    return code.reached(*entries(stage))
+    """The package files that the outputs of ``stage`` depend on, with any architecture and any words, sorted."""
+    return sorted({*code.reached(*entries(stage)), *([DESCRIPTIONS] if stage == "train" else ())})
 
 
 def code_fingerprint(stage: str, architecture: str | None = None) -> str:
