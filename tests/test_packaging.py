@@ -153,7 +153,7 @@ def test_citation_changelog_and_package_are_of_one_version() -> None:
     assert citation["version"] == __version__
     assert citation["license"] == PROJECT["license"] == "MIT"
     assert {"cff-version", "message", "title", "authors", "references"} <= set(citation)
-    assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
 
 def test_ci_and_the_hooks_run_what_is_there() -> None:

@@ -211,6 +211,7 @@ class Project:
         """Make runs of one variant ones that failed."""
         for key in keys:
             shutil.rmtree(key.folder)
+            storage.write_json(key.folder / files.ATTEMPT, {"failed": reason})
         self.write_summary(keys[0].dataset, keys[0].variant, dict.fromkeys(keys, reason))
 
     def write_run(self, key: files.Key, rng: np.random.Generator | None = None, **changes: Any) -> None:
