@@ -24,7 +24,7 @@ from graphs import ROOT, environment, tiny
 from media import write_csv
 from pages import BLOCKS, PAGES, Block, merged, repository
 from prediction_project import face, film, picture
-from slurm.cluster import free_ports
+from slurm_cluster import free_ports
 
 from tgdfer.config.params import Params
 

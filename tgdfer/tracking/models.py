@@ -86,7 +86,7 @@ def set_aliases(store: Store, name: str, runs: dict[str, Wanted]) -> None:
 
 @contextmanager
 def _default_uri(uri: str) -> Iterator[None]:
-    """Make ``uri`` MLflow's default, which it asks for a logged model when a version of it is registered."""
+    """Make ``uri`` MLflow's default, which it asks for a logged model when a version of it is registered or fetched."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
@@ -128,6 +128,7 @@ def folder_of(params: Params, uri: str) -> Path:
                     raise UserError(f"{own}: another run than MLflow's {uri}")
                 return own
             uri = f"models:/{model.model_id}"
-        return Path(mlflow.artifacts.download_artifacts(uri, tracking_uri=client.tracking_uri)) / MODEL
+        with _default_uri(client.tracking_uri):
+            return Path(mlflow.artifacts.download_artifacts(uri)) / MODEL
     except (MlflowException, OSError) as error:
         raise UserError(f"{uri}: MLflow has no such model ({line(error)}); give a run's folder instead") from None
