@@ -264,7 +264,7 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, r
     earlier = {job["id"] for job in cluster.jobs()}
     running = started(project, cluster, "snakemake", *ALL)
     # a hundred epochs take longer than a second
-    wait_for(lambda: list((project.root / "runs").rglob("fold1/**/history.jsonl")), 180)
+    wait_for(lambda: list((project.root / "runs").rglob("fold1/**/attempt.json")), 180)
     time.sleep(1)
     (job,) = [job for job in cluster.jobs("RUNNING") if "rule_train" in job["comment"]]
     for process in training_processes(job["id"]):
