@@ -39,6 +39,16 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_process_without_clips_in_the_first_batch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project.make_project(count=9)
+    monkeypatch.setitem(SETTINGS, "batch_size", 1)
+    monkeypatch.setitem(SETTINGS, "epochs", 1)
+    result = torchrun()
+    assert result.returncode == 0, result.stderr
+    assert set(storage.read_lines(RUN / "history.jsonl")[0]) >= {"loss", "loss_aligned", "loss_coarse"}
+
+
 def test_two_processes_killed_and_resumed_are_one_within_rounding(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     project.make_project(count=33)

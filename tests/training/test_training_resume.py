@@ -201,3 +201,16 @@ def test_handlers_are_put_back(folder):
     before = signal.getsignal(signal.SIGTERM)
     train()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_seconds_of_all_parts_of_a_run_add_up(folder, monkeypatch):
+    monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Engine, "_finish_epoch", lambda self: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train()
+    state = torch.load(CHECKPOINT)
+    torch.save({**state, "seconds": state["seconds"] + 1000}, CHECKPOINT)
+    assert train() == 0
+    seconds = storage.read_json(Path("runs/tiny/tgdfer/fold1/seed0/run.json"))["seconds"]
+    assert 1000 < seconds < 1100

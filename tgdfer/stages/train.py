@@ -6,7 +6,6 @@ import resource
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -112,7 +111,6 @@ def _one_run(
     stopped: Callable[[], bool],
     group: Group,
 ) -> None:
-    started = time.monotonic()
     run = params.run(key.variant)
     fold = make_fold(inputs, key.fold, run.bags, run.training.validation_fraction, device)
     torch.manual_seed(derive(key.seed, key.fold, "weights"))
@@ -126,7 +124,7 @@ def _one_run(
     with runs.attempt(key, about) as record, Monitor(partial(storage.append_line, key.folder / runs.SYSTEM)):
         engine.run(partial(storage.append_line, key.folder / "history.jsonl"))
         result = _metrics(key, inputs.classes, fold, engine)
-        seconds = time.monotonic() - started
+        seconds = engine.seconds
         record |= {
             "encoder": inputs.cache.encoder,
             "seconds": round(seconds, 3),

@@ -90,6 +90,8 @@ class Engine:
         self.saved = time.monotonic()
         self.rate = 0.0
         self.part_names: list[str] = []
+        self.agreed = self.group.size == 1
+        self.started, self.earlier = time.monotonic(), 0.0
         self.records: list[torch.Tensor] = []
         self.history: list[dict[str, Any]] = []
         self.selections: dict[str, Selection] = {}
@@ -103,6 +105,11 @@ class Engine:
             self.optimiser = AdamW(parameter_groups(model, params.training))
             decay = params.training.ema
             self.average = Average(model.parameters(), decay) if decay else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run has taken, those before its checkpoint included."""
+        return self.earlier + time.monotonic() - self.started
 
     def run(self, on_epoch: Callable[[dict[str, Any]], None] = lambda row: None) -> None:
         """Train to the end, from the checkpoint if there is one that fits; ``on_epoch`` gets each row of the history.
@@ -165,6 +172,9 @@ class Engine:
                 loss, parts = loss_of(output, part.y, self.params.model, self.fold.train_counts)
             (loss * weight).backward()
             self.part_names = list(parts)
+        if not self.agreed:  # a process without clips does not know the parts of the loss
+            self.part_names, self.agreed = max(self.group.gather(self.part_names), key=len), True
+        if len(part.y):
             right = (output.logits.detach().argmax(dim=-1) == part.y).sum()
             record = torch.stack([loss.detach(), *(value.detach() for value in parts.values())]).float() * weight
             record = torch.cat([record, right.float()[None]])
@@ -225,6 +235,7 @@ class Engine:
         state = {
             "fingerprint": self.fingerprint,
             "processes": self.group.size,
+            "seconds": self.seconds,
             "device": self.device.type,
             "epoch": self.epoch,
             "step": self.step,
@@ -268,6 +279,7 @@ class Engine:
         set_random_state(self.device, state["random"][self.group.rank])
         self.sampling.set_state(state["sampling"])
         self.epoch, self.step, self.part_names = state["epoch"], state["step"], state["parts"]
+        self.earlier = state["seconds"]
         self.records = [record.to(self.device) for record in state["records"]]
         self.history = state["history"]
         self.selections = {
