@@ -188,3 +188,8 @@ def test_unknown_names_list_the_known_ones() -> None:
         params.dataset("dfwe")
     with pytest.raises(UserError, match="no variant 'tgdfr'; known: tgdfer"):
         params.run("tgdfr")
+
+
+def test_a_window_has_a_middle_frame() -> None:
+    with pytest.raises(ValueError, match=r"window.*expected an odd number of frames, got 4: write 3 or 5"):
+        ModelParams(window=4)

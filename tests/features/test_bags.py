@@ -100,6 +100,7 @@ def test_instances_of_several_frames():
     frames = cache.features[0, :10].float()
     expected = torch.stack([frames[0:4].mean(0), frames[4:8].mean(0), frames[8:10].mean(0), frames[8:10].mean(0)])
     torch.testing.assert_close(batch.x[0], F.normalize(expected, dim=-1))
+    assert batch.frame_index[0].tolist() == cache.frame_index[[2, 6, 9, 9]].tolist(), "of the middle frame"
 
 
 def test_one_frame_clip_and_a_bag_of_one():

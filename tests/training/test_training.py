@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,6 +16,8 @@ from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.evaluation.metrics import evaluate
 from tgdfer.stages import train as training
+from tgdfer.training import engine
+from tgdfer.training.evaluation import Scores
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 
@@ -154,13 +157,43 @@ def test_no_validation_split_no_best_val():
     assert metrics["n_val"] == 0
 
 
-def test_average_of_weights_is_what_is_evaluated_and_stored():
+def test_average_of_weights_is_what_is_evaluated_and_stored(monkeypatch):
     project.make_project()
     train("mil", folds=[1])
     plain = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
+    evaluated = []
+
+    def score(model, parts):
+        evaluated.append({name: value.clone() for name, value in model.state_dict().items()})
+        return scored(model, parts)
+
+    scored = engine.score
+    monkeypatch.setattr(engine, "score", score)
     train("mil", folds=[1], ema=0.9)
     averaged = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
     assert any(not torch.equal(plain[name], averaged[name]) for name in plain)
+    assert all(torch.equal(evaluated[-1][name], averaged[name]) for name in averaged)
+
+
+@pytest.mark.parametrize(("by", "epoch"), [("war", 1), ("uar", 2)])
+def test_select_by_decides_which_epoch_a_selection_takes(by: str, epoch: int) -> None:
+    labels = np.array([0] * 8 + [1] * 2)
+    likely = scores(np.zeros(10, dtype=int))  # WAR 0.8, UAR 0.5
+    fair = scores(np.array([0] * 4 + [1] * 6))  # WAR 0.6, UAR 0.75
+    fold = SimpleNamespace(test_labels=labels, validation_labels=labels)
+    settings = SimpleNamespace(training=SimpleNamespace(select_by=by))
+    run = SimpleNamespace(params=settings, fold=fold, classes=2, selections={})
+    for number, chosen in enumerate((likely, fair, likely), start=1):
+        engine.Engine._select(run, number, chosen, chosen)
+    assert {name: chosen.epoch for name, chosen in run.selections.items()} == {
+        "best_test": epoch,
+        "best_val": epoch,
+        "last": 3,
+    }
+
+
+def scores(predicted: np.ndarray) -> Scores:
+    return Scores(np.eye(2, dtype=np.float32)[predicted], np.ones((len(predicted), 1), dtype=np.float32))
 
 
 def test_a_model_without_training_is_evaluated_once(monkeypatch):
