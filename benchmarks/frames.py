@@ -32,7 +32,6 @@ from tgdfer.core import paths, storage
 from tgdfer.core.provenance import cores
 from tgdfer.media import ffmpeg
 from tgdfer.stages import frames
-from tgdfer.stages.clips import make_tables
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -84,7 +83,7 @@ def project(kind: str, clips: int) -> Params:
     params["frames"] = {"sampling": "all", "shards": 8}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     loaded = load_params()
-    make_tables(loaded, kind)
+    list_clips(loaded, kind)
     return loaded
 
 

@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "projects"))
 
 from graphs import Project  # noqa: E402
 
-STUB = (ROOT / "tests" / "stub_cli.py").read_text(encoding="utf-8")
+STUB = (ROOT / "tests" / "projects" / "stub_cli.py").read_text(encoding="utf-8")
 
 
 def measure(project: Project, *arguments: str) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """The shape of the house: imports go one way, heavy libraries stay in their rooms, the command line starts fast."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,13 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     script = f"import sys, tgdfer.cli; print([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE.parent / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_exists(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tgdfer"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                found = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                assert found, f"{path.name}: {node.module} has no {alias.name}"

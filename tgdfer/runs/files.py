@@ -29,7 +29,6 @@ ATTEMPT = "attempt.json"
 """What a run without run.json is: running, failed or interrupted; it is removed when run.json has been written."""
 SYSTEM = "system.jsonl"
 """The load of the machine during the run; what it holds is not a result."""
-LEARNING = ("best_val", "best_test", "last")
 
 
 @dataclass(frozen=True)
