@@ -32,6 +32,7 @@ from tgdfer.core import paths, storage
 from tgdfer.core.provenance import cores
 from tgdfer.media import ffmpeg
 from tgdfer.stages import frames
+from tgdfer.stages.clips import run as list_clips
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
