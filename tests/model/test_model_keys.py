@@ -35,9 +35,9 @@ BASELINES = [name for name in VARIANTS if ARCHITECTURES[params(name).architectur
 
 def step(chosen: ModelParams) -> list[torch.Tensor]:
     """Weights, logits, and where it is trained the loss and the gradients of a step."""
-    text_encoder = encoder()  # the first call draws random weights
+    encoder().text_tower()  # the first call draws random weights
     torch.manual_seed(0)
-    model = build_model(chosen, SEVEN, 16, text_encoder).train()
+    model = build_model(chosen, SEVEN, 16, encoder()).train()
     output = model(frames(3, 5).float(), mask_of([5, 2, 3], 5), torch.arange(5.0).expand(3, -1))
     if not model.trainable:
         return [*model.state_dict().values(), output.logits]
