@@ -65,6 +65,12 @@ def test_calibration_error_by_hand():
     assert calibration_error(one_hot([0, 1, 2]), np.array([0, 1, 2])) == 0
 
 
+def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower_one():
+    probabilities = np.array([[0.75, 0.25], [0.875, 0.125]])
+    # 0.75 is right (gap 0.25) and 0.875 is wrong (gap 0.875); in one bin the gaps would cancel
+    assert calibration_error(probabilities, np.array([0, 1]), bins=4) == (0.25 + 0.875) / 2
+
+
 @settings(max_examples=30, deadline=None)
 @given(clips())
 def test_calibration_error_is_a_fraction_and_ignores_the_order_of_clips(case):

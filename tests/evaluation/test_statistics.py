@@ -111,6 +111,11 @@ def test_p_is_one_without_a_difference_and_never_zero() -> None:
     assert all_ == pytest.approx(1 / 501)
 
 
+@pytest.mark.parametrize("draws", [1, 499, 501, 1250])
+def test_as_many_signs_are_drawn_as_asked_for(draws: int) -> None:
+    assert statistics.sign_flip_test(np.zeros((3, 1)), draws, np.random.default_rng(0)).tolist() == [1.0]
+
+
 def test_the_test_keeps_its_level() -> None:
     rng = np.random.default_rng(8)
     worlds = rng.choice([-1.0, 0.0, 1.0], size=(80, 400), p=[0.2, 0.6, 0.2])

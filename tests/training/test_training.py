@@ -161,18 +161,34 @@ def test_average_of_weights_is_what_is_evaluated_and_stored(monkeypatch):
     project.make_project()
     train("mil", folds=[1])
     plain = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
-    evaluated = []
+    evaluated, expected = [], []
+
+    class Followed(engine.Average):
+        """An average that also computes, in another way, what it must be."""
+
+        def __init__(self, parameters, decay):
+            super().__init__(parameters, decay)
+            expected[:] = [weights.clone() for weights in self.shadow]
+
+        def update(self):
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            pairs = zip(expected, self.live, strict=True)
+            expected[:] = [decay * average + (1 - decay) * live.detach() for average, live in pairs]
+            super().update()
 
     def score(model, parts):
+        torch.testing.assert_close([w.detach() for w in model.parameters() if w.requires_grad], expected)
         evaluated.append({name: value.clone() for name, value in model.state_dict().items()})
         return scored(model, parts)
 
     scored = engine.score
     monkeypatch.setattr(engine, "score", score)
+    monkeypatch.setattr(engine, "Average", Followed)
     train("mil", folds=[1], ema=0.9)
     averaged = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
     assert any(not torch.equal(plain[name], averaged[name]) for name in plain)
     assert all(torch.equal(evaluated[-1][name], averaged[name]) for name in averaged)
+    assert any(not torch.equal(evaluated[0][name], averaged[name]) for name in averaged)
 
 
 @pytest.mark.parametrize(("by", "epoch"), [("war", 1), ("uar", 2)])

@@ -1,6 +1,7 @@
 """The inner validation split: proportions, subjects on one side, independence of the order of clips."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,3 +62,30 @@ def test_other_keys_give_other_splits():
 def test_one_clip_stays_in_training():
     train, held = inner_split(["only"], np.array([3]), [None], 0.4, "key")
     assert (train.tolist(), held.tolist()) == ([0], [])
+
+
+KEYS = [f"key{i}" for i in range(10)]  # each visits the groups in another order
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_class_that_one_subject_shows_stays_in_training(key):
+    subjects = [subject for subject in "abcdef" for _ in range(4)] + ["a"]
+    labels = np.array([0] * 24 + [1])
+    train, held = inner_split([str(i) for i in range(25)], labels, subjects, 0.5, key)
+    assert len(held)
+    assert 24 in train
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_classes_count_in_proportion_to_their_sizes(key):
+    # the subject would bring the large class 2 clips closer to its 10, but the small one from 2 below its 2 to 5 above
+    labels = np.repeat([0, 1], [40, 8])
+    subjects = [None] * 38 + ["a"] * 9 + [None]
+    _, held = inner_split([str(i) for i in range(48)], labels, subjects, 0.25, key)
+    assert not set(range(38, 47)) & set(held.tolist())
+
+
+def test_a_clip_that_brings_the_split_no_closer_stays_in_training():
+    labels = np.repeat([0, 1, 2], 2)  # 0.5 validation clips of each class: neither 0 nor 1 is closer
+    _, held = inner_split([str(i) for i in range(6)], labels, [None] * 6, 0.25, "key")
+    assert not len(held)
