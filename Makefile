@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export NO_MKDOCS_2_WARNING := true
 
-.PHONY: help venv demo grid repro report test test-quick lint docs format ui lock clean clean-all
+.PHONY: help venv demo grid repro report test test-quick mutants lint docs format ui lock clean clean-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -66,6 +66,10 @@ test: venv ## all tests, with whole graphs, and SLURM where it is installed (min
 test-quick: venv ## the tests that need neither a whole graph nor SLURM
 	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
 
+mutants: venv ## change the code in small ways and count what the tests miss (hours); ROOM=evaluation: one room only
+	mutmut run "tgdfer.$(ROOM)*"
+	mutmut results
+
 lint: venv ## check format, style, types, Snakemake's lint and the documentation
 	ruff format --check .
 	ruff check .
@@ -88,10 +92,10 @@ format: venv ## format the code, list its modules in dvc.yaml, and write docs/pa
 ui: venv ## every run in the MLflow UI, on 127.0.0.1 only; the charts of running trainings grow
 	@[ -d runs ] || { echo "error: runs: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
-	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.store import uri_of; print(uri_of(load_params()))')"; \
+	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.server import uri_of; print(uri_of(load_params()))')"; \
 	case "$$uri" in http*) echo "the runs are on a server, which has its own UI: $$uri"; exec python -m tgdfer --quiet tracking --follow;; esac; \
 	python -m tgdfer --quiet tracking --follow & trap "kill $$!" EXIT; \
-	echo "Open  http://127.0.0.1:$(UI_PORT)/#/experiments?workflowType=machine_learning"; \
+	python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.server import pages; [print("Open  http://127.0.0.1:$(UI_PORT)/" + page) for page in pages(load_params())]'; \
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri "$$uri" --host 127.0.0.1 --port $(UI_PORT)
 
 lock: venv ## requirements.lock again, from pyproject.toml
@@ -99,7 +103,7 @@ lock: venv ## requirements.lock again, from pyproject.toml
 
 clean: ## delete all outputs, trainings and MLflow's database; keep the environment and your raw data
 	find data reports -mindepth 1 -maxdepth 1 ! -name README.md ! -name raw -exec rm -rf {} +
-	rm -rf data/raw/demo models runs checkpoints mlflow logs .snakemake
+	rm -rf data/raw/demo models runs transfer checkpoints mlflow logs .snakemake
 
 clean-all: clean ## also delete the environment and all caches
-	rm -rf $(VENV) site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site .dvc/cache .dvc/tmp .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants

@@ -19,10 +19,18 @@ localrules:
     all,
 
 
+# what is left of a stage that is split takes seconds: not worth a place in the queue
+workflow.localrules(*(stage for stage, split in SPLIT.items() if split))
+
+
 wildcard_constraints:
     dataset="[^/]+",
     variant="[^/]+",
     encoder=r"(?!demo-clip/)[^/]+",
+    fold="[1-9][0-9]*",
+    seed="[0-9]+",
+    part="[1-9][0-9]*",
+    parts="[1-9][0-9]*",
 
 
 rule all:
@@ -30,6 +38,7 @@ rule all:
     input:
         paths.REPORT_PAGE,
         products,
+        items if any(word.startswith("--report") for word in sys.argv) else [],
 
 
 include: "workflow/rules/demo.smk"
@@ -38,6 +47,7 @@ include: "workflow/rules/clips.smk"
 include: "workflow/rules/frames.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/transfer.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -96,7 +96,7 @@ def main() -> None:
     compared = [check for check in verdict.checks if check.expected is not None]
     confirmed = sum(check.verdict == "ok" for check in compared)
     print(f"{seconds:.2f} s; {confirmed} of {len(compared)} published counts confirmed")
-    for fault in (*verdict.annotations, *verdict.files):
+    for fault in (*verdict.annotation_faults, *verdict.file_faults):
         print(" ", fault)
 
 

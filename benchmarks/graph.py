@@ -2,7 +2,7 @@
 
     python benchmarks/graph.py [variants] [clips]
 
-A stub stands for the stages: what is measured is the graph alone, on two cores. Folds and seeds are no jobs of their
+A stub replaces the stages: what is measured is the graph alone, on two cores. Folds and seeds are not jobs of their
 own, and no rule reads a table, so that clips and folds cost nothing here.
 """
 

@@ -1,84 +1,160 @@
-"""Loading a feature cache into training-ready tensors: GB/s against reading the same files, and peak memory.
+"""Loading a feature cache, and the peak memory of trainings on a small and on a large data set.
 
-    python benchmarks/load_cache.py [--clips 10000] [--frames 16] [--dim 512] [--shards 8] [--repeats 5]
+    python benchmarks/load_cache.py [--clips 10000 100000] [--frames 16] [--dim 512] [--shards 8]
 
-Peak memory is the process's resident peak during the load, less what it held before (Linux).
+For each size: GB/s from opening the cache until a training can take any batch; GB/s of reading every feature once, with
+its checksum, in batches of random clips; GB/s of reading the same files; and the peak memory (VmHWM)
+of `tgdfer train` for an epoch on one of five folds. Times are medians of five in a warm file cache.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
+import yaml
 
-from tgdfer.core import storage
+from tgdfer.core import checksums, paths, storage
+from tgdfer.core.classes import SEVEN
+from tgdfer.features.bags import Bags
 from tgdfer.features.cache import load_features, write_shard
 
-
-def memory(field: str) -> int:
-    """VmRSS or VmHWM (the peak) of this process in bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return 1024 * int(line.split()[1])
+NAME = "synthetic"
+FOLDS = 5
 
 
-def write_cache(folder: Path, clips: int, frames: int, dim: int, shards: int) -> Path:
+def write_cache(clip_ids: list[str], frames: int, dim: int, shards: int) -> None:
     rng = np.random.default_rng(0)
+    manifest = paths.features(NAME, "none")
     by_shard: list[list[str]] = [[] for _ in range(shards)]
-    for number in range(clips):
-        clip = f"{number:05d}"
-        by_shard[int(hashlib.sha256(clip.encode()).hexdigest()[:8], 16) % shards].append(clip)
+    for clip in clip_ids:
+        by_shard[paths.shard_number(clip, shards)].append(clip)
     listed = []
     for number, ids in enumerate(by_shard):
         rows = len(ids) * frames
-        features = rng.standard_normal((1, rows, dim), np.float32).astype(np.float16)
-        path = folder / "cache" / f"shard-{number:05d}.parquet"
-        names = [clip for clip in ids for _ in range(frames)]
-        write_shard(path, names, np.tile(np.arange(frames, dtype=np.int32), len(ids)), features, {"cache": "c"})
-        listed.append({"file": path.name, "rows": rows, "sha256": ""})
-    about = {"dim": dim, "views": ["plain"], "folder": "cache", "cache": "c", "shards": listed}
-    storage.write_json(folder / "manifest.json", {**about, "fingerprint": "", "encoder": "none"})
-    return folder / "manifest.json"
+        features = np.concatenate(
+            [
+                rng.standard_normal((len(part), dim), np.float32).astype(np.float16)
+                for part in np.array_split(range(rows), 32)
+            ]
+        )
+        path = manifest.parent / "cache" / f"shard-{number:05d}.arrow"
+        index = np.tile(np.arange(frames, dtype=np.int32), len(ids))
+        write_shard(path, np.repeat(ids, frames), index, features[None], {"cache": "c", "source": "none"})
+        listed.append({**checksums.entry(path), "rows": rows})
+    about = {"folder": "cache", "cache": "c", "shards": listed, "fingerprint": "f", "encoder": "none"}
+    storage.write_sealed(manifest, about)
+
+
+def write_project(args: argparse.Namespace, clips: int) -> None:
+    """A project in the working directory that can be trained: five folds, one variant, one epoch."""
+    clip_ids = [f"{number:06d}" for number in range(clips)]
+    fold = np.arange(clips) % FOLDS + 1
+    write_cache(clip_ids, args.frames, args.dim, args.shards)
+    empty = [None] * clips
+    columns = {"clip_id": clip_ids, "source": clip_ids, "kind": ["video"] * clips, "n_frames": empty, "subject": empty}
+    storage.write_table(
+        paths.clips(NAME), "clips", {**columns, "label": [SEVEN[n // FOLDS % 7] for n in range(clips)]}, {}
+    )
+    rows = {
+        "clip_id": clip_ids * FOLDS,
+        "fold": np.repeat(np.arange(1, FOLDS + 1), clips),
+        "split": np.concatenate([np.where(fold == k, "test", "train") for k in range(1, FOLDS + 1)]),
+    }
+    storage.write_table(paths.folds(NAME), "folds", rows, {})
+    storage.write_sealed(paths.encoder("none"), {"name": "none", "dim": args.dim, "fingerprint": "none"})
+    section = {"layout": "folder", "root": "raw", "annotations": "raw", "encoder": "none"}
+    params = {
+        **{name: {} for name in ("demo", "frames", "features", "tracking")},
+        "datasets": {NAME: section},
+        "encoders": {"none": {"model": "none"}},
+        "bags": {"frames": args.frames},
+        "model": {"architecture": args.architecture, "text": "none"},
+        "training": {"epochs": 1},
+        "seeds": [0],
+        "variants": {"one": {"label": "one", "tables": [], "set": {}}},
+        "report": {"reference": "one"},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+
+
+def median_seconds(work: Callable[[], object]) -> float:
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def read_all(batch: int = 64) -> None:
+    """Every feature once, in random order of the clips."""
+    cache = load_features(paths.features(NAME, "none"))
+    everyone = torch.arange(len(cache.clip_ids))
+    bags = Bags(cache, everyone, everyone, int(cache.lengths.max()))
+    for indices in torch.randperm(len(bags), generator=torch.Generator().manual_seed(0)).split(batch):
+        bags._frames(indices, None, 0)
+
+
+TRAINING = """
+import atexit, pathlib, re
+atexit.register(lambda: print(re.search("VmHWM: *\\t*(.*) kB", pathlib.Path("/proc/self/status").read_text())[1]))
+from tgdfer.cli import main
+main()
+"""
+"""Prints the peak of its own memory; that in the resource usage of a child includes this process, which started it."""
+
+
+def peak_memory() -> float:
+    """MB of a training."""
+    command = [sys.executable, "-c", TRAINING, "--quiet", "train", "--dataset", NAME, "--variant", "one", "--fold", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return int(said.split()[-1]) / 2**10
+
+
+def measure(args: argparse.Namespace, clips: int) -> float:
+    write_project(args, clips)
+    manifest = paths.features(NAME, "none")
+    files = sorted((manifest.parent / "cache").iterdir())
+    nbytes = clips * args.frames * args.dim * 2
+    load = median_seconds(lambda: load_features(manifest))
+    batches = median_seconds(read_all)
+    read = median_seconds(lambda: [file.read_bytes() for file in files])
+    peak = peak_memory()
+    gigabytes = nbytes / 1e9
+    print(
+        f"{clips:>8} {nbytes / 1e6:>8.0f} {gigabytes / load:>9.1f} {gigabytes / batches:>9.1f} "
+        f"{gigabytes / read:>9.1f} {peak:>9.0f}",
+        flush=True,
+    )
+    return peak
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("clips", 10_000), ("frames", 16), ("dim", 512), ("shards", 8), ("repeats", 5)):
+    parser.add_argument("--clips", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--architecture", default="tgdfer")
+    for name, default in (("frames", 16), ("dim", 512), ("shards", 8)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        manifest = write_cache(Path(name), args.clips, args.frames, args.dim, args.shards)
-        files = sorted((Path(name) / "cache").iterdir())
-        nbytes = args.clips * args.frames * args.dim * 2
-        print(f"{nbytes / 1e6:.0f} MB of features in {args.shards} shards, load before {os.getloadavg()[0]:.1f}")
-
-        load_features(manifest)  # imports and allocators warm up
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = memory("VmRSS")
-        cache = load_features(manifest)
-        peak = memory("VmHWM") - before
-        assert cache.features.shape == (1, args.clips * args.frames, args.dim)
-        print(f"peak memory {peak / 1e6:.0f} MB, {peak / nbytes:.2f} times the features' bytes")
-        del cache
-
-        loading, reading = [], []
-        for _ in range(args.repeats):
-            started = time.perf_counter()
-            cache = load_features(manifest)
-            loading.append(time.perf_counter() - started)
-            del cache
-            started = time.perf_counter()
-            for file in files:
-                file.read_bytes()
-            reading.append(time.perf_counter() - started)
-        load, read = statistics.median(loading), statistics.median(reading)
-        print(f"loading {load:.3f} s, {nbytes / load / 1e9:.2f} GB/s; ", end="")
-        print(f"reading the files {read:.3f} s, {nbytes / read / 1e9:.2f} GB/s: {load / read:.1f} times as long")
+    print(f"load before {os.getloadavg()[0]:.1f}")
+    print(f"{'clips':>8} {'MB':>8} {'load GB/s':>9} {'batches':>9} {'files':>9} {'peak MB':>9}")
+    peaks = []
+    for clips in args.clips:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            peaks.append(measure(args, clips))
+    print(f"peak memory of the largest against the smallest: {peaks[-1] / peaks[0]:.3f}")
 
 
 if __name__ == "__main__":

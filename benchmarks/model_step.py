@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "  temporal short": {**FIXED, "temporal": "short"},
     "  temporal long": {**FIXED, "temporal": "long"},
     "  visual prompt none": {**FIXED, "visual_prompt": "none"},
-    "  visual prompt per class": {**FIXED, "visual_prompt": "per-class"},
+    "  visual prompt pooled": {**FIXED, "visual_prompt": "pooled"},
     "  aggregation attention": {**FIXED, "aggregation": "attention"},
     "  aggregation log-sum-exp": {**FIXED, "aggregation": "log-sum-exp"},
     "  text none, visual prompt none": {"text": "none", "visual_prompt": "none"},

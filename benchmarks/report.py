@@ -2,6 +2,7 @@
 
     python benchmarks/report.py FOLDER [--datasets 10] [--variants 60] [--folds 5] [--seeds 3] [--clips 1000]
     python benchmarks/report.py FOLDER --profile    # the first data set in this process, under cProfile
+    python benchmarks/report.py FOLDER --checksums  # what the checksums cost when the runs of the first one are read
 
 The tree is written into FOLDER once (minutes) and read as often as the script is called. The first data set has a truth
 table, as the embedded one does. Printed: wall and CPU seconds of the stage, its worker processes included, and
@@ -17,20 +18,22 @@ import os
 import pstats
 import resource
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
 import yaml
 from safetensors.numpy import save_file
 
-from tgdfer.config.params import load_params
-from tgdfer.core import paths, storage
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
 from tgdfer.runs.files import Key
-from tgdfer.runs.results import READ
+from tgdfer.runs.results import collect
 from tgdfer.runs.state import Expected
 from tgdfer.stages.report import make_part, run
 
@@ -47,6 +50,7 @@ def main() -> None:
     for name, value in (("datasets", 10), ("variants", 60), ("folds", 5), ("seeds", 3), ("clips", 1000)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--checksums", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(options.folder)
@@ -58,6 +62,9 @@ def main() -> None:
         profile.runcall(make_part, params, next(iter(params.datasets)))
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
         return
+    if options.checksums:
+        compare_checksums(params)
+        return
     before, start = _cpu(), time.perf_counter()
     run(params)
     wall = time.perf_counter() - start
@@ -65,6 +72,23 @@ def main() -> None:
     for path in sorted(paths.REPORTS.rglob("*")):
         digest.update(path.read_bytes() if path.is_file() else path.name.encode())
     print(f"wall {wall:.1f} s, CPU {_cpu() - before:.1f} s, bytes {digest.hexdigest()[:16]}")
+
+
+def compare_checksums(params: Params, pairs: int = 4) -> None:
+    """Print the CPU seconds of reading the runs, with their checksums compared and without."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(pairs):
+        for compared in found:
+            checksums.forget()
+            start = time.process_time()
+            with ExitStack() as stack:
+                if not compared:
+                    stack.enter_context(patch("tgdfer.core.checksums.intact", lambda _: True))
+                    stack.enter_context(patch("tgdfer.runs.state._damages", lambda *_: ()))
+                collect(params, next(iter(params.datasets)))
+            found[compared].append(time.process_time() - start)
+    compared, without = (min(seconds) for seconds in found.values())
+    print(f"CPU {compared:.2f} s with checksums, {without:.2f} s without: {compared / without:.3f} times")
 
 
 def _cpu() -> float:
@@ -117,13 +141,13 @@ def write(options: argparse.Namespace) -> None:
             runs = []
             for f in range(1, options.folds + 1):
                 members = np.flatnonzero(fold == f)
+                if v == 0 and f == 1:
+                    _vectors(paths.run(name, variant, 1, 0), rng)
                 for seed in range(options.seeds):
                     about = expected.made_by(Key(name, variant, f, seed))
                     _run(Key(name, variant, f, seed), about, clip_id[members], label[members], intensity[members], rng)
                     runs.append({"fold": f, "seed": seed, "folder": f"fold{f}/seed{seed}", "failed": None})
-            if v == 0:
-                _vectors(paths.run(name, variant, 1, 0), rng)
-            storage.write_json(paths.variant(name, variant), {"dataset": name, "variant": variant, "runs": runs})
+            storage.write_sealed(paths.variant(name, variant), {"dataset": name, "variant": variant, "runs": runs})
     Path("params.part.yaml").rename("params.yaml")
 
 
@@ -143,7 +167,7 @@ def _data(dataset: str, clip_id: np.ndarray, label: np.ndarray, fold: np.ndarray
     storage.write_table(
         paths.folds(dataset), "folds", {"clip_id": np.tile(clip_id, folds), "fold": every, "split": split}, BY
     )
-    storage.write_json(paths.frames(dataset), {"shards": [], "clips": n, "frames": FRAMES * n})
+    storage.write_sealed(paths.frames(dataset), {"shards": [], "clips": n, "frames": FRAMES * n})
 
 
 def _run(
@@ -186,12 +210,12 @@ def _run(
         storage.append_line(folder / "history.jsonl", row)
     record = {
         **{name: about[name] for name in ("parameters", "inputs", "code")},
-        "outputs": {name: storage.file_fingerprint(folder / name) for name in READ},
+        "outputs": {path.name: storage.file_fingerprint(path) for path in folder.iterdir()},
         "git": {"commit": "a" * 40, "dirty": False}, "versions": {"python": "3"},
         "hardware": {"machine": "x86_64", "cpus": 2, "gpus": []}, "seconds": 10.0, "peak_memory_mb": 500.0,
         "fingerprint": "0" * 64,
     }  # fmt: skip
-    storage.write_json(folder / "run.json", {**record, "checksum": storage.fingerprint(record)})
+    storage.write_sealed(folder / "run.json", record)
 
 
 def _vectors(folder: Path, rng: np.random.Generator, each: int = 6, dim: int = 512) -> None:
@@ -200,6 +224,7 @@ def _vectors(folder: Path, rng: np.random.Generator, each: int = 6, dim: int = 5
     before = rng.normal(size=(size, dim)).astype(np.float16)
     after = before + rng.normal(0, 0.4, (size * each, size, dim)).astype(np.float16)
     label = np.repeat(np.arange(size), each)
+    folder.mkdir(parents=True, exist_ok=True)
     frames = before[label, None] + rng.normal(0, 1.0, (size * each, FRAMES, dim)).astype(np.float16)
     values = {"labels_before": before, "labels_after": after, "label": label, "frames": frames}
     save_file({**values, "mask": np.ones((size * each, FRAMES), dtype=bool)}, folder / "vectors.safetensors")

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
@@ -33,10 +35,10 @@ from tgdfer.core.classes import SEVEN
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.devices import choose_device
 from tgdfer.features.bags import Bags
-from tgdfer.features.cache import FeatureCache
+from tgdfer.features.cache import FeatureCache, Shard
 from tgdfer.model import build_model
 from tgdfer.training.engine import Engine
-from tgdfer.training.evaluation import score
+from tgdfer.training.evaluation import batches, score
 from tgdfer.training.folds import FoldBags
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -47,33 +49,34 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "transformer-cls": {"architecture": "transformer-cls"},
     "tgdfer, no text": {"text": "none"},
     "tgdfer, fixed text": {"context_tokens": 0},
+    "tgdfer, tokens before": {"context_place": "before"},
     "tgdfer": {},
 }
 
 
-QUICK = ["linear-probe", "transformer-cls", "tgdfer, no text", "tgdfer, fixed text", "tgdfer"]
+QUICK = ["linear-probe", "transformer-cls", "tgdfer, no text", "tgdfer, fixed text", "tgdfer, tokens before", "tgdfer"]
 
 
 def make_cache(clips: int, frames: int, dim: int) -> FeatureCache:
-    """Random unit vectors, the same number of frames for every clip."""
+    """Random unit vectors in memory, the same number of frames for every clip."""
     features = torch.empty(1, clips * frames, dim, dtype=torch.float16)
     generator = torch.Generator().manual_seed(0)
     for start in range(0, clips * frames, 1 << 16):
         part = features[0, start : start + (1 << 16)]
         part.copy_(F.normalize(torch.randn(part.shape, generator=generator), dim=-1))
-    offsets = torch.arange(clips + 1) * frames
-    index = torch.arange(frames, dtype=torch.int32).repeat(clips)
-    return FeatureCache([f"clip{i:06d}" for i in range(clips)], offsets, index, features, dim, "synthetic", "synthetic")
+    names = pa.array(f"clip{i:06d}" for i in range(clips))
+    index = np.tile(np.arange(frames, dtype=np.int32), clips)
+    shard = Shard(names, np.arange(clips + 1) * frames, index, features.numpy())
+    return FeatureCache.of([shard], "synthetic", "synthetic")
 
 
 def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> FoldBags:
     """Every fifth clip is a test clip of fold ``number``; labels go round."""
-    clips = torch.arange(len(cache.clip_ids), device=cache.offsets.device)
+    clips = torch.arange(len(cache.clip_ids))
     test = clips % 5 == number % 5
 
     def split(chosen: torch.Tensor) -> Bags:
-        ids = [cache.clip_ids[i] for i in clips[chosen].tolist()]
-        return Bags.from_cache(cache, ids, clips[chosen] // 5 % len(SEVEN), bags.frames, bags.instance_frames)
+        return Bags(cache, clips[chosen], clips[chosen] // 5 % len(SEVEN), bags.frames, bags.instance_frames)
 
     train, held = split(~test), split(test)
     return FoldBags(
@@ -81,10 +84,9 @@ def make_fold(cache: FeatureCache, number: int, bags: BagsParams) -> FoldBags:
         train,
         None,
         held,
-        held.clip_ids,
-        held.labels.cpu().numpy(),
+        held.labels.numpy(),
         torch.zeros(0, dtype=torch.int64).numpy(),
-        torch.bincount(train.labels, minlength=len(SEVEN)).cpu(),
+        torch.bincount(train.labels, minlength=len(SEVEN)),
     )
 
 
@@ -160,7 +162,7 @@ def measure_steps(params: RunParams, cache: FeatureCache, encoder: Any, device: 
         labels = getattr(engine.model, "labels", None)
         learnt = labels is not None and getattr(labels, "learnt", False)
         text = seconds(lambda: labels().sum().backward(), steps) if learnt else 0.0  # type: ignore[misc]
-        test = seconds(lambda: score(engine.model, engine.test_parts), 1)
+        test = seconds(lambda: score(engine.model, batches(fold.test, device)), 1)
     epoch = engine.steps * step + test
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     if device.type == "cuda":
@@ -187,15 +189,6 @@ def main() -> None:
         args.clips, args.dim, args.text = 11697, 512, args.text or "ViT-B-32-quickgelu"
     device = choose_device(args.device)
     cache = make_cache(args.clips, args.frames, args.dim)
-    cache = FeatureCache(
-        cache.clip_ids,
-        cache.offsets.to(device),
-        cache.frame_index.to(device),
-        cache.features.to(device),
-        cache.dim,
-        cache.fingerprint,
-        cache.encoder,
-    )
     names = args.variant or (QUICK if args.quick else list(VARIANTS))
     runs = {
         name: RunParams(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tgdfer.cli import app
+from tgdfer.cli import app, main
 from tgdfer.config.dependencies import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -79,3 +79,28 @@ def test_a_bad_row_of_a_data_set(tmp_path: Path, row: str, said: list[str]) -> N
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1
     assert all(word in lines[0] for word in [*said, "2"])
+
+
+def test_a_stage_of_dvc_is_refused_while_snakemake_works_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / ".snakemake" / "locks" / "0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    monkeypatch.setenv("DVC_STAGE", "train-demo-encoder")
+    result = tgdfer("train-demo-encoder", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: Snakemake is working in this folder")
+    lock.unlink()
+    assert "Snakemake" not in tgdfer("train-demo-encoder", cwd=tmp_path).stderr
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("seeds: one\n")
+    for given in (["--params=~/mine.yaml"], ["--params", "~/mine.yaml"]):
+        monkeypatch.setattr("sys.argv", ["tgdfer", "validate", *given])
+        with pytest.raises(SystemExit):
+            main()
+        assert f"{tmp_path}/mine.yaml: datasets: Field required" in capsys.readouterr().err

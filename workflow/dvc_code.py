@@ -18,12 +18,13 @@ CODE = re.compile(r"( +)- tgdfer/")
 
 def with_code(block: str, stage: str) -> str:
     """A stage's block of dvc.yaml with its package files in place of those that it has."""
-    lines = block.split("\n")
-    at = next((index for index, line in enumerate(lines) if CODE.match(line)), None)
-    if at is None:
+    if stage not in dependencies.STAGES:
         return block
-    indent = lines[at].split("-")[0]
     root = Path(__file__).parents[1]
+    lines = block.split("\n")
+    deps = next(index for index, line in enumerate(lines) if line.strip() == "deps:")
+    at = next((index for index, line in enumerate(lines) if CODE.match(line)), deps + 1)
+    indent = lines[deps].removesuffix("deps:") + "  "
     code = [f"{indent}- {file.relative_to(root).as_posix()}" for file in dependencies.code_files(stage)]
     return "\n".join([*lines[:at], *code, *(line for line in lines[at:] if not CODE.match(line))])
 

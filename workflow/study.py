@@ -45,7 +45,7 @@ def study(params: Params, dataset: str, selection: str) -> str:
         "## In short\n",
         *(f"* {markdown(sentence)}" for sentence in findings(part, listed=len(ran) + len(runs))),
     ]
-    for table in part.tables:
+    for table in (table for table in part.tables if table.name != "costs"):  # seconds depend on what else ran
         page += [f"\n## {markdown(table.title)}\n", to_markdown(table)]
     if lines := gaps(part):
         page += ["## What is missing or not current\n", *(f"* {markdown(line)}" for line in lines)]

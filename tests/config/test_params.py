@@ -8,11 +8,13 @@ import ruamel.yaml
 import yaml
 
 from tgdfer.config import dependencies
+from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.config.params import Params, load_params
 from tgdfer.config.sections import ModelParams, Section
 from tgdfer.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+NAMES = ".*".join(map(repr, ARCHITECTURES))
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_the_page_of_all_parameters_is_made_from_the_models() -> None:
     spec.loader.exec_module(script)
     written = (ROOT / script.PAGE).read_text(encoding="utf-8")
     assert script.page() == written, "make format writes it"
-    assert "| `training` |" not in written, "sections have their own tables"
+    assert "| `report` |" not in written, "sections have their own tables"
     assert "| `size` | whole number, at least 32, a multiple of 2 | `96` |" in written
     assert "| `links` | `inside`, `anywhere` | `inside` |" in written
 
@@ -77,6 +79,19 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
     assert params.run("short-bags").training == params.training
 
 
+def test_a_data_set_has_its_own_training_settings_before_those_of_a_variant(tmp_path: Path, raw: dict) -> None:
+    raw["datasets"]["other"] = {**raw["datasets"]["demo"], "training": {"epochs": 3, "batch_size": 7}}
+    raw["variants"]["long"] = {"label": "long", "tables": [], "set": {"training": {"epochs": 90}}}
+    before = dependencies.settings(load(tmp_path, raw), "clips", dataset="other")
+    training = load(tmp_path, raw).run("long", "other").training
+    assert (training.epochs, training.batch_size) == (90, 7)
+    assert load(tmp_path, raw).run("tgdfer", "demo") == load(tmp_path, raw).run("tgdfer")
+    raw["datasets"]["other"]["training"]["epochs"] = 4
+    params = load(tmp_path, raw)
+    assert dependencies.run_settings(params, "other", "tgdfer", 1, 0)["training"]["epochs"] == 4
+    assert dependencies.settings(params, "clips", dataset="other") == before, "the clips are the same"
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "said"),
     [
@@ -87,7 +102,7 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("frames", "max_frames"), 2.5, "frames.max_frames: .*integer"),
         (("training", "epochs"), True, "training.epochs: .*integer"),
         (("model", "temporal"), "all", "model.temporal: .*'none', 'short', 'long' or 'both'"),
-        (("model", "architecture"), "clip", "model.architecture: .*'tgdfer', 'zero-shot', .*or 'attention-mil'"),
+        (("model", "architecture"), "clip", f"model.architecture: .*{NAMES}"),
         (("datasets", "demo", "encoder"), "vit", "datasets.demo.encoder: no encoder 'vit'; known: demo-clip"),
         (("report", "reference"), "ours", "report.reference: no variant 'ours' in the grid: tgdfer"),
         (("grid",), ["tgdfer", "ours"], "grid: no variant 'ours'; known: tgdfer"),
@@ -103,9 +118,13 @@ def test_a_variant_changes_its_keys_and_nothing_else(tmp_path: Path, raw: dict) 
         (("datasets", "demo", "classes"), ["happy", "sad", "happy"], "datasets.demo.classes: .*different names"),
         (("datasets", "demo", "frames"), {"crop": "head"}, "datasets.demo.frames.crop: .*'none' or 'face', got 'head'"),
         (("datasets", "demo", "frames"), {"size": 3}, "datasets.demo.frames.size: unknown key"),
+        (("datasets", "demo", "training"), {"epoch": 3}, "datasets.demo.training.epoch: unknown key"),
         (("variants", "tgdfer", "tables"), ["man"], "variants.tgdfer.tables: no table 'man'; known: main, baselines.*"),
         (("report", "tables"), {"a": {"title": "A", "columns": {"model.size": "Size"}}}, "report.tables.a.*model.size"),
         (("report", "tables"), {"main": {"title": "A", "columns": {}}}, "report.tables: 'main' is the name of another"),
+        (("transfer",), ["ours"], "transfer: no variant 'ours' in the grid: tgdfer"),
+        (("renders",), {"demo": {}}, "renders.demo: .*choose another name"),
+        (("renders",), {"dim": {"shares": {"happy": 1.0}}}, "renders.dim.shares: expected a share for each of happy"),
         (("encoders",), {"demo-clip": {"model": "RN50"}}, "encoders.demo-clip: .*choose another"),
     ],
 )
@@ -118,6 +137,19 @@ def test_mistakes_name_their_key(tmp_path: Path, raw: dict, keys: tuple[str, ...
         load(tmp_path, raw)
     assert "\n" not in str(caught.value)
     assert "params.yaml" in str(caught.value)
+
+
+def test_transfer_needs_one_encoder_and_shared_classes(tmp_path: Path, raw: dict) -> None:
+    demo = raw["datasets"]["demo"]
+    raw |= {"transfer": ["tgdfer"], "encoders": {"rn50": {"model": "RN50"}}}
+    raw["datasets"]["other"] = {**demo, "encoder": "rn50"}
+    with pytest.raises(UserError, match="transfer: the data sets demo, other must have one encoder"):
+        load(tmp_path, raw)
+    raw["datasets"]["other"] = {**demo, "classes": ["fear", "awe", "pain"]}
+    with pytest.raises(UserError, match="transfer: expected two classes that demo, other all have"):
+        load(tmp_path, raw)
+    raw["datasets"]["other"] = {**demo, "classes": ["fear", "awe", "happy"]}
+    assert load(tmp_path, raw).shared_classes == ["happy", "fear"]
 
 
 def test_a_missing_section_is_named(tmp_path: Path, raw: dict) -> None:

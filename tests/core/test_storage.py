@@ -1,6 +1,8 @@
 """Files appear whole or not at all; tables are what their schema says."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,6 +36,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644)])
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    earlier = os.umask(umask)
+    try:
+        storage.write_text(tmp_path / "folder" / "file.txt", "text")
+    finally:
+        os.umask(earlier)
+    assert stat.S_IMODE((tmp_path / "folder" / "file.txt").stat().st_mode) == mode
 
 
 def test_a_table_comes_back_with_what_made_it(tmp_path: Path) -> None:
@@ -70,14 +82,15 @@ def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
 )
 def test_a_table_of_another_shape_is_refused(tmp_path: Path, table: pa.Table, said: str) -> None:
     path = tmp_path / "folds.parquet"
-    pq.write_table(table, path)
+    with storage.atomic(path, sealed=True) as part:
+        pq.write_table(table.replace_schema_metadata(storage.metadata({})), part)
     with pytest.raises(UserError, match=said):
         storage.read_table(path, "folds")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(b"PAR1 but not really")
-    with pytest.raises(UserError, match="bad: not a readable Parquet file"):
+    with pytest.raises(UserError, match="bad: not the file that its stage wrote"):
         storage.read_table(tmp_path / "bad", "folds")
     with pytest.raises(UserError, match="bad: not valid JSON"):
         storage.read_json(tmp_path / "bad")

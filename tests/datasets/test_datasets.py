@@ -22,7 +22,7 @@ def folder(rows: list[str], header: str = "clip_id,path,label,fold", files: str 
     raw = Path("raw")
     raw.mkdir(exist_ok=True)
     for name in files:
-        (raw / f"{name}.mp4").write_bytes(b"x")
+        (raw / f"{name}.mp4").write_text(name)
     table = write_csv(raw / "clips.csv", header, rows)
     return parameters(Path(), {"mine": {"layout": "folder", "root": str(raw), "annotations": str(table)}})
 
@@ -52,14 +52,14 @@ def test_folder_with_folds_tests_every_clip_once() -> None:
 
 def test_folder_with_a_split_subject_and_other_columns() -> None:
     images(Path("raw/pics"), 2)
-    rows = ["x,a.mp4,happy,Train,p1,?", "y,pics,sad,test,,!"]
+    rows = ["x,a.mp4,happy,Train,p1,?", "y,pics,sad,test,p2,!"]
     params = folder(rows, header="clip_id,path,label,split,subject,note")
     listing = read_listing(params, "mine")
     assert [(member.clip_id, member.fold, member.split) for member in listing.folds] == [
         ("x", 1, "train"),
         ("y", 1, "test"),
     ]
-    assert [(clip.kind, clip.subject) for clip in listing.clips] == [("video", "p1"), ("frames", None)]
+    assert [(clip.kind, clip.subject) for clip in listing.clips] == [("video", "p1"), ("frames", "p2")]
 
 
 GOOD = "g,f.mp4,happy,2"

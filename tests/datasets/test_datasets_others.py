@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from media import images, parameters
 
+from tgdfer.config.params import load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
 from tgdfer.datasets.listing import Complaints
+from tgdfer.datasets.validate import check_dataset
 from tgdfer.stages.clips import run
 
 
@@ -27,7 +29,7 @@ def read(layout: str, root: str, annotations: str | None = None, classes: tuple[
         "classes": list(classes),
         "options": options,
     }
-    params = parameters(Path(), {"d": section})
+    params = parameters(Path(), {"d": section}).only(["linear-probe"])  # reads no text: some classes have no words
     run(params, "d")
     clips = {row["clip_id"]: row for row in storage.read_table(paths.clips("d"), "clips").to_pylist()}
     folds = storage.read_table(paths.folds("d"), "folds").to_pylist()
@@ -323,3 +325,24 @@ def test_an_empty_root_is_said_to_be_one(layout: str, named: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(UserError, match=named):
         read(layout, "empty")
+
+
+def test_links_capitals_and_system_files_of_ravdess_and_afew() -> None:
+    for actor in range(1, 7):
+        touch(f"elsewhere/Actor_{actor:02d}/01-01-03-01-01-01-{actor:02d}.MP4")
+    touch("R/.Trash/01-01-03-01-01-01-01.mp4", "R/__MACOSX/01-01-03-01-01-02-01.mp4")
+    for actor in range(1, 7):
+        Path(f"R/Actor_{actor:02d}").symlink_to(Path(f"elsewhere/Actor_{actor:02d}").resolve())
+    clips, _ = read("ravdess", "R", classes=("neutral", "happy"))
+    assert sorted(row["source"] for row in clips.values()) == [
+        f"Actor_{actor:02d}/01-01-03-01-01-01-{actor:02d}.MP4" for actor in range(1, 7)
+    ]
+    for part in ("train", "validation"):
+        touch(f"A/AFEW_Face/{part}/Happy/{part}1.avi", f"A/AFEW_Face/{part}/Sad/@eaDir/x.avi")
+        touch(f"A/AFEW_Face/{part}/__MACOSX/x.avi", f"A/AFEW_Face/{part}/Sad/{part}2.avi")
+    clips, _ = read("afew", "A", classes=("happy", "sad"))
+    assert sorted(clips) == [
+        *("train/Happy/train1", "train/Sad/train2", "validation/Happy/validation1", "validation/Sad/validation2"),
+    ]
+    passed = check_dataset(load_params(), "d").passed_over
+    assert len(passed["hidden, or made by a system or program"]) == 4

@@ -57,7 +57,9 @@ def test_rows_have_their_lines(tmp_path: Path, mark: str) -> None:
         (6, ["2", "z"]),
         (9, ["5", "end"]),
     ]
-    assert complaints.found == [f"{table}, line {line}: expected 2 fields, as in the header" for line in (7, 8)]
+    assert complaints.found == [
+        f"{table}, line {line}: expected 2 fields, as in the header; got {found}" for line, found in ((7, 1), (8, 3))
+    ]
     with pytest.raises(UserError, match="line 7: expected 2 fields"):
         rows_of(table)
 

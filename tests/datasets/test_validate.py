@@ -197,6 +197,7 @@ def test_what_is_wrong_with_an_mp4(tmp_path: Path) -> None:
     assert fault(data) is None
     assert fault(data[:-1]) == f"file is truncated: {len(data) - 1} of at least {len(data)} bytes"
     assert fault(data.replace(b"moov", b"free")) == "has no index (moov atom not found)"
+    assert fault(data.replace(b"vide", b"soun")) == "no video stream", "a recording of sound"
     assert fault(b"") == "file is empty (0 bytes)"
     assert fault(b"words " * 100) == "does not begin like a video file"
     large = b"\0\0\0\x01mdat" + (16).to_bytes(8, "big")
@@ -227,7 +228,7 @@ def test_counts_are_printed_and_faults_after_the_first_50_are_only_counted(dfew,
     assert lines[2].split() == ["clips", "11697", "59", "differs"]
     assert "class happy" in lines[3] and lines[3].split()[2] == "-"
     assert "faults in files: 59" in lines
-    assert lines[-1] == "  and 9 more; --json lists all"
+    assert "  and 9 more; --json lists all" in lines
     assert sum("is empty (0 bytes)" in line or "no such folder" in line for line in lines) == 50
 
 
@@ -237,7 +238,8 @@ def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.
     rows = ["x,a.mp4,happy,train", "y,./a.mp4,happy,test"]
     table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", rows)
     params = parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table)}})
-    assert check_dataset(params, "mine").annotation_faults == ["clip 'y' is a.mp4, as is clip 'x'"]
+    (fault,) = check_dataset(params, "mine").annotation_faults
+    assert "clips 'x' (a.mp4, line 2) and 'y' (a.mp4, line 3) have the same content" in fault
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,21 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgdfer.config.params import Params, load_params
+from tgdfer.config.params import Params, RenderParams, load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.demo import rendering, script
-from tgdfer.stages import render_demo
+from tgdfer.stages import render, render_demo
 
 ROOT = Path(__file__).parents[2]
+VIDEOS, JOURNAL = paths.DEMO_ROOT / rendering.VIDEOS, paths.DEMO_ROOT / rendering.JOURNAL
 
 
 @pytest.fixture
@@ -134,12 +136,10 @@ def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
 
 
 def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
-    import cv2
-
     render_demo.run(small, workers=1)
     truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
     for clip_id, frames in truth.groupby("clip_id").size().items():
-        capture = cv2.VideoCapture(str(rendering.video(str(clip_id))))
+        capture = cv2.VideoCapture(str(rendering.video(paths.DEMO_ROOT, str(clip_id))))
         count = 0
         while capture.read()[0]:
             count += 1
@@ -148,20 +148,22 @@ def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
 
 def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     render_demo.run(small, workers=1)
-    before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, rendering.JOURNAL)}
-    times = {path: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4")}
+    before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, JOURNAL)}
+    times = {path: path.stat().st_mtime_ns for path in VIDEOS.glob("*.mp4")}
     lost, broken = sorted(times)[:2]
     lost.unlink()
     broken.write_bytes(b"cut short")
-    stray = rendering.VIDEOS / "demo-99999.mp4"
+    stray = VIDEOS / "demo-99999.mp4"
     stray.write_bytes(b"of an older list")
-    with rendering.JOURNAL.open("a") as journal:
+    half = VIDEOS / ".demo-00003.mp4.0123.part"
+    half.write_bytes(b"of a killed rendering")
+    with JOURNAL.open("a") as journal:
         journal.write('["demo-000')  # a killed run's last line
     render_demo.run(small, workers=1)
     assert {path: path.read_bytes() for path in before} == before
     kept = {path for path, stamp in times.items() if path.stat().st_mtime_ns == stamp}
     assert kept == set(times) - {lost, broken}
-    assert not stray.exists()
+    assert not stray.exists() and not half.exists()
 
 
 def test_a_full_disk_is_a_line_and_keeps_what_is_finished(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +178,10 @@ def test_a_full_disk_is_a_line_and_keeps_what_is_finished(small: Params, monkeyp
         patched.setattr(render_demo.ffmpeg, "encode_h264", full)
         with pytest.raises(UserError, match=r"demo-00003\.mp4: cannot be written \(No space left on device\)"):
             render_demo.run(small, workers=1)
-    kept = {path.name: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4")}
+    kept = {path.name: path.stat().st_mtime_ns for path in VIDEOS.glob("*.mp4")}
     assert len(kept) == 2
     render_demo.run(small, workers=1)
-    assert {path.name: path.stat().st_mtime_ns for path in rendering.VIDEOS.glob("*.mp4") if path.name in kept} == kept
+    assert {path.name: path.stat().st_mtime_ns for path in VIDEOS.glob("*.mp4") if path.name in kept} == kept
 
 
 def test_other_parameters_render_again(small: Params) -> None:
@@ -187,7 +189,7 @@ def test_other_parameters_render_again(small: Params) -> None:
     first = paths.DEMO_CLIPS.read_text(encoding="utf-8")
     render_demo.run(small.model_copy(update={"demo": small.demo.model_copy(update={"seed": 1})}), workers=1)
     assert paths.DEMO_CLIPS.read_text(encoding="utf-8") != first
-    journal = [json.loads(line) for line in rendering.JOURNAL.read_text(encoding="utf-8").splitlines()]
+    journal = [json.loads(line) for line in JOURNAL.read_text(encoding="utf-8").splitlines()]
     assert len(journal) == 14
 
 
@@ -202,3 +204,23 @@ def test_the_number_of_workers_changes_nothing(tmp_path: Path, monkeypatch: pyte
         render_demo.run(few, workers=workers)
         made.append((paths.DEMO_CLIPS.read_bytes(), paths.DEMO_TRUTH.read_bytes()))
     assert made[0] == made[1]
+
+
+def test_another_rendered_set_has_other_people_light_and_shares(small: Params) -> None:
+    shares = dict(zip(script.SHARES, (1, 1, 1, 1, 1, 1, 8), strict=True))
+    about = RenderParams(clips=28, folds=2, size=32, seed=1, light=0.6, shares=shares)
+    params = small.model_copy(update={"renders": {"other": about, "same": about.model_copy(update={"light": 1.0})}})
+    for name in params.renders:
+        render.run(params, name, workers=1)
+    rows = list(csv.DictReader(paths.rendered("other").open(encoding="utf-8")))
+    assert Counter(row["label"] for row in rows)["fear"] == 16
+    assert {row["fold"] for row in rows} == {"1", "2"}
+    videos = [paths.RAW / name / rows[0]["path"] for name in params.renders]
+    dim, bright = (cv2.VideoCapture(str(video)).read()[1].mean() for video in videos)
+    assert dim < 0.9 * bright
+    truth = storage.read_table(paths.rendered("other").with_name("truth.parquet"), "truth")
+    assert set(truth["clip_id"].to_pylist()) == {row["clip_id"] for row in rows}
+    one, other = (script.write_script(script.plan(28, 2, seed)[0], seed).person for seed in (0, 1))
+    assert not np.array_equal(one.skin, other.skin)
+    with pytest.raises(UserError, match="renders: no 'third'; known: other, same"):
+        render.run(params, "third")

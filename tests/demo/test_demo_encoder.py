@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,7 @@ def test_training_twice_gives_the_same_bytes_and_the_loading_code_reads_them(tin
     folder = paths.encoder("demo-clip").parent
     train_demo_encoder.run(tiny)
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
     train_demo_encoder.run(tiny)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     metrics = storage.read_json(folder / "metrics.json")
@@ -119,6 +121,18 @@ def test_training_twice_gives_the_same_bytes_and_the_loading_code_reads_them(tin
     with torch.no_grad():
         expected = torch.nn.functional.normalize(tower.visual(demo_clip.normalise(faces.images)), dim=-1)
     assert torch.allclose(tower(faces.images), expected, atol=1e-5)
+
+
+def test_a_finished_encoder_is_kept_and_a_damaged_one_is_trained_again(tiny: Params) -> None:
+    folder = paths.encoder("demo-clip").parent
+    train_demo_encoder.run(tiny)
+    first = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    train_demo_encoder.run(tiny)
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == first
+    for name in first:
+        (folder / name).write_bytes(b"{}")
+        train_demo_encoder.run(tiny)
+        assert (folder / name).read_bytes() == first[name][0], name
 
 
 def test_the_cut_text_tower_equals_open_clip_s() -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -12,11 +14,15 @@ import open_clip
 import pytest
 import torch
 from features_project import CONFIG, params
+from graphs import ROOT
 from safetensors.torch import save_file
 
+from tgdfer.config.ahead import refusals
+from tgdfer.config.clip_models import takes_prompts
 from tgdfer.config.params import Params
 from tgdfer.core.errors import UserError
 from tgdfer.encoders import load_encoder
+from tgdfer.encoders.text_tower import TextTower
 from tgdfer.stages import import_encoder
 
 QUICK = {**CONFIG, "quick_gelu": True}
@@ -85,17 +91,84 @@ def save_openai(path: Path, source: torch.nn.Module) -> torch.nn.Module:
     return rounded
 
 
-@pytest.mark.parametrize("kind", ["state_dict", "training", "safetensors"])
-def test_checkpoint_file_in_open_clips_formats(registry, kind):
-    state = model().state_dict()
-    path = Path(f"weights.{'safetensors' if kind == 'safetensors' else 'pt'}")
+@pytest.mark.parametrize("kind", ["state_dict", "training", "safetensors", "half"])
+@pytest.mark.parametrize("suffix", ["pt", "pth", "bin", "ckpt"])
+def test_checkpoint_file_in_open_clips_formats(registry, kind, suffix):
+    reference, path = model(), Path(f"weights.{'safetensors' if kind == 'safetensors' else suffix}")
+    if kind == "half":
+        reference.load_state_dict({key: value.half().float() for key, value in reference.state_dict().items()})
+    state = reference.state_dict()
     if kind == "safetensors":
         save_file(state, path)
     elif kind == "training":
         torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}, path)
     else:
-        torch.save(state, path)
-    assert_same(imported("Tiny-8", str(path)), model())
+        torch.save({key: value.half() for key, value in state.items()} if kind == "half" else state, path)
+    assert_same(imported("Tiny-8", str(path)), reference)
+
+
+BLIND = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "no_causal_mask": True}}
+"""Its text tower is not causal, as MobileCLIP's."""
+
+
+def test_a_text_tower_that_takes_no_prompts_is_refused_or_not_used(registry, caplog):
+    Path("Blind-8.json").write_text(json.dumps(BLIND))
+    open_clip.add_model_config(Path("Blind-8.json"))
+    torch.save(model(BLIND).state_dict(), "weights.pt")
+    raw = spec("Blind-8", "weights.pt").model_dump()
+    raw["datasets"]["tiny"]["encoder"] = "imported"
+    raw["variants"]["b"] = {"label": "b", "tables": [], "set": {"model": {"architecture": "linear-probe"}}}
+    reads_text = Params.model_validate(raw)
+    with pytest.raises(UserError, match=r"text tower of Blind-8 is not causal .* so that the variant a cannot use it"):
+        import_encoder.run(reads_text, "imported")
+    assert [refusal.about for refusal in refusals(reads_text)] == ["encoder imported"]
+    reads_none = Params.model_validate({**raw, "grid": ["b"], "report": {"reference": "b"}})
+    assert refusals(reads_none) == []
+    import_encoder.run(reads_none, "imported")
+    assert "only variants that read no text can use it" in caplog.text
+    encoder = load_encoder("imported", "cpu")
+    assert encoder.vision_tower()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 32)
+    with pytest.raises(UserError, match="its text tower is not causal"):
+        encoder.text_tower()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "MobileCLIP-S1", "ViT-B-16-SigLIP", "ViT-H-14-CLIPA", "RN50"])
+def test_a_configuration_says_whether_the_text_tower_takes_prompts(name):
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        tower = open_clip.create_model(name, load_weights=False, device="meta")
+    try:
+        TextTower(tower, None, name)
+        usable = True
+    except UserError:
+        usable = False
+    assert takes_prompts(config) == usable
+
+
+def test_an_import_of_other_weights_over_an_earlier_one_is_said(registry, caplog):
+    for seed in (3, 4):
+        torch.save(model(seed=seed).state_dict(), "weights.pt")
+        imported("Tiny-8", "weights.pt")
+        assert ("replaces an encoder that was imported from other weights" in caplog.text) == (seed == 4)
+    with pytest.raises(UserError, match="models/imported is where the import is written to; move your model"):
+        imported("local-dir:models/imported")
+
+
+def test_a_typing_error_is_refused_before_anything_heavy_is_loaded(tmp_path):
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("encoders: {}", "encoders: {mine: {model: ViT-B-33, pretrained: openai}}")
+    text = text.replace("encoder: demo-clip", "encoder: mine")
+    (tmp_path / "params.yaml").write_text(text)
+    code = (
+        "import sys\nfrom tgdfer.cli import main\ntry:\n    main()\nfinally:\n"
+        "    assert not {'torch', 'open_clip'} & set(sys.modules), 'loaded'"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "import-encoder", "--name", "mine"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "open_clip has no model 'ViT-B-33'; did you mean" in done.stderr
+    assert "Correct encoders.mine.model in params.yaml" in done.stderr
 
 
 def test_checkpoint_file_in_openais_format(registry):

@@ -53,7 +53,8 @@ def test_by_hand():
 def test_no_clips_give_no_numbers():
     result = evaluate(np.zeros((0, 3), np.float32), np.zeros(0, int), CLASSES)
     assert result["uar"] is result["war"] is result["ece"] is result["macro_f1"] is None
-    assert result["recall"] == dict.fromkeys(CLASSES)
+    assert result["recall"] == result["f1"] == dict.fromkeys(CLASSES)
+    assert result["confusion"] == [[0, 0, 0]] * 3
     assert np.isnan(rates(np.zeros(0, int), np.zeros(0, int), 3)).all()
 
 

@@ -62,6 +62,16 @@ def test_the_interval_is_scipys_bootstrap() -> None:
     )
 
 
+def test_the_interval_leaves_out_as_much_on_either_side() -> None:
+    assert statistics.interval(np.arange(1001.0)) == (pytest.approx(25), pytest.approx(975))
+
+
+def test_every_clip_is_drawn_as_often_as_any_other() -> None:
+    counts = statistics.draw_clips(5, 4000, np.random.default_rng(0))
+    assert np.all(counts.sum(axis=1) == 5)
+    assert counts.mean(axis=0) == pytest.approx(np.ones(5), abs=0.06)
+
+
 def test_draws_are_paired_over_variants() -> None:
     rng = np.random.default_rng(4)
     correct = np.repeat((rng.random(100) < 0.5).astype(float)[:, None], 2, axis=1)
@@ -109,6 +119,14 @@ def test_p_is_one_without_a_difference_and_never_zero() -> None:
     none, all_ = statistics.sign_flip_test(columns, 500, np.random.default_rng(0))
     assert none == 1.0
     assert all_ == pytest.approx(1 / 501)
+
+
+def test_p_depends_neither_on_the_scale_nor_on_the_other_differences() -> None:
+    difference = np.random.default_rng(9).normal(0.2, 1, 40)
+    scales = np.array([1.0, 1e-12, 1e12])
+    p = [statistics.sign_flip_test(difference[:, None] * s, 2000, np.random.default_rng(0))[0] for s in scales]
+    assert statistics.sign_flip_test(np.outer(difference, scales), 2000, np.random.default_rng(0)).tolist() == p
+    assert p == [p[0]] * 3 and 0.001 < p[0] < 0.999
 
 
 @pytest.mark.parametrize("draws", [1, 499, 501, 1250])

@@ -1,24 +1,41 @@
 """Bags: segment sampling, padding, views, instances of several frames."""
 
-import pytest
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgdfer.core.errors import UserError
 from tgdfer.features.bags import Bags, segment_frames
-from tgdfer.features.cache import FeatureCache
+from tgdfer.features.cache import FeatureCache, Shard, open_shard, write_shard
 
 
 def make_cache(lengths: list[int], views: int = 1, dim: int = 6, seed: int = 0) -> FeatureCache:
+    """Clips of these ``lengths`` in two shards: those with an even number in the first."""
     torch.manual_seed(seed)
-    offsets = torch.tensor([0, *lengths]).cumsum(0)
-    rows = int(offsets[-1])
-    frame_index = torch.cat([3 * torch.arange(n, dtype=torch.int32) + 1 for n in lengths])
-    features = F.normalize(torch.randn(views, rows, dim), dim=-1).half()
-    ids = [f"clip{i:03d}" for i in range(len(lengths))]
-    return FeatureCache(ids, offsets, frame_index, features, dim, "print", "tiny")
+    shards = []
+    for part in (0, 1):
+        clips = range(part, len(lengths), 2)
+        offsets = np.cumsum([0, *(lengths[i] for i in clips)])
+        names = pa.array([f"clip{i:03d}" for i in clips], pa.string())
+        index = np.concatenate([np.zeros(0), *(3 * np.arange(lengths[i]) + 1 for i in clips)]).astype(np.int32)
+        features = F.normalize(torch.randn(views, int(offsets[-1]), dim), dim=-1).half().numpy()
+        shards.append(Shard(names, offsets, index, features))
+    return FeatureCache.of(shards, "print", "tiny")
+
+
+def make_bags(cache: FeatureCache, n_frames: int, clips: list[int] | None = None, instance_frames: int = 1) -> Bags:
+    chosen = torch.arange(len(cache.clip_ids)) if clips is None else torch.tensor(clips)
+    return Bags(cache, chosen, 10 * chosen, n_frames, instance_frames)
+
+
+def clip(cache: FeatureCache, number: int) -> torch.Tensor:
+    """The plain features of a clip, float32."""
+    return torch.from_numpy(cache.clip(number)[0]).float()
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -52,21 +69,22 @@ def test_random_frames_reach_every_frame_of_a_segment():
 
 def test_a_batch_holds_the_cache_s_rows():
     cache = make_cache([20, 3, 8])
-    bags = Bags.from_cache(cache, ["clip002", "clip001", "clip000"], torch.tensor([5, 0, 2]), 8)
+    bags = make_bags(cache, 8, [2, 1, 0])
+    assert bags.clip_ids == ["clip002", "clip001", "clip000"]
     batch = bags.batch(torch.tensor([1, 2]), None)
-    assert batch.y.tolist() == [0, 2]
+    assert batch.y.tolist() == [10, 0]
     assert batch.x.dtype == torch.float32 and batch.frame_index.dtype == torch.int32
-    # clip001 has rows 20..22: padded with its last frame, masked
+    # padded with its last frame, masked
     assert batch.mask.tolist() == [[True] * 3 + [False] * 5, [True] * 8]
-    torch.testing.assert_close(batch.x[0], cache.features[0, [20, 21, 22, 22, 22, 22, 22, 22]].float())
+    torch.testing.assert_close(batch.x[0], clip(cache, 1)[[0, 1, 2, 2, 2, 2, 2, 2]])
     assert batch.frame_index[0].tolist() == [1, 4, 7, 7, 7, 7, 7, 7]
     rows = segment_frames(torch.tensor([20]), 8, None)[0]
-    torch.testing.assert_close(batch.x[1], cache.features[0, rows].float())
+    torch.testing.assert_close(batch.x[1], clip(cache, 0)[rows])
     assert batch.frame_index[1].tolist() == (3 * rows + 1).tolist()
 
 
 def test_training_is_reproducible_and_varies():
-    bags = Bags.from_cache(make_cache([40] * 6, views=3), [f"clip{i:03d}" for i in range(6)], torch.zeros(6).long(), 8)
+    bags = make_bags(make_cache([40] * 6, views=3), 8)
     everything = torch.arange(6)
     one, same, other = (bags.batch(everything, generator(seed)) for seed in (0, 0, 1))
     assert torch.equal(one.x, same.x) and torch.equal(one.frame_index, same.frame_index)
@@ -75,41 +93,58 @@ def test_training_is_reproducible_and_varies():
 
 def test_test_bags_do_not_touch_the_global_random_state_and_use_the_plain_view():
     cache = make_cache([40], views=3)
-    bags = Bags.from_cache(cache, ["clip000"], torch.tensor([0]), 40)
+    bags = make_bags(cache, 40)
     before = torch.get_rng_state()
     batch = bags.batch(torch.tensor([0]), None)
     assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(batch.x[0], cache.features[0].float())
+    assert torch.equal(batch.x[0], clip(cache, 0))
 
 
 def test_a_bag_is_of_one_view_and_every_view_occurs():
     cache = make_cache([4] * 60, views=3)
-    bags = Bags.from_cache(cache, cache.clip_ids, torch.zeros(60).long(), 4)
-    x = bags.batch(torch.arange(60), generator()).x
-    views = cache.features.float().view(3, 60, 4, -1)
+    x = make_bags(cache, 4).batch(torch.arange(60), generator()).x
+    rows = cache.starts[:, None] + np.arange(4)
+    views = torch.stack([torch.from_numpy(cache.read(np.full((60, 1), v), rows)[0]).float() for v in range(3)])
     seen = {next(v for v in range(3) if torch.equal(views[v, i], x[i])) for i in range(60)}
     assert seen == {0, 1, 2}
 
 
 def test_instances_of_several_frames():
     cache = make_cache([10, 24])
-    bags = Bags.from_cache(cache, cache.clip_ids, torch.zeros(2).long(), 4, instance_frames=4)
-    batch = bags.batch(torch.arange(2), None)
+    batch = make_bags(cache, 4, instance_frames=4).batch(torch.arange(2), None)
     assert batch.x.shape == (2, 4, 6)
     assert batch.mask.tolist() == [[True, True, True, False], [True] * 4]
-    frames = cache.features[0, :10].float()
+    frames = clip(cache, 0)
     expected = torch.stack([frames[0:4].mean(0), frames[4:8].mean(0), frames[8:10].mean(0), frames[8:10].mean(0)])
     torch.testing.assert_close(batch.x[0], F.normalize(expected, dim=-1))
-    assert batch.frame_index[0].tolist() == cache.frame_index[[2, 6, 9, 9]].tolist(), "of the middle frame"
+    assert batch.frame_index[0].tolist() == cache.clip(0)[1][[2, 6, 9, 9]].tolist(), "of the middle frame"
 
 
 def test_one_frame_clip_and_a_bag_of_one():
-    bags = Bags.from_cache(make_cache([1]), ["clip000"], torch.tensor([0]), 1)
-    assert bags.batch(torch.tensor([0]), generator()).mask.tolist() == [[True]]
-    long = Bags.from_cache(make_cache([1]), ["clip000"], torch.tensor([0]), 5).batch(torch.tensor([0]), generator())
-    assert long.mask.sum() == 1
+    assert make_bags(make_cache([1]), 1).batch(torch.tensor([0]), generator()).mask.tolist() == [[True]]
+    assert make_bags(make_cache([1]), 5).batch(torch.tensor([0]), generator()).mask.sum() == 1
 
 
-def test_a_missing_clip_is_named():
-    with pytest.raises(UserError, match=r"no clip 'clip9' \(1 of 2 missing"):
-        Bags.from_cache(make_cache([2]), ["clip000", "clip9"], torch.tensor([0, 0]), 4)
+def test_a_cache_in_files_gives_the_rows_of_one_in_memory(tmp_path: Path) -> None:
+    lengths, views, dim = [1, 40, 3, 200, 0, 25, 7], 3, 512
+    memory = make_cache(lengths, views, dim)
+    rng, shards = np.random.default_rng(0), []
+    for part in (0, 1, 2):  # the last one is empty
+        clips = [i for i in range(part, len(lengths), 2) if part < 2]
+        ids = [f"clip{i:03d}" for i in clips for _ in range(lengths[i])]
+        index = np.array([3 * j + 1 for i in clips for j in range(lengths[i])], np.int32)
+        path = tmp_path / f"shard-{part:05d}.arrow"
+        features = memory.shards[part].reshape(views, -1, dim) if part < 2 else np.zeros((views, 0, dim), np.float16)
+        write_shard(path, ids, index, features, {"cache": "c"})
+        shards.append(open_shard(path, "c"))
+    files = FeatureCache.of(shards, "print", "tiny")
+    there = [i for i, length in enumerate(lengths) if length]
+    for count in (1, 4, 16):
+        clips = rng.choice(len(there), 150)
+        bags = [make_bags(memory, count, [there[i] for i in clips]), make_bags(files, count, clips.tolist())]
+        for draw, view in ((True, 0), (False, 2)):
+            one, other = (bag.batch(torch.arange(150), generator() if draw else None, view=view) for bag in bags)
+            assert one.x.equal(other.x) and one.frame_index.equal(other.frame_index) and one.mask.equal(other.mask)
+    open_before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    del files, bags
+    assert open_before - len(os.listdir("/proc/self/fd")) == 2, "each shard with rows is one open file"  # noqa: PTH208

@@ -1,25 +1,29 @@
 """The features stage: right numbers, the same bytes whatever happens, and clear errors."""
 
 import io
+import weakref
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import open_clip
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from features_project import jpeg, make_encoder, make_frames, params
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.parts import Part
 from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.encoders.preprocess import Preprocess
-from tgdfer.features.cache import load_features
+from tgdfer.features.cache import checksums, load_features, open_shard
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
 from tgdfer.stages import features
-from tgdfer.stages.features import run
+from tgdfer.stages.features import join, run
 
 MANIFEST = paths.features("tiny", "demo-clip")
 
@@ -40,18 +44,28 @@ def folder() -> Path:
     return MANIFEST.parent / storage.read_json(MANIFEST)["folder"]
 
 
+def stored() -> np.ndarray:
+    """All features of the cache, float32 [V, R, D]."""
+    cache = load_features(MANIFEST)
+    rows = np.arange(cache.firsts[-1])[None]
+    return np.concatenate([cache.read(np.array([[view]]), rows)[0] for view in range(cache.views)]).astype(np.float32)
+
+
+def read_all() -> None:
+    cache = load_features(MANIFEST)
+    for number in range(len(cache.clip_ids)):
+        cache.clip(number)
+
+
 def test_every_frame_stands_in_order(frames):
     run(params(), "tiny")
     cache = load_features(MANIFEST)
-    assert cache.clip_ids == sorted(frames)
-    assert cache.features.shape == (1, sum(map(len, frames.values())), 32)
-    assert cache.features.dtype == torch.float16
-    for number, clip in enumerate(cache.clip_ids):
-        rows = slice(cache.offsets[number], cache.offsets[number + 1])
-        assert cache.frame_index[rows].tolist() == [index for index, _ in frames[clip]]
-    torch.testing.assert_close(
-        cache.features.float().norm(dim=-1), torch.ones(1, len(cache.frame_index)), atol=2e-3, rtol=0
-    )
+    assert (cache.clip_ids.to_pylist(), cache.views, cache.dim) == (sorted(frames), 1, 32)
+    for number, clip in enumerate(cache.clip_ids.to_pylist()):
+        features, index = cache.clip(number)
+        assert index.tolist() == [index for index, _ in frames[clip]]
+        assert features.dtype == np.float16
+        np.testing.assert_allclose(np.linalg.norm(features.astype(float), axis=1), 1, atol=2e-3)
 
 
 @pytest.mark.parametrize(("dtype", "smallest"), [("float32", 0.99999), ("auto", 0.999), ("bfloat16", 0.999)])
@@ -60,14 +74,11 @@ def test_features_equal_open_clip_used_plainly(frames, dtype, smallest):
     cache = load_features(MANIFEST)
     model, _, transform = open_clip.create_model_and_transforms("local-dir:models/demo-clip")
     model.eval()
-    row = 0
-    for clip in cache.clip_ids:
-        for _, data in frames[clip]:
+    for number, clip in enumerate(cache.clip_ids.to_pylist()):
+        for found, (_, data) in zip(torch.from_numpy(cache.clip(number)[0]).float(), frames[clip], strict=True):
             with torch.no_grad():
                 expected = model.encode_image(transform(Image.open(io.BytesIO(data)))[None], normalize=True)[0]
-            found = cache.features[0, row].float()
             assert torch.cosine_similarity(found, expected, dim=0) > smallest
-            row += 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -88,21 +99,30 @@ def test_bytes_depend_neither_on_threads_nor_on_resuming_nor_on_order(frames, dt
         torch.set_num_threads(threads)
 
 
-def test_several_devices_share_the_shards(frames, monkeypatch):
+def test_parts_write_the_bytes_of_one_job(frames):
     run(params(), "tiny")
     whole = produced()
-    for path in folder().iterdir():
+    for path in MANIFEST.parent.rglob("*.*"):
+        if path.is_file():
+            path.unlink()
+    parts = [Part(number, 2) for number in (2, 1)]
+    for part in parts:
+        run(params(), "tiny", part)
+    lists = [part.list_of(MANIFEST) for part in parts]
+    with pytest.raises(UserError, match="the parts lack the features of some frames"):
+        join(params(), "tiny", lists[:1])
+    join(params(), "tiny", lists)
+    for path in lists:
         path.unlink()
-    monkeypatch.setattr(features, "_devices", lambda setting: [torch.device("cpu")] * 2)
-    run(params(), "tiny")
     assert produced() == whole
 
 
-def test_error_on_one_of_several_devices_is_raised(frames, monkeypatch):
-    monkeypatch.setattr(features, "_devices", lambda setting: [torch.device("cpu")] * 2)
-    break_jpeg()
-    with pytest.raises(UserError, match="not a readable JPEG"):
-        run(params(), "tiny")
+def test_parts_that_were_encoded_differently_are_not_joined(frames):
+    parts = [Part(1, 2), Part(2, 2)]
+    for part, dtype in zip(parts, ("float32", "bfloat16"), strict=True):
+        run(params(dtype=dtype), "tiny", part)
+    with pytest.raises(UserError, match=r"float32 on cpu, bfloat16 on cpu.*set features.dtype"):
+        join(params(), "tiny", [part.list_of(MANIFEST) for part in parts])
 
 
 def test_whole_shards_are_kept(frames, monkeypatch):
@@ -138,31 +158,31 @@ def test_what_features_depend_on_makes_a_new_cache_next_to_the_old(frames, monke
 
 def test_batches_do_not_change_features_beyond_rounding(frames):
     run(params(batch_size=1), "tiny")
-    one = load_features(MANIFEST).features.float()
+    one = stored()
     run(params(batch_size=64), "tiny")
-    torch.testing.assert_close(load_features(MANIFEST).features.float(), one, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(stored(), one, atol=1e-3)
 
 
 def test_views(frames):
     run(params(), "tiny")
-    plain = load_features(MANIFEST)
+    plain = stored()
     run(params(views=2), "tiny")
-    cache = load_features(MANIFEST)
-    assert cache.features.shape == (3, *plain.features.shape[1:])
+    features = stored()
+    assert features.shape == (3, *plain.shape[1:])
     assert storage.read_json(MANIFEST)["views"] == ["plain", "view-1", "view-2"]
-    torch.testing.assert_close(cache.features[0].float(), plain.features[0].float(), atol=1e-3, rtol=0)
-    assert not torch.equal(cache.features[1], cache.features[0])
-    assert not torch.equal(cache.features[1], cache.features[2])
+    np.testing.assert_allclose(features[0], plain[0], atol=1e-3)
+    assert not np.array_equal(features[1], features[0])
+    assert not np.array_equal(features[1], features[2])
     run(params(views=2, seed=5), "tiny")
-    other = load_features(MANIFEST)
-    assert torch.equal(other.features[0], cache.features[0])
-    assert not torch.equal(other.features[1], cache.features[1])
+    other = stored()
+    assert np.array_equal(other[0], features[0])
+    assert not np.array_equal(other[1], features[1])
 
 
 @pytest.mark.parametrize("most", [1, 3, 5])
 def test_out_of_memory_halves_the_batch_and_goes_on(frames, monkeypatch, most):
     run(params(), "tiny")
-    expected = load_features(MANIFEST).features.float()
+    expected = stored()
     for path in folder().iterdir():
         path.unlink()
     plain = VisionTower.forward
@@ -174,7 +194,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(frames, monkeypatch, most):
 
     monkeypatch.setattr(VisionTower, "forward", forward)
     run(params(), "tiny")
-    torch.testing.assert_close(load_features(MANIFEST).features.float(), expected, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(stored(), expected, atol=1e-3)
 
 
 def test_other_errors_and_a_single_image_that_does_not_fit_are_not_swallowed(frames, monkeypatch):
@@ -189,17 +209,16 @@ def test_other_errors_and_a_single_image_that_does_not_fit_are_not_swallowed(fra
         run(params(), "tiny")
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "missing", "other"])
+@pytest.mark.parametrize("damage", ["cut", "feature", "index", "missing", "other"])
 def test_damaged_shard_is_named_and_remade_on_request(frames, damage):
     run(params(), "tiny")
     whole = produced()
-    shard = folder() / "shard-00002.parquet"
+    shard = folder() / "shard-00002.arrow"
     data = shard.read_bytes()
     if damage == "cut":
         shard.write_bytes(data[: len(data) // 2])
-    elif damage == "flip":
-        column = pq.ParquetFile(shard).metadata.row_group(0).column(3)
-        at = column.data_page_offset + column.total_compressed_size - 20  # among the features
+    elif damage in ("feature", "index"):
+        at = data.index(column(shard, "feature" if damage == "feature" else "frame_index")) + 7
         shard.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     elif damage == "missing":
         shard.unlink()
@@ -208,16 +227,16 @@ def test_damaged_shard_is_named_and_remade_on_request(frames, damage):
         (folder() / shard.name).replace(shard)
         MANIFEST.write_bytes(whole["manifest.json"])
     with pytest.raises(UserError, match=rf"{shard}: .*run the features stage again"):
-        load_features(MANIFEST)
+        read_all()
     run(params(), "tiny")
     assert {name: data for name, data in produced().items() if name in whole} == whole
-    load_features(MANIFEST)
+    read_all()
 
 
 def test_shard_of_the_same_cache_under_another_name_is_remade(frames):
     run(params(), "tiny")
     whole = produced()
-    (folder() / "shard-00002.parquet").write_bytes((folder() / "shard-00000.parquet").read_bytes())
+    (folder() / "shard-00002.arrow").write_bytes((folder() / "shard-00000.arrow").read_bytes())
     with pytest.raises(UserError, match=r"rows, its manifest says|is in two shards"):
         load_features(MANIFEST)
     run(params(), "tiny")
@@ -231,7 +250,7 @@ def break_jpeg() -> None:
     storage.write_table(source, "frames", table, {})
     manifest = storage.read_json(source.parent / "manifest.json")
     manifest["shards"][0]["sha256"] = storage.file_fingerprint(source)
-    storage.write_json(source.parent / "manifest.json", manifest)
+    storage.write_sealed(source.parent / "manifest.json", manifest)
 
 
 def test_broken_image_is_named(frames):
@@ -244,7 +263,9 @@ def test_broken_image_is_named(frames):
 def test_frame_shard_that_is_cut_off_is_named(frames):
     source = Path("data/tiny/frames/shard-00002.parquet")
     source.write_bytes(source.read_bytes()[:-50])
-    with pytest.raises(UserError, match=f"{source}: truncated or not the shard"):
+    with pytest.raises(
+        UserError, match=f"{source}: not the file that its stage wrote; run: tgdfer frames --dataset tiny"
+    ):
         run(params(), "tiny")
 
 
@@ -268,15 +289,42 @@ def test_grey_jpeg_is_read_as_rgb():
     np.testing.assert_array_equal(image[0].numpy(), np.asarray(Image.open(stream)))
 
 
-def test_layout_is_plain_fixed_size_binary(frames):
-    run(params(), "tiny")
-    file = pq.ParquetFile(folder() / "shard-00000.parquet")
-    column = file.metadata.row_group(0).column(3)
-    assert (column.physical_type, column.compression) == ("FIXED_LEN_BYTE_ARRAY", "UNCOMPRESSED")
-    assert "PLAIN_DICTIONARY" not in column.encodings
-    assert "RLE_DICTIONARY" not in column.encodings
-    about = storage.made_by(folder() / "shard-00000.parquet")
-    assert (about["dim"], about["dtype"], about["views"]) == (32, "float16", 1)
+def column(shard: Path, name: str) -> bytes:
+    """The bytes of a column of a shard."""
+    with pa.memory_map(str(shard)) as source:
+        return pa.ipc.open_file(source).get_batch(0)[name].buffers()[1].to_pybytes()
+
+
+def test_the_images_of_a_batch_are_released_once_it_is_encoded(frames):
+    encoder = load_encoder("demo-clip", "cpu")
+    work = features.Encoding(encoder, params().features, torch.float32, {}, None, "")
+    batch = FrameBatch(ShardTask(Path("s"), "", 1, Path("t")), ["a"], [0], [b"jpeg"], last=True)
+    writer, released = features._Writer(work, batch.shard), weakref.ref(batch)
+    writer.add(batch, torch.zeros(1, encoder.dim, dtype=torch.float16))
+    del batch
+    assert released() is None
+
+
+def test_shard_is_an_arrow_table_that_is_mapped_and_not_read(frames):
+    run(params(views=1), "tiny")
+    about = storage.read_sealed(MANIFEST)
+    for path in sorted(folder().iterdir()):
+        shard = open_shard(path, about["cache"])
+        table = pa.ipc.open_file(path).read_all()
+        assert table.schema.names == ["clip_id", "frame_index", "view", "check", "feature"]
+        rows = sorted(zip(*(table[name].to_pylist() for name in ("view", "clip_id", "frame_index")), strict=True))
+        assert rows == list(zip(*(table[n].to_pylist() for n in ("view", "clip_id", "frame_index")), strict=True))
+        assert column(path, "feature") == shard.features.tobytes()
+        assert not shard.features.flags.owndata
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32), st.data())
+@settings(max_examples=200, deadline=None)
+def test_no_changed_bit_keeps_a_checksum(dim, seed, data):
+    vector = np.random.default_rng(seed).normal(size=(1, dim)).astype(np.float16)
+    changed = vector.copy()
+    changed.view(np.uint8)[0, data.draw(st.integers(0, 2 * dim - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    assert checksums(changed) != checksums(vector)
 
 
 def test_encoder_is_not_changed_by_a_tower_of_another_dtype(frames):

@@ -9,10 +9,11 @@ import pytest
 from media import clip_project, convert, cut_off, frame_files, images, rejected, run_ffmpeg, video
 
 from tgdfer.config.params import FramesParams
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.paths import shard_number
 from tgdfer.media import shards, videos
-from tgdfer.media.shards import ClipSource, extract_clip, shard_number, source_fingerprint
+from tgdfer.media.shards import ClipSource, extract_clip, source_fingerprint
 from tgdfer.stages import frames
 from tgdfer.stages.clips import run as make_tables
 
@@ -127,6 +128,18 @@ def test_only_what_changed_is_made_again_with_the_same_bytes(tmp_path: Path, mon
     assert sorted(calls) == sorted(set(names) - set(in_two))
     assert frame_files() == first
 
+    # a flipped bit of a frame, which leaves a readable table and the time of the file
+    calls.clear()
+    path = folder / "shard-00002.parquet"
+    content, times = path.read_bytes(), path.stat()
+    place = content.index(b"\xff\xd8\xff") + 100
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    checksums.forget()
+    frames.run(params, "mine")
+    assert sorted(calls) == in_two
+    assert frame_files() == first
+
     # a changed source
     calls.clear()
     video(raw / "3.mp4", 5)
@@ -199,9 +212,10 @@ def test_the_manifest_says_how_long_clips_are_and_how_many_show_a_face(tmp_path:
     assert manifest["clip_seconds"] == pytest.approx(10 / 25)
     assert "with_face" not in manifest
     frames.run(clip_project(tmp_path, names, max_frames=5, crop="face", no_face="centre"), "mine")
-    assert storage.read_json(paths.frames("mine"))["with_face"] == 0
+    manifest = storage.read_json(paths.frames("mine"))
+    assert [manifest[key] for key in ("searched", "with_face", "face_side", "doubtful_faces")] == [15, 0, None, 0]
     counts = storage.read_json(paths.frames("mine").with_name("faces.json"))
-    assert counts == {f"c0{number}": {"with_face": 0, "frames": 5} for number in range(3)}
+    assert counts == {f"c0{number}": {"with_face": 0, "frames": 5, "side": None, "score": None} for number in range(3)}
 
 
 def test_an_error_of_the_machine_is_not_a_fault_of_the_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

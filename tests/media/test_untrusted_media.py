@@ -92,6 +92,7 @@ def clips_and_links() -> list[str]:
     elsewhere = images(Path("elsewhere/clip"), 3)
     video(Path("elsewhere/v.mp4"), 2)
     root = Path("real/raw")
+    video(Path("elsewhere/w.mp4"), 2)
     video(root / "a.mp4", 2)
     images(root / "b", 3)
     (root / "inside.mp4").symlink_to("a.mp4")
@@ -102,7 +103,7 @@ def clips_and_links() -> list[str]:
     (images(root / "mixed", 1) / "00002.jpg").symlink_to(elsewhere.resolve() / "00001.jpg")
     (root / "up").symlink_to("../..")
     Path("raw").symlink_to("real/raw")  # the root itself may be one
-    return ["a.mp4", "b", "inside.mp4", "inside", "same", "video.mp4", "folder", "mixed", "up/elsewhere/v.mp4"]
+    return ["a.mp4", "b", "inside.mp4", "inside", "same", "video.mp4", "folder", "mixed", "up/elsewhere/w.mp4"]
 
 
 OUTSIDE = ["c05", "c06", "c07", "c08"]
@@ -117,7 +118,7 @@ def test_links_out_of_the_root_are_refused_by_row_and_again_where_they_are_read(
         clip_project(Path("raw"), names)
     result = CliRunner().invoke(app, ["validate"])
     output = result.stdout + str(result.exception)
-    for name in ("'video.mp4'", "'folder'", "'up/elsewhere/v.mp4'"):
+    for name in ("'video.mp4'", "'folder'", "'up/elsewhere/w.mp4'"):
         assert f"path {name} is a link that leads out" in output
     assert "mixed: image 00002.jpg is a link that leads out" in output
     # a layout that checks no file, or a link that was made later

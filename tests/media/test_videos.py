@@ -13,7 +13,7 @@ from tgdfer.media import ffmpeg, videos
 from tgdfer.media.frame import UnusableError
 from tgdfer.media.images import read_images
 from tgdfer.media.sampling import choose
-from tgdfer.media.videos import duration, read_video, stream_video
+from tgdfer.media.videos import duration, read_video, span, stream_video
 
 ALL = FramesParams(sampling="all")
 
@@ -178,14 +178,55 @@ def test_a_program_that_ends_early_says_why(tmp_path: Path) -> None:
         ffmpeg.feed([ends], iter(lambda: bytes(1 << 20), None))
 
 
-def test_duration(tmp_path: Path) -> None:
-    path = video(tmp_path / "a.mp4", 30, 15)
-    assert duration(path) == pytest.approx(2, abs=0.02)
-    live = convert(path, tmp_path / "live.mkv", "-c", "copy", "-live", "1")
-    assert duration(live) == pytest.approx(2, abs=0.1), "as recorders write it, without a duration"
+SOUND = ("-f", "lavfi", "-i", "sine=d=4", "-map", "0:v", "-map", "1:a")
+"""Sound that begins before the pictures and ends after them."""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "before", "start", "length"),
+    [
+        ("plain.mp4", (), (), 0, 2),
+        # as recorders write it, without a duration
+        ("live.mkv", ("-live", "1"), (), 0, 2),
+        # a container that begins late may give the time of its end as its duration
+        *(("late" + suffix, ("-copyts",), ("-itsoffset", "3600"), 0, 2) for suffix in (".mkv", ".flv", ".ts", ".mp4")),
+        # raw streams: no times of frames that are shown in another order than they are decoded
+        ("b-frames.h264", ("-c:v", "libx264", "-bf", "3", "-x264-params", "b-adapt=0"), (), 0, 2),
+        ("raw.mjpeg", ("-c:v", "mjpeg", "-r", "25"), (), 0, 2),
+        ("one.mp4", ("-c:v", "libx264", "-frames:v", "1"), (), 0, 1 / 15),
+        *((f"sound.{suffix}", SOUND, ("-itsoffset", "1.2"), 1.2, 2) for suffix in ("mp4", "mkv")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_when_the_pictures_of_a_video_begin_and_end(
+    tmp_path: Path, name: str, options: tuple[str, ...], before: tuple[str, ...], start: float, length: float
+) -> None:
+    copy = () if "-c:v" in options else ("-c:v", "copy")
+    path = convert(video(tmp_path / "a.mp4", 30, 15), tmp_path / name, *options, *copy, before=before)
+    assert span(path) == pytest.approx((start, start + length), abs=0.01)
+    assert duration(path) == pytest.approx(4 if options is SOUND else length, abs=0.07)
+    frames = read_video(path, ALL)
+    assert frames[0].time_s == pytest.approx(start, abs=0.01)
+    assert frames[-1].time_s == pytest.approx(start + length - 1 / (25 if name == "raw.mjpeg" else 15), abs=0.01)
+
+
+def test_a_broadcast_begins_with_its_first_stream_that_is_read(tmp_path: Path) -> None:
+    path = convert(video(tmp_path / "a.mp4", 30, 15), tmp_path / "b.ts", *SOUND, before=("-itsoffset", "1.2"))
+    assert span(path)[0] == read_video(path, ALL)[0].time_s == 0
+    assert span(path, with_sound=True)[0] == pytest.approx(1.2, abs=0.03)
+
+
+def test_what_is_not_a_video_has_no_duration(tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_text("no video")
     assert duration(tmp_path / "b.mp4") is None
     assert duration(tmp_path / "none.mp4") is None
+
+
+def test_a_frame_every_few_seconds(tmp_path: Path) -> None:
+    slow = convert(video(tmp_path / "a.mp4", 9), tmp_path / "slow.mp4", "-r", "0.3", before=("-r", "0.3"))
+    taken = read_video(slow, ALL)
+    assert [number_in(frame.jpeg) for frame in taken] == list(range(9))
+    assert [frame.time_s for frame in taken] == pytest.approx([number / 0.3 for number in range(9)], abs=0.01)
 
 
 def test_variable_frame_rate_keeps_every_frame_and_its_time(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from media import clip_project, frame_files, images, video
 from tgdfer.config.params import FramesParams, Params
 from tgdfer.core import paths, provenance, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.parts import Part
+from tgdfer.core.paths import shard_number
 from tgdfer.media import workers
-from tgdfer.media.shards import ShardPlan, shard_number
+from tgdfer.media.shards import ShardPlan
 from tgdfer.stages import frames
 
 SCRIPT = """
@@ -99,6 +101,28 @@ def test_processes_write_the_bytes_that_threads_write(
     assert {name for name in after if after[name] != before[name]} == {f"shard-{shard_number('c07', 5):05d}.parquet"}
     assert "mine: 4 of 5 frame shards are up to date" in caplog.messages
     assert any("mine: frames: 24 clips in" in line for line in caplog.messages), "kept clips count, and none twice"
+
+
+def test_parts_write_the_bytes_of_one_job() -> None:
+    params = image_project()
+    frames.run(params, "mine")
+    expected = start_over()
+    manifest, parts = paths.frames("mine"), [Part(number, 3) for number in (3, 1, 2)]
+    for part in parts:
+        frames.run(params, "mine", part)
+    lists = [part.list_of(manifest) for part in parts]
+    with pytest.raises(UserError, match=r"shard-0000\d.parquet: not made with the present parameters and data"):
+        frames.run(params, "mine", lists=lists[:2])
+    frames.run(params, "mine", lists=lists)
+    for path in lists:
+        path.unlink()
+    assert frame_files() == expected
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/2/3", "a/b", "1/"])
+def test_a_part_that_is_none(text: str) -> None:
+    with pytest.raises(UserError, match=f"--part {text}: expected"):
+        Part.parse(text)
 
 
 def die(plan: ShardPlan, root: Path, params: FramesParams) -> None:

@@ -19,6 +19,7 @@ OTHER = {
     "text": "class-name",
     "descriptions_per_class": 1,
     "context_tokens": 3,
+    "context_place": "after",
     "context": "per-class",
     "visual_prompt": "none",
     "prompt_temperature": 0.5,
@@ -27,6 +28,9 @@ OTHER = {
     "sharpness": 3.0,
     "coarse_weight": 0.1,
     "apart_weight": 0.7,
+    "adapt": "lora",
+    "adapt_blocks": 2,
+    "adapt_rank": 2,
     "label_smoothing": 0.3,
     "imbalance": "logit-adjustment",
 }

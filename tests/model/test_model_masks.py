@@ -69,8 +69,8 @@ def test_a_clip_s_logits_do_not_depend_on_its_batch(variant):
     with torch.no_grad():
         together = net(x, mask, position).logits
         for i in range(5):
-            alone = net(x[i : i + 1], mask[i : i + 1], position[i : i + 1]).logits
-            torch.testing.assert_close(alone, together[i : i + 1], **EXACT)
+            single = net(x[i : i + 1], mask[i : i + 1], position[i : i + 1]).logits
+            torch.testing.assert_close(single, together[i : i + 1], **EXACT)
         order = torch.tensor([3, 0, 4, 2, 1])
         torch.testing.assert_close(net(x[order], mask[order], position[order]).logits, together[order], **EXACT)
 
@@ -99,7 +99,7 @@ def test_frame_order_does_not_matter_without_time(variant):
 @pytest.mark.parametrize("variant", ["full", "window-5", "long", "transformer-cls", "bilstm-dmin"])
 def test_frame_order_matters_with_time(variant):
     net, x, mask = shaken(variant), frames(2, 6), mask_of([6, 6], 6)
-    # distance has no direction, so the long-range branch alone cannot tell a clip from its reverse: a plain permutation
+    # distance has no direction, so the long-range branch cannot distinguish a clip from its reverse: a permutation
     order = torch.tensor([2, 5, 0, 1, 4, 3])
     with torch.no_grad():
         assert not torch.allclose(net(x, mask).logits, net(x[:, order], mask).logits, atol=1e-4)

@@ -17,6 +17,7 @@ from tgdfer.model.alignment import Alignment
 from tgdfer.model.bilstm_dmin import DMIN
 from tgdfer.model.layers import masked_softmax
 from tgdfer.model.mil import aggregate
+from tgdfer.model.output import ModelOutput
 from tgdfer.model.temporal import TemporalNetwork
 from tgdfer.model.visual_prompt import VisualPrompt
 
@@ -284,12 +285,35 @@ def test_training_starts_from_zero_shot_clip(temporal, prompt):
     assert other.logits.abs().max() > 0.1
 
 
-def test_relevance_is_the_softmax_of_the_predicted_class():
+def test_relevance_is_the_share_in_all_classes_times_the_information():
     net, x = model("no-prompt"), frames(1, 4)
     with torch.no_grad():
         result = net(x, mask_of([3], 4))
-    column = result.alignment[0, :3, result.logits[0].argmax()]
-    torch.testing.assert_close(relevance(result)[0, :3], column.softmax(0), **EXACT)
+    probabilities, scores = softmax(result.logits[0].tolist()), result.alignment[0, :3]
+    share = [sum(p * scores[:, c].softmax(0)[t].item() for c, p in enumerate(probabilities)) for t in range(3)]
+    each = [softmax(row.tolist()) for row in scores]
+    average = [sum(column) / 3 for column in zip(*each, strict=True)]
+    divergence = [sum(p * math.log(p / q) for p, q in zip(row, average, strict=True)) for row in each]
+    expected = torch.tensor([s * (d + 1e-4) for s, d in zip(share, divergence, strict=True)], dtype=torch.float64)
+    torch.testing.assert_close(relevance(result)[0, :3], expected / expected.sum(), rtol=1e-6, atol=1e-9)
+
+
+def scored(alignment, logits):
+    alignment = torch.tensor([alignment])
+    return ModelOutput(
+        torch.tensor([logits]), None, alignment, None, None, mask_of([len(alignment[0])], len(alignment[0]))
+    )
+
+
+def test_a_wrong_answer_does_not_hide_the_frame_that_differs():
+    # six frames of class 0 and one of class 1, in a clip that is narrowly taken for class 0
+    found = relevance(scored([[5.0, 0.0]] * 6 + [[0.0, 4.8]], [5.0, 4.8]))[0]
+    assert found.argmax() == 6
+
+
+def test_relevance_of_equal_and_of_single_frames():
+    torch.testing.assert_close(relevance(scored([[90.0, -90.0]] * 4, [90.0, -90.0])), torch.full((1, 4), 0.25))
+    torch.testing.assert_close(relevance(scored([[90.0, -90.0]], [90.0, -90.0])), torch.ones(1, 1))
 
 
 @pytest.mark.parametrize("variant", ["full", "prompt-per-class", "attention", "log-sum-exp", "bilstm-dmin"])

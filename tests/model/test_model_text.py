@@ -46,19 +46,26 @@ def test_prompts_of_each_kind():
     assert made(context_tokens=0, descriptions_per_class=1) == [["with c"], ["with a"]]
     # learnt tokens stand in the place of the prefix
     assert made(context_tokens=4, descriptions_per_class=2) == [["c", "d"], ["a", "b"]]
+    after = {"context_tokens": 4, "context_place": "after", "descriptions_per_class": 1}
+    assert made(**after) == [["with c"], ["with a"]]
     with pytest.raises(UserError, match=r"descriptions_per_class: 3, but descriptions\.yaml has 2 of the class 'sad'"):
         made(descriptions_per_class=3)
     assert made(text="class-name", descriptions_per_class=3) == [["grief"], ["joy"]]
 
 
-def by_open_clip(net, texts, embed=None):
-    """Normalised mean of open_clip's own features of ``texts``, over all its context, with embeddings put in."""
+def by_open_clip(net, texts, embed=None, after=False):
+    """Normalised mean of open_clip's own features of ``texts``, over all its context.
+
+    The tokens ``embed`` [n, M, width] are put in behind the start of each text or, with ``after``, before its end.
+    """
     tokens = clip()[1](texts, context_length=net.context_length)
     if embed is None:
         features = net.encode_text(tokens, normalize=True)
     else:
-        x = net.token_embedding(tokens)
-        x = torch.cat([x[:, :1], embed, x[:, 1:]], dim=1)[:, : net.context_length] + net.positional_embedding
+        places = (tokens.argmax(-1) if after else torch.ones(len(tokens))).int().tolist()
+        rows = zip(net.token_embedding(tokens), embed, places, strict=True)
+        x = torch.stack([torch.cat([row[:place], new, row[place:]])[: net.context_length] for row, new, place in rows])
+        x = x + net.positional_embedding
         x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask))
         end = tokens.argmax(-1) + embed.shape[1]
         features = F.normalize(x[torch.arange(len(x)), end] @ net.text_projection, dim=-1)
@@ -76,16 +83,31 @@ def test_label_features_without_learnt_tokens_are_open_clip_s(text):
 
 
 @pytest.mark.parametrize("context", ["shared", "per-class"])
-@pytest.mark.parametrize("tokens", [4, 16])
-def test_learnt_tokens_against_open_clip_at_full_length(context, tokens):
-    chosen = params(context_tokens=tokens, context=context)
+@pytest.mark.parametrize(("tokens", "place"), [(4, "before"), (16, "before"), (4, "after")])
+def test_learnt_tokens_against_open_clip_at_full_length(context, tokens, place):
+    chosen = params(context_tokens=tokens, context=context, context_place=place)
     labels, (net, _), groups = LabelText(chosen, SEVEN, encoder()), clip(), prompts(chosen, SEVEN, load_words())
     with torch.no_grad():
         labels.context += 0.02 * torch.randn_like(labels.context)
         assert labels.context.shape == (7 if context == "per-class" else 1, tokens, 32)
         for c, group in enumerate(groups):
             learnt = labels.context[c if context == "per-class" else 0].expand(len(group), -1, -1)
-            torch.testing.assert_close(labels()[c], by_open_clip(net, group, learnt), rtol=1e-4, atol=1e-5)
+            expected = by_open_clip(net, group, learnt, place == "after")
+            torch.testing.assert_close(labels()[c], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_after_the_words_have_the_gradient_of_whole_texts():
+    tower, classes = encoder().text_tower(), ("happy", "fear")
+    chosen = params(context_place="after", descriptions_per_class=1)
+    labels = LabelText(chosen, classes, SimpleNamespace(name="tiny", text_tower=lambda: tower))
+    weight = torch.randn(2, DIM)
+    (labels() * weight).sum().backward()
+    context = labels.context.detach().requires_grad_()
+    for c, (text,) in enumerate(prompts(chosen, classes, load_words())):
+        words = tower.embed(tower.tokenize([text]))
+        whole = torch.cat([words[:, :-1], context, words[:, -1:]], dim=1)
+        (tower(whole, torch.tensor([whole.shape[1] - 1])) * weight[c]).sum().backward()
+    torch.testing.assert_close(labels.context.grad, context.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_the_tower_s_own_way_has_the_gradient_of_open_clip_s():
@@ -202,6 +224,7 @@ def test_same_seed_same_start():
         ({"heads": 3}, r"model\.heads: 3 heads do not divide 8 channels"),
         ({"heads": 1}, r"model\.heads: temporal 'both' gives half .* expected an even number, got 1"),
         ({"architecture": "bilstm-dmin", "heads": 5}, r"model\.heads: 5 heads do not divide 16 channels"),
+        ({"context_tokens": 32, "context_place": "after"}, r"model\.context_tokens: 32 learnt tokens"),
         ({"context_tokens": 32}, r"model\.context_tokens: 32 learnt tokens .* exceed the 40 that encoder 'tiny' reads"),
     ],
 )

@@ -17,7 +17,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return project.make(tmp_path_factory.mktemp("onnx") / "project")
 
 
-@pytest.mark.parametrize("variant", ["words", "probe"])
+@pytest.mark.parametrize("variant", ["words", "probe", "lora"])
 def test_onnx_is_pytorch(made: Path, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
     saved = load_saved(Path(str(RUN).replace("words", variant)), Path("models"), "cpu")
@@ -28,12 +28,14 @@ def test_onnx_is_pytorch(made: Path, variant: str, tmp_path: Path, monkeypatch: 
     shapes = {value.name: value.shape for value in [*session.get_inputs(), *session.get_outputs()]}
     assert shapes["frames"][:2] == [length, 3] and shapes["probabilities"] == [classes]
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"], "one file, with its weights"
+    with pytest.raises(UserError, match=r"model\.onnx: exists already; name another file"):
+        onnx.export_onnx(saved, file)
 
 
 def test_a_file_that_differs_is_not_kept(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
     saved = load_saved(RUN, Path("models"), "cpu")
-    monkeypatch.setattr(onnx, "TOLERANCE", 0.0)
+    monkeypatch.setattr(onnx, "TOLERANCE", dict.fromkeys(onnx.TOLERANCE, 0.0))
     with pytest.raises(UserError, match="differs from PyTorch"):
         onnx.export_onnx(saved, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -7,13 +7,12 @@ import json
 import subprocess
 import sys
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import prediction_project as project
 import pytest
-from media import convert, images, numbered, video
+from media import convert, images, video
 from PIL import Image
 from prediction_project import RUN, face, film, picture
 from typer.testing import CliRunner
@@ -27,24 +26,9 @@ from tgdfer.media.frame import Frame, UnusableError
 from tgdfer.media.shards import ClipSource, extract_clip
 from tgdfer.media.videos import duration, read_video, stream_video
 from tgdfer.prediction import NOTICE
-from tgdfer.prediction.cropping import FaceCropper
+from tgdfer.prediction.command import find_videos
+from tgdfer.prediction.cropping import PersonCropper
 from tgdfer.prediction.windows import sliding_windows
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return project.make(tmp_path_factory.mktemp("predict"))
-
-
-@pytest.fixture(scope="module")
-def predictor(root: Path) -> Predictor:
-    return Predictor.from_run(root / RUN, models=root / "models", device="cpu")
-
-
-@pytest.fixture
-def inside(root: Path, monkeypatch) -> Path:
-    monkeypatch.chdir(root)
-    return root
 
 
 def moving(count: int, *sizes: int) -> list[np.ndarray]:
@@ -56,7 +40,7 @@ def moving(count: int, *sizes: int) -> list[np.ndarray]:
     ]
 
 
-@pytest.mark.parametrize("variant", ["words", "probe"])
+@pytest.mark.parametrize("variant", ["words", "probe", "lora"])
 def test_a_clip_of_the_data_set_gets_what_the_run_gave_it(root: Path, variant: str) -> None:
     run = root / "runs/tiny" / variant / "fold1/seed0"
     model = Predictor.from_run(run, models=root / "models", device="cpu")
@@ -68,7 +52,8 @@ def test_a_clip_of_the_data_set_gets_what_the_run_gave_it(root: Path, variant: s
         assert list(made.probabilities.values()) == pytest.approx(row["probabilities"], abs=1e-3)
         (window,) = made.windows
         assert [frame.index for frame in window.frames] == row["frame_index"]
-        assert [frame.relevance for frame in window.frames] == pytest.approx(row["relevance"], abs=1e-3)
+        # the cache has 16-bit features, and the divergence from the average frame is a small difference
+        assert [frame.relevance for frame in window.frames] == pytest.approx(row["relevance"], abs=5e-3)
         assert sum(frame.relevance for frame in window.frames) == pytest.approx(1, abs=1e-5)
         assert made.prediction == max(made.probabilities, key=made.probabilities.get)
         assert made.duration_s == pytest.approx((14 + int(row["clip_id"][-1])) / project.FPS, abs=0.01)
@@ -82,16 +67,38 @@ def test_a_face_that_fills_the_picture_is_left_as_it_is(root: Path, predictor: P
     assert cut.windows[0].faces.with_face > 5
 
 
-def test_a_small_face_is_cut_out_and_the_largest_of_several_is_followed(tmp_path: Path, predictor: Predictor) -> None:
-    made = predictor.predict(film(tmp_path / "two.mp4", moving(10, 120, 64)))
+def test_a_small_face_is_cut_out_and_everybody_has_an_own_answer(tmp_path: Path, predictor: Predictor) -> None:
+    path = film(tmp_path / "two.mp4", moving(10, 120, 64))
+    made = predictor.predict(path)
     assert made.crop == "face"
-    assert len(made.notes) == 2
-    assert "several faces (up to 2" in made.notes[0]
+    assert made.notes[0].startswith("2 persons (after a cut, each counts again): the answer is for the largest")
     assert 0.2 < made.windows[0].faces.share < 0.4, "the large one"
-    alone = predictor.predict(film(tmp_path / "one.mp4", moving(10, 120)))
-    assert alone.notes == ["the model has only seen drawn faces: on people its numbers mean nothing"]
-    for name, value in alone.probabilities.items():
-        assert made.probabilities[name] == pytest.approx(value, abs=0.02)
+    everybody = predictor.predict(path, person="all")
+    large, small = everybody.persons
+    assert (large.number, small.number) == (1, 2)
+    assert large.probabilities == made.probabilities
+    assert small.boxes[0].left > large.boxes[0].left + 0.2
+    assert small.boxes[0].width < large.boxes[0].width
+    assert not any("persons" in note for note in everybody.notes)
+    assert [row["person"] for row in everybody.rows()] == [1, 2]
+    single = predictor.predict(film(tmp_path / "one.mp4", moving(10, 120)))
+    assert "the model knows only drawn faces (its encoder): on people its numbers mean nothing" in single.notes
+    for name, value in single.probabilities.items():
+        assert made.probabilities[name] == pytest.approx(value, abs=0.04)
+
+
+def test_a_cut_ends_a_person(tmp_path: Path, predictor: Predictor) -> None:
+    first = [picture((face(1, 130), 90, 50))] * 40
+    second = [255 - picture(), *[picture((face(2, 120), 95, 55)) // 2 + 120] * 40]
+    path = film(tmp_path / "cut.mp4", [*first, *second[1:]])
+    made = predictor.predict(path, window=2, stride=1, person="all")
+    one, other = sorted(made.persons, key=lambda person: person.seen[0][0])
+    assert one.seen[-1][1] <= 4.01
+    assert other.seen[0][0] >= 3.99
+    assert all(frame.time_s < 4 for window in one.windows for frame in window.frames), "no mean over two people"
+    largest = predictor.predict(path, window=2, stride=1)
+    assert [window for window in largest.windows if window.probabilities] == largest.persons[0].windows
+    assert "another person was larger" in {window.reason for window in largest.without_face}
 
 
 @pytest.mark.parametrize("box", ["smooth", "union"])
@@ -100,24 +107,23 @@ def test_faces_are_cut_out_as_in_the_frames_stage(tmp_path: Path, box: str) -> N
     film(tmp_path / "a.mp4", moving(6, 120))
     taken = extract_clip(tmp_path, ClipSource("a", "a.mp4", "video"), params)
     whole = read_video(tmp_path / "a.mp4", params.model_copy(update={"resize": None}))
-    with ThreadPoolExecutor(2) as pool:
-        shown = FaceCropper(pool, params, "auto", every=True)(whole)
-        assert [shown.picture(place, params) for place in range(6)] == taken.frames
-        assert shown.faces.with_face == 6
+    (shown,) = PersonCropper(params, "auto", "largest", every=True)(whole)
+    assert [shown.picture(place, params) for place in range(6)] == taken.frames
+    assert shown.faces.with_face == 6
 
 
 def test_no_face_is_an_answer_without_a_number(tmp_path: Path, predictor: Predictor) -> None:
     path = film(tmp_path / "room.mp4", [picture()] * 12)
     made = predictor.predict(path)
-    assert made.reason == "no face found in 8 frames"
+    assert made.reason == "no face found"
     assert made.probabilities == {}
     assert made.prediction is None
     assert made.entropy is None
     assert "no face found" in str(made)
     assert "%" not in str(made)
-    told = made.to_dict()
-    assert told["prediction"] is None
-    assert told["probabilities"] == {}
+    answer = made.to_dict()
+    assert answer["prediction"] is None
+    assert answer["probabilities"] == {}
     assert predictor.predict(path, crop="none").prediction in project.CLASSES
 
 
@@ -141,8 +147,8 @@ def test_windows_slide_along_a_long_video_and_tell_where_no_face_is(tmp_path: Pa
     assert any("no face found in" in note for note in made.notes)
     times = [time for time, _ in made.relevance]
     assert times == sorted(set(times))
-    assert 0 < len(made.thumbnails) < 20
-    assert sum(one.decisive for one in made.thumbnails) == 3
+    assert 0 < len(made.persons[0].thumbnails) < 20
+    assert sum(one.decisive for one in made.persons[0].thumbnails) == 3
 
 
 @pytest.mark.parametrize(
@@ -233,7 +239,7 @@ def test_a_bad_video_is_recorded_and_the_others_go_on(inside: Path, tmp_path: Pa
     images(batch / "c", 3, 64)
     out = tmp_path / "out"
     result = run(str(batch), str(tmp_path / "missing.mp4"), "--output", str(out), "--json")
-    assert result.exit_code == 1
+    assert result.exit_code == 1, result.exception
     said = json.loads(result.stdout)
     assert said["notice"] == NOTICE
     assert len(said["predictions"]) == 3
@@ -241,15 +247,72 @@ def test_a_bad_video_is_recorded_and_the_others_go_on(inside: Path, tmp_path: Pa
     reasons = {Path(one["source"]).name: one["reason"] for one in said["failed"]}
     assert reasons["missing.mp4"] == "no such file"
     assert "file is cut off" in reasons["broken <b>.mp4"]
-    assert sorted(path.name for path in out.iterdir()) == [
-        *("NOTICE.txt", "c.json", "c.png", "predictions.csv", "same-2.json", "same-2.png", "same.json", "same.png"),
-    ]
+    files = {f"{name}.{suffix}" for name in ("c", "same", "same-2") for suffix in ("html", "json", "png")}
+    assert {path.name for path in out.iterdir() if path.name[0] != "."} == {
+        *files,
+        *("NOTICE.txt", "index.html", "predictions.csv"),
+    }
     assert json.loads((out / "same.json").read_text()) == {**said["predictions"][0]}
     rows = list(csv.DictReader(io.StringIO((out / "predictions.csv").read_text())))
     assert len(rows) == 5
     assert float(rows[0]["p_happy"]) + float(rows[0]["p_sad"]) == pytest.approx(1, abs=1e-4)
     assert [row["p_happy"] for row in rows[1:]] == [""] * 4
     assert all(row["reason"] for row in rows[1:])
+
+
+def test_a_second_prediction_into_a_folder_loses_nothing(inside: Path, tmp_path: Path) -> None:
+    out, clip = tmp_path / "out", (inside / "raw/clip0.mp4").read_bytes()
+    for name in ("a/one.mp4", "b/one.mp4", "index.mp4", "broken.mp4", "note.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(clip if name != "broken.mp4" else b"text")
+    out.mkdir()
+    (out / "note.json").write_text("{}")  # a file of the user with the name of a video
+
+    def said(*names: str, options: tuple[str, ...] = ()) -> str:
+        plain = ("--run", str(RUN), "--device", "cpu", "--output", str(out), "--crop", "none", "--no-picture", *options)
+        return CliRunner().invoke(app, ["predict", *(str(tmp_path / name) for name in names), *plain]).stderr
+
+    said("a/one.mp4", "broken.mp4")
+    first = (out / "one.json").read_bytes()
+    assert "2 rows of 2 other videos kept" in said("b/one.mp4", "index.mp4", "note.mp4")
+    assert (out / "one.json").read_bytes() == first
+    assert (out / "note.json").read_text() == "{}"
+    again = said("a/one.mp4", options=("--page", "none"))
+    assert f"one.mp4: replaces the earlier result in {out / 'one.json'}, {out / 'one.html'}" in again
+    assert "1 earlier rows of the same videos replaced" in again
+    with (out / "predictions.csv").open(newline="") as stream:
+        rows = {row["source"].removeprefix(f"{tmp_path}/"): row["file"] for row in csv.DictReader(stream)}
+    assert rows == {
+        **{"a/one.mp4": "one", "b/one.mp4": "one-2", "index.mp4": "index-2", "note.mp4": "note-2"},
+        "broken.mp4": "",
+    }
+    listed = (out / "index.html").read_text()
+    assert [name for name in ("one-2.html", "index-2.html", "note-2.html") if name not in listed] == []
+    before = (out / "predictions.csv").read_bytes()
+    (tmp_path / "b/one.mp4").unlink()
+    assert f"one.mp4: its earlier result is kept in {out}" in said("b/one.mp4")
+    assert (out / "predictions.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("predictions.csv", "source,p_calm\na,1\n"), ("index.html", "<h1>Mine</h1>"), ("NOTICE.txt", "Mine")],
+)
+def test_a_list_that_is_not_ours_is_not_replaced(inside: Path, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    result = run("raw/clip0.mp4", "--output", str(tmp_path))
+    assert isinstance(result.exception, UserError)
+    assert f"{name}: not " in str(result.exception)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, text)]
+
+
+def test_an_annotated_copy_replaces_nothing(inside: Path, tmp_path: Path) -> None:
+    for target in ("raw/clip0.mp4", "raw/clip1.mp4"):
+        before = Path(target).read_bytes()
+        result = run("raw/clip0.mp4", "--output", str(tmp_path), "--annotate", target)
+        assert "exists already" in str(result.exception)
+        assert Path(target).read_bytes() == before
 
 
 def test_what_is_printed_and_drawn(inside: Path, tmp_path: Path) -> None:
@@ -267,10 +330,13 @@ def test_what_is_printed_and_drawn(inside: Path, tmp_path: Path) -> None:
     assert duration(copy) == pytest.approx(4, abs=0.3)
     frames = read_video(copy, FramesParams(sampling="uniform", max_frames=2))
     assert (frames[0].width, frames[0].height > 480) == (640, True)
-    table = run(str(long), "--window", "1", "--output", str(tmp_path / "out"), "--csv", "--no-picture").stdout
+    table = run(
+        str(long), "--window", "1", "--output", str(tmp_path / "out"), "--csv", "--no-picture", "--page", "none"
+    ).stdout
     assert table == (tmp_path / "out/predictions.csv").read_text()
     assert len(table.splitlines()) == 1 + 7
     assert (tmp_path / "out/NOTICE.txt").read_text() == f"{NOTICE}\n"
+    assert not list((tmp_path / "out").glob("long.[ph]*")), "they would show the earlier windows"
 
 
 def test_the_picture_of_no_face_holds_no_curve(predictor: Predictor, tmp_path: Path) -> None:
@@ -299,6 +365,8 @@ def test_a_run_must_be_named(inside: Path) -> None:
     [
         ([], "no video given"),
         (["a.mp4", "--crop", "nose"], "auto, face, none"),
+        (["a.mp4", "--person", "me"], "largest, all"),
+        (["a.mp4", "--page", "print"], "link, embed, none"),
         (["a.mp4", "--json", "--csv"], "expected one of them"),
         (["a.mp4", "b.mp4", "--annotate", "c.mp4"], "expected one"),
         (["models"], "no video and no image"),
@@ -316,9 +384,8 @@ def test_the_package_stays_light() -> None:
     assert result.stdout == "set()\n"
 
 
-def test_duration(tmp_path: Path) -> None:
-    assert duration(film(tmp_path / "a.mp4", numbered(30), 15)) == pytest.approx(2, abs=0.02)
-    live = convert(tmp_path / "a.mp4", tmp_path / "live.mkv", "-c", "copy", "-live", "1")
-    assert duration(live) == pytest.approx(2, abs=0.1), "as recorders write it, without a duration"
-    (tmp_path / "b.mp4").write_text("no video")
-    assert duration(tmp_path / "b.mp4") is None
+def test_files_that_systems_leave_in_a_folder_are_not_videos(tmp_path: Path) -> None:
+    for name in ("a.mp4", "._a.mp4", "~$a.mp4", "@eaDir/a.mp4", "__MACOSX/a.mp4", ".Trash/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(find_videos([tmp_path])) == [tmp_path / "a.mp4"]

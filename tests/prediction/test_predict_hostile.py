@@ -23,27 +23,11 @@ from tgdfer.config.params import FramesParams
 from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg
 from tgdfer.media.frame import Frame
-from tgdfer.media.videos import duration, read_video
+from tgdfer.media.videos import duration, read_video, span
 from tgdfer.prediction.annotate import annotate
-from tgdfer.prediction.result import Window
+from tgdfer.prediction.result import Person, Window
 from tgdfer.prediction.timeline import draw, write_timeline
 from tgdfer.prediction.windows import sliding_windows
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    return project.make(tmp_path_factory.mktemp("predict"))
-
-
-@pytest.fixture(scope="module")
-def predictor(root: Path) -> Predictor:
-    return Predictor.from_run(root / RUN, models=root / "models", device="cpu")
-
-
-@pytest.fixture
-def inside(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(root)
-    return root
 
 
 def run(*arguments: str):
@@ -85,7 +69,7 @@ def test_names_of_videos_break_out_of_nothing(inside: Path, tmp_path: Path, monk
 def test_names_in_the_picture_are_text(predictor: Predictor, root: Path, tmp_path: Path, name: str) -> None:
     made = predictor.predict(root / "raw/clip0.mp4", crop="none")
     classes = dict(zip(["_a$x^{$", "<b>"], made.probabilities.values(), strict=True))
-    odd = replace(made, source=f"{name}.mp4", probabilities=classes, windows=[_renamed(made.windows[0], classes)])
+    odd = replace(made, source=f"{name}.mp4", persons=[Person(1, [_renamed(made.windows[0], classes)])])
     write_timeline(odd, tmp_path / "a.png")
     figure = draw(odd)
     (headline,) = [text for text in figure.texts if "uncertainty" in text.get_text()]
@@ -159,22 +143,73 @@ def test_a_video_whose_sound_or_header_is_longer_than_its_pictures(tmp_path: Pat
     assert len(read_video(tmp_path / "out.mp4", FramesParams(sampling="all"))) >= 11
 
 
+SOUND = ("-f", "lavfi", "-i", "sine=d=4", "-map", "0:v", "-map", "1:a")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "before"),
+    [
+        ("late.mp4", SOUND, ("-itsoffset", "1.2")),
+        ("late.ts", SOUND, ("-itsoffset", "1.2")),
+        ("one.mp4", ("-frames:v", "1"), ()),
+        ("b-frames.h264", ("-bf", "3"), ()),
+        ("uneven.mkv", ("-vf", "select='not(eq(mod(n,5),2))'", "-fps_mode", "passthrough"), ()),
+        ("wide.mkv", ("-vf", "setsar=2/1"), ()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_annotated_copy_has_every_frame_at_its_time_and_the_sound(
+    tmp_path: Path, predictor: Predictor, name: str, options: tuple[str, ...], before: tuple[str, ...]
+) -> None:
+    scenes = [picture((face(1, 130), 20, 30))] * 15 + [picture()] * 15
+    path = convert(film(tmp_path / "a.mp4", scenes), tmp_path / name, *options, before=before)
+    made = predictor.predict(path, crop="none" if name in ("one.mp4", "wide.mkv") else "face", window=0)
+    annotate(made, tmp_path / "out.mp4")
+    every = FramesParams(sampling="all", resize=None)
+    shift = span(path, with_sound=True)[0] - span(path)[0]
+    given = [one.time_s + shift for one in read_video(path, every)]
+    copied = read_video(tmp_path / "out.mp4", every)
+    assert [one.time_s for one in copied] == pytest.approx(given, abs=0.02)
+    begin = given[0]
+    assert all(coloured(one) for one in copied if made.crop == "none" or begin + 0.15 < one.time_s < begin + 1.2)
+    assert not any(coloured(one) for one in copied if one.time_s > begin + 1.7) or made.crop == "none"
+    assert (copied[0].width, copied[0].height) == (640, 92 + (240 if name == "wide.mkv" else 480))
+    assert duration(tmp_path / "out.mp4") == pytest.approx(given[-1] + 0.1, abs=0.1)
+    sound = ffmpeg.source(tmp_path / "out.mp4")["a?"].output("pipe:", f="s16le", ac=1, ar=1000)
+    assert options is not SOUND or len(ffmpeg.run(ffmpeg.command(sound))[0]) == pytest.approx(2 * 4000, rel=0.02)
+
+
+def test_an_annotated_copy_has_a_box_around_the_face(tmp_path: Path, predictor: Predictor) -> None:
+    made = predictor.predict(film(tmp_path / "a.mp4", [picture((face(1, 130), 20, 30))] * 10), crop="face", window=0)
+    annotate(made, tmp_path / "out.mp4")
+    frame = read_video(tmp_path / "out.mp4", FramesParams(sampling="all", resize=None))[5]
+    box = made.persons[0].boxes[0]
+    left, middle = round(box.left * 640), round((box.top + box.height / 2) * 480)
+    edge = np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("L"))[middle, left - 1 : left + 5].astype(int)
+    assert edge.max() - edge.min() > 120, "a white line within a black one"
+
+
+def coloured(frame: Frame) -> bool:
+    """Whether the panel of an annotated copy shows bars."""
+    bars = np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))[-88:-48, 125:200].astype(int)
+    return bool((bars.max(axis=-1) - bars.min(axis=-1) > 60).any())
+
+
 def test_no_number_is_shown_while_no_face_is(tmp_path: Path, predictor: Predictor) -> None:
     scenes = [picture((face(1, 130), 20, 30))] * 25 + [picture()] * 40 + [picture((face(1, 130), 20, 30))] * 35
-    made = predictor.predict(film(tmp_path / "a.mp4", scenes), window=2, stride=1)
-    (one, other) = made.seen
+    made = predictor.predict(film(tmp_path / "a.mp4", scenes), window=2, stride=1, person="all")
+    first, second = sorted(made.persons, key=lambda person: person.seen)
+    (one,), (other,) = first.seen, second.seen
     assert one == (pytest.approx(0), pytest.approx(2.5, abs=0.5))
     assert other == (pytest.approx(6.5, abs=0.5), pytest.approx(10, abs=0.25))
-    inside = [any(first <= time <= last for first, last in made.seen) for time, _ in made.curve]
-    assert all(inside)
+    assert all(one[0] <= time <= one[1] for time, _ in first.curve)
+    assert all(other[0] <= time <= other[1] for time, _ in second.curve)
     annotate(made, tmp_path / "out.mp4")
     frames = read_video(tmp_path / "out.mp4", FramesParams(sampling="all", resize=None))
     for frame in frames:
-        bars = np.asarray(Image.open(io.BytesIO(frame.jpeg)).convert("RGB"))[-88:-48, 125:200].astype(int)
-        coloured = (bars.max(axis=-1) - bars.min(axis=-1) > 60).any()
-        seen = any(first - 0.3 <= frame.time_s <= last + 0.3 for first, last in made.seen)
-        well = any(first + 0.3 <= frame.time_s <= last - 0.3 for first, last in made.seen)
-        assert coloured if well else seen or not coloured, frame.time_s
+        seen = any(start - 0.3 <= frame.time_s <= end + 0.3 for start, end in (one, other))
+        well = any(start + 0.3 <= frame.time_s <= end - 0.3 for start, end in (one, other))
+        assert coloured(frame) if well else seen or not coloured(frame), frame.time_s
 
 
 def test_windows_without_a_face_are_counted_once(tmp_path: Path, predictor: Predictor) -> None:
@@ -218,7 +253,7 @@ def test_odd_videos_get_an_answer(
     assert frames is None or len(made.windows[0].frames) == frames
 
 
-def test_sound_alone_has_no_number(tmp_path: Path, predictor: Predictor) -> None:
+def test_only_sound_has_no_number(tmp_path: Path, predictor: Predictor) -> None:
     command = [ffmpeg.executable(), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=20"]
     ffmpeg.run([*command, str(tmp_path / "sound.mp4")])
     with pytest.raises(UserError, match="no video stream"):

@@ -13,7 +13,7 @@ from prediction_project import RUN
 from safetensors.torch import load_file, save_file
 
 from tgdfer import Predictor
-from tgdfer.core import storage
+from tgdfer.core import checksums, storage
 from tgdfer.core.errors import UserError
 from tgdfer.prediction.saved import load_saved
 
@@ -90,7 +90,7 @@ def test_a_pickle_is_refused_and_never_run(root: Path, form: str, where: str) ->
 
         forged = _fingerprint(path.parent)
         about = storage.read_json(path.parent / "encoder.json")
-        storage.write_json(path.parent / "encoder.json", {**about, "fingerprint": forged})
+        storage.write_sealed(path.parent / "encoder.json", {**about, "fingerprint": forged})
         change("model.json", encoder={**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": forged})
         own_up()
     with pytest.raises(UserError, match=f"{path}: .*refused") as error:
@@ -119,8 +119,8 @@ def test_pickles_beside_the_files_are_not_looked_at(root: Path) -> None:
         ({"model": {"attention_width": 10**9}}, r"model.attention_width: 1000000000; expected at most"),
         ({"bags": {"frames": 10**12}}, "bags.frames: 1000000000000; expected at most"),
         ({"fingerprint": "0" * 64}, "another run"),
-        ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "answers the test question"),
-        ({"answers": []}, "answers the test question"),
+        ({"answers": [[0.5, 0.5], [0.5, 0.5]]}, "the probabilities of the test clip"),
+        ({"answers": []}, "the probabilities of the test clip"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -157,14 +157,14 @@ def test_weights_of_another_version_or_shape(root: Path) -> None:
             load()
     save_file({**state, name: state[name] + 1}, path, metadata=about)
     own_up()
-    with pytest.raises(UserError, match="answers the test question"):
+    with pytest.raises(UserError, match="the probabilities of the test clip"):
         load()
 
 
 def test_another_encoder_is_refused(root: Path) -> None:
     shutil.rmtree("models/demo-clip")
     project.make_encoder(seed=1)
-    with pytest.raises(UserError, match="its features would mean nothing"):
+    with pytest.raises(UserError, match="but the model was trained with encoder"):
         load()
 
 
@@ -184,7 +184,8 @@ def forge_encoder(**config) -> Path:
 
 def reforge(fingerprint: str, **keys) -> None:
     path = Path("models/demo-clip/encoder.json")
-    storage.write_json(path, {**storage.read_json(path), "fingerprint": fingerprint})
+    files = [checksums.entry(path.parent / listed["file"]) for listed in storage.read_json(path)["files"]]
+    storage.write_sealed(path, {**storage.read_json(path), "fingerprint": fingerprint, "files": files})
     encoder = {**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": fingerprint, **keys}
     change("model.json", encoder=encoder)
     own_up()
@@ -245,7 +246,7 @@ def test_an_encoder_with_other_weights_than_it_says(root: Path) -> None:
     about = Path("models/demo-clip/encoder.json").read_bytes()
     project.make_encoder(seed=1)
     Path("models/demo-clip/encoder.json").write_bytes(about)
-    with pytest.raises(UserError, match="differ from the ones"):
+    with pytest.raises(UserError, match="not the file that its stage wrote"):
         load()
 
 
@@ -256,7 +257,7 @@ def test_other_words_are_noticed(root: Path, monkeypatch) -> None:
     other = words.classes["happy"].model_copy(update={"name": "very much in love with pipelines"})
     words.classes["happy"] = other
     monkeypatch.setattr(text, "load_words", lambda: words)
-    with pytest.raises(UserError, match="answers the test question"):
+    with pytest.raises(UserError, match="the probabilities of the test clip"):
         load()
 
 
@@ -290,3 +291,11 @@ def test_a_folder_to_give_away_needs_nothing_else(original: Path, root: Path, tm
         assert word in card, word
     with pytest.raises(UserError, match="exists already"):
         mine.save(given)
+
+
+@pytest.mark.parametrize(("sad", "chance"), [([1, 1], "50.0"), ([0, 0], "100.0")])
+def test_the_card_counts_only_classes_with_test_clips(root: Path, sad: list[int], chance: str) -> None:
+    selections = storage.read_json(RUN / "metrics.json")["selections"]
+    change("metrics.json", selections={"last": {**selections["last"], "confusion": [[2, 0], sad]}})
+    Predictor.from_run(RUN, device="cpu").save(root / "given")
+    assert f"chance is {chance} % UAR" in (root / "given/README.md").read_text()

@@ -1,6 +1,7 @@
 """A model in MLflow gives what `tgdfer predict` gives, by every name that it has, and loads no code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -14,8 +15,9 @@ from tgdfer import Predictor, tracking
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.prediction.saved import load_saved
-from tgdfer.tracking.models import folder_of
-from tgdfer.tracking.store import Store, uri_of
+from tgdfer.tracking.models import DATA, folder_of
+from tgdfer.tracking.server import connected, uri_of
+from tgdfer.tracking.wanted import MODEL_FILES
 
 NAME = "models:/tgdfer-tiny@fold1-seed0"
 
@@ -57,7 +59,8 @@ def test_pyfunc_is_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_model_by_every_name_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     params = project.params()
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # the project's own database is found without it
-    client = Store(params).client
+    with connected(params) as client:
+        pass
     experiment = client.get_experiment_by_name("tgdfer/tiny").experiment_id
     ids = {run.data.tags["tgdfer.run"]: run.info.run_id for run in client.search_runs([experiment])}
     words, probe = ids["tiny/words/fold1/seed0"], ids["tiny/probe/fold1/seed0"]
@@ -74,3 +77,17 @@ def test_a_model_by_every_name_that_it_has(monkeypatch: pytest.MonkeyPatch) -> N
     for uri in (f"runs:/{probe}", "runs:/0123", "models:/tgdfer-tiny/7", "models:/nothing@x", "models:/x"):
         with pytest.raises(UserError, match=uri):
             folder_of(params, uri)
+
+
+def test_an_adapted_model_is_predict_too(tmp_path: Path) -> None:
+    folder, own = (
+        Path(mlflow.artifacts.download_artifacts(NAME, dst_path=tmp_path)),
+        Path(str(RUN).replace("words", "lora")),
+    )
+    for file in MODEL_FILES:
+        shutil.copy(own / file, folder / DATA)
+    video = str(next(Path("raw").glob("*.mp4")).resolve())
+    row = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({"path": [video]})).iloc[0]
+    expected, frozen = (Predictor.from_run(run, device="cpu").predict(video).probabilities for run in (own, RUN))
+    assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert expected != pytest.approx(frozen, abs=1e-3), "the adapted blocks make a difference"

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tgdfer.config.params import Params
-from tgdfer.core import storage
+from tgdfer.core import checksums, storage
 from tgdfer.encoders import write_encoder
 
 CONFIG = {
@@ -76,7 +76,7 @@ def make_frames(
         path = folder / f"shard-{shard:05d}.parquet"
         storage.write_table(path, "frames", columns, {})
         rows = len(columns["clip_id"])
-        listed.append({"file": path.name, "rows": rows, "clips": len(mine), "sha256": storage.file_fingerprint(path)})
+        listed.append({**checksums.entry(path), "rows": rows, "clips": len(mine)})
     manifest = {"stage": "frames", "shards": listed, "fingerprint": storage.fingerprint(listed), "rejects": 0}
-    storage.write_json(folder / "manifest.json", manifest)
+    storage.write_sealed(folder / "manifest.json", manifest)
     return frames

@@ -26,7 +26,7 @@ def guarded(command: list[str], **options: Any) -> subprocess.Popen:
 
 
 class Server:
-    """`mlflow server` on 127.0.0.1 and a free port, with a database and artifacts of its own in ``folder``."""
+    """`mlflow server` on 127.0.0.1 and a free port, with its own database and artifacts in ``folder``."""
 
     def __init__(self, folder: Path, workers: int = 1) -> None:
         self.folder, self.workers = folder.resolve(), workers
@@ -46,7 +46,7 @@ class Server:
             # without its eight processes for jobs of language models it is up in half the time
             environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             self.process = guarded(command, stdout=log, stderr=log, env=environment)
-        for _ in range(600):
+        for _ in range(1800):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
                     return self

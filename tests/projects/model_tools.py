@@ -19,6 +19,13 @@ from tgdfer.model import build_model
 DIM = 16
 CONTEXT = 40
 
+BASE: dict[str, Any] = {
+    "heads": 2,
+    "dropout": 0.3,
+    "context_place": "before",
+    "visual_prompt": "pooled",
+    "aggregation": "top-k",
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "full": {},
     "window-1": {"temporal": "short", "window": 1},
@@ -27,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-temporal": {"temporal": "none"},
     "class-name": {"text": "class-name", "context_tokens": 0},
     "template": {"text": "template", "context_tokens": 4, "context": "per-class"},
+    "default": {"context_place": "after", "visual_prompt": "per-class", "aggregation": "max"},
     "no-text": {"text": "none", "visual_prompt": "none"},
     "no-text-prompt": {"text": "none"},
     "no-prompt": {"visual_prompt": "none", "context_tokens": 0},
@@ -65,7 +73,7 @@ def encoder() -> Any:
 
 
 def params(variant: str = "full", **changes: Any) -> ModelParams:
-    return ModelParams(**{"heads": 2, "dropout": 0.3, **VARIANTS[variant], **changes})
+    return ModelParams(**{**BASE, **VARIANTS[variant], **changes})
 
 
 def model(variant: str = "full", seed: int = 0, shake: bool = True, classes=SEVEN, **changes: Any) -> Any:

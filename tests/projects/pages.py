@@ -99,7 +99,7 @@ def merged(base: dict, more: dict) -> dict:
 def repository(root: Path, params: str) -> Project:
     """A copy of the project with other parameters, and an environment in .venv like that of `make venv`."""
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for folder in ("tests", "docs", "benchmarks", "containers"):
+    for folder in ("tests", "docs", "benchmarks", "containers", "studies"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignored)
     (root / "data").mkdir()
     for name in ("Makefile", "README.md", "CONTRIBUTING.md", "data/README.md", "mkdocs.yml", "pyproject.toml"):

@@ -49,6 +49,10 @@ def params(**keys) -> Params:
     variants = {
         "words": {"model": {"text": "class-name", "context_tokens": 2}},
         "probe": {"model": {"architecture": "linear-probe"}},
+        "lora": {
+            "model": {"text": "class-name", "context_tokens": 2, "adapt": "lora", "adapt_rank": 2},
+            "training": {"encoder_learning_rate": 0.05},
+        },
     }
     about = {"layout": "folder", "root": "raw", "annotations": "raw/clips.csv", "encoder": "demo-clip"}
     return Params.model_validate(
@@ -56,7 +60,7 @@ def params(**keys) -> Params:
             "datasets": {"tiny": {**about, "classes": CLASSES}},
             **{key: {} for key in ("demo", "model")},
             "frames": {"max_frames": 8, "shards": 1, **keys},
-            "features": {"dtype": "float32", "device": "cpu"},
+            "features": {"dtype": "float32", "device": "cpu", "keep": 1},
             "bags": {"frames": 4},
             "training": {"epochs": 4, "batch_size": 4, "warmup_epochs": 1, "validation_fraction": 0.0, "device": "cpu"},
             "tracking": {},
@@ -68,7 +72,7 @@ def params(**keys) -> Params:
 
 
 def make(root: Path) -> Path:
-    """The project in ``root``: every stage has run, two runs are trained."""
+    """The project in ``root``: every stage has run, a run of each variant is trained."""
     before = Path.cwd()
     root.mkdir(parents=True, exist_ok=True)
     os.chdir(root)

@@ -146,19 +146,19 @@ class Project:
             {"clip_id": ["bad<1>"], "stage": ["frames"], "reason": ["videos/bad.mp4: no frame could be decoded"]},
             made_by,
         )
-        shards = self._frames(dataset) if self.frames else []
-        storage.write_json(
+        shards = self._frames(dataset)
+        storage.write_sealed(
             paths.frames(dataset),
             {"stage": "frames", "fingerprint": "f" * 64, "shards": shards, "clips": self.n_clips, "frames": 32 * 300,
              "rejects": 1, "made_by": made_by},
         )  # fmt: skip
         if self.features:
             self._features(dataset)
-        storage.write_json(paths.encoder("demo-clip"), {"name": "demo-clip", "dim": 64, "fingerprint": "e" * 64})
+        storage.write_sealed(paths.encoder("demo-clip"), {"name": "demo-clip", "dim": 64, "fingerprint": "e" * 64})
 
     def _frames(self, dataset: str) -> list[dict[str, Any]]:
         columns: dict[str, list[Any]] = {name: [] for name in storage.SCHEMAS["frames"].names}
-        for n in range(self.n_clips):
+        for n in range(self.n_clips if self.frames else 0):
             for index in range(32):
                 level = int(60 + 180 * self.intensity(n, np.array([index]))[0])
                 stream = io.BytesIO()
@@ -169,7 +169,14 @@ class Project:
                     columns[name].append(value)
         path = paths.frames(dataset).parent / "shard-00000.parquet"
         storage.write_table(path, "frames", columns, {})
-        return [{"file": path.name, "rows": len(columns["clip_id"]), "clips": self.n_clips, "sha256": "0" * 64}]
+        return [
+            {
+                "file": path.name,
+                "rows": len(columns["clip_id"]),
+                "clips": self.n_clips,
+                "sha256": storage.file_fingerprint(path),
+            }
+        ]
 
     def _features(self, dataset: str, dim: int = 8) -> None:
         """A feature cache of one shard whose frames go away from where they began as their intensity rises."""
@@ -183,11 +190,11 @@ class Project:
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         clips = np.repeat(self.clip_id, 32).tolist()
         numbers = np.tile(frames, self.n_clips).astype(np.int32)
-        write_shard(manifest.parent / "cache/0.parquet", clips, numbers, x[None].astype(np.float16), {"cache": "c"})
-        storage.write_json(
+        write_shard(manifest.parent / "cache/0.arrow", clips, numbers, x[None].astype(np.float16), {"cache": "c"})
+        storage.write_sealed(
             manifest,
             {"fingerprint": "f" * 64, "encoder": "demo-clip", "dim": dim, "views": ["plain"], "cache": "c",
-             "folder": "cache", "shards": [{"file": "0.parquet", "rows": len(moved)}]},
+             "folder": "cache", "shards": [{"file": "0.arrow", "rows": len(moved)}]},
         )  # fmt: skip
 
     def intensity(self, n: int, frame: np.ndarray) -> np.ndarray:
@@ -205,7 +212,7 @@ class Project:
     def write_summary(self, dataset: str, variant: str, failed: Mapping[files.Key, str] | None = None) -> None:
         keys = [files.Key(dataset, variant, f, seed) for f in range(1, self.n_folds + 1) for seed in self.seeds]
         rows = [{"fold": key.fold, "seed": key.seed, "failed": (failed or {}).get(key)} for key in keys]
-        storage.write_json(paths.variant(dataset, variant), {"dataset": dataset, "variant": variant, "runs": rows})
+        storage.write_sealed(paths.variant(dataset, variant), {"dataset": dataset, "variant": variant, "runs": rows})
 
     def fail(self, *keys: files.Key, reason: str) -> None:
         """Make runs of one variant ones that failed."""

@@ -64,7 +64,10 @@ PartitionName=main Nodes=ALL Default=YES DefaultTime=60 MaxTime=INFINITE OverTim
 
 # Snakemake asks after its jobs 3, 13, 23, ... seconds apart, out of regard for those who share a cluster
 SNAKEMAKE = """#!{python}
-import asyncio
+import asyncio, os, sys
+
+sys.executable = os.environ.get("PYTHON_OF_JOBS", sys.executable)
+
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 RemoteExecutor.sleep = lambda self: asyncio.sleep(1)

@@ -1,8 +1,8 @@
 """A command line of the same stages that writes little and at once: what the graphs do with it is what is tested.
 
-Every output holds a digest of the stage's parameters, code and inputs. calls.log gets a line when a call starts and one
-when it ends. behaviour.json, if there is one, says how long a call takes and how often it fails:
-``{"train demo tgdfer": {"seconds": 5, "fail": 1}}``.
+Every output holds a digest of the stage's parameters, code and inputs; runs have the records of real ones. calls.log
+gets a line when a call starts and one when it ends. behaviour.json, if there is one, says how long a call takes and how
+often it fails: ``{"train demo tgdfer 1 0": {"seconds": 5, "fail": 1}}``.
 """
 
 import argparse
@@ -17,21 +17,30 @@ from pathlib import Path
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
-from tgdfer.core import devices, paths
-from tgdfer.core.storage import write_text
+from tgdfer.core import devices, paths, storage
+from tgdfer.core.parts import Part
+from tgdfer.core.storage import write_sealed, write_text
+from tgdfer.datasets import fold_numbers
+from tgdfer.runs import files, state
 
 REPORTS = (
-    *("tables/main.csv", "figures/a.png", "numbers.tex", "index.html", "metrics.json"),
+    *("tables/main.csv", "figures/a.png", "numbers.tex", "index.html", "SHA256SUMS", "metrics.json"),
     *(f"plots/{plot}/demo.csv" for plot in ("variants", "learning", "confusion")),
 )
 
 
-def inputs_and_outputs(params, stage, dataset, variant, name):
+def inputs_and_outputs(params, stage, dataset, variant, name, source, target):
+    if stage == "transfer":
+        features = paths.features(target, params.datasets[target].encoder)
+        inputs = [paths.variant(source, variant), paths.clips(target), paths.folds(target), features]
+        return inputs, [paths.transfer(source, target, variant)]
     encoder = params.datasets[dataset].encoder if dataset else name
     table = {
         "render-demo": ([], [paths.DEMO_ROOT / "videos" / "a.mp4", paths.DEMO_TRUTH, paths.DEMO_CLIPS]),
         "train-demo-encoder": ([], [paths.MODELS / "demo-clip" / "weights", paths.encoder("demo-clip")]),
     }
+    if stage == "render":
+        return [], [paths.rendered(name).with_name("truth.parquet"), paths.rendered(name)]
     if name:
         table["import-encoder"] = ([], [paths.MODELS / name / "weights", paths.encoder(name)])
     if dataset:
@@ -41,15 +50,13 @@ def inputs_and_outputs(params, stage, dataset, variant, name):
         table["frames"] = ([paths.clips(dataset)], [frames.with_name("shard-00000.parquet"), frames])
         table["features"] = ([frames, paths.encoder(encoder)], [features.with_name("cache"), features])
     if variant:
-        run = paths.run(dataset, variant, 1, 0)
-        table["train"] = (
-            [paths.clips(dataset), paths.folds(dataset), features],
-            [run / "metrics.json", paths.variant(dataset, variant)],
-        )
+        table["train"] = ([paths.clips(dataset), paths.folds(dataset), features], [])
     summaries = [paths.variant(d, v) for d in params.datasets for v in params.grid]
     truths = [Path(d.truth) for d in params.datasets.values() if d.truth]
+    pairs = [(source, target) for source in params.datasets for target in params.datasets]
+    transfers = [paths.transfer(*pair, v) for pair in pairs for v in params.transfer]
     table["report"] = (
-        summaries + truths,
+        summaries + transfers + truths,
         [paths.REPORTS / name for name in REPORTS],
     )
     return table[stage]
@@ -68,34 +75,76 @@ def note(event, call):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--study", default=paths.STUDY)
     parser.add_argument("stage")
-    for option in ("--dataset", "--variant", "--name"):
+    for option in ("--dataset", "--source", "--target", "--variant", "--name", "--fold", "--seed"):
         parser.add_argument(option)
+    parser.add_argument("--collect", action="store_true")
+    parser.add_argument("--part")
+    parser.add_argument("lists", nargs="*")
     args = parser.parse_args()
+    paths.choose_study(args.study)
     params = load_params()
     wildcards = {
         key: value
-        for key, value in (("dataset", args.dataset), ("variant", args.variant), ("encoder", args.name))
+        for key, value in (
+            ("dataset", args.dataset),
+            ("source", args.source),
+            ("target", args.target),
+            ("variant", args.variant),
+            ("rendered" if args.stage == "render" else "encoder", args.name),
+        )
         if value
     }
-    call = " ".join([args.stage, *wildcards.values()])
-    with devices.own_gpu() if args.stage in dependencies.ON_GPU else nullcontext():
+    call = " ".join(
+        [args.stage, *wildcards.values(), *filter(None, [args.fold, args.seed, args.part]), *["collect"] * args.collect]
+    )
+    with devices.own_gpu() if args.stage in dependencies.ON_GPU and not args.collect else nullcontext():
         run(params, args, wildcards, call)
 
 
 def run(params, args, wildcards, call):
     behaviour = json.loads(Path("behaviour.json").read_text()) if Path("behaviour.json").exists() else {}
     if args.stage == "tracking":
-        sys.exit("error: told to fail" if call in behaviour else 0)
+        sys.exit("error: made to fail" if call in behaviour else 0)
     tries = note("start", call)
     time.sleep(behaviour.get(call, {}).get("seconds", 0))
     if tries < behaviour.get(call, {}).get("fail", 0):
-        sys.exit(f"error: {call} was told to fail")
-    inputs, outputs = inputs_and_outputs(params, args.stage, args.dataset, args.variant, args.name)
+        sys.exit(f"{call} was made to fail")
+    if behaviour.get(call, {}).get("refuse"):
+        print(f"error: {call} was made to refuse its input", file=sys.stderr)
+        sys.exit(2)
+    inputs, outputs = inputs_and_outputs(
+        params, args.stage, args.dataset, args.variant, args.name, args.source, args.target
+    )
     made_of = [dependencies.settings(params, args.stage, **wildcards), dependencies.code_fingerprint(args.stage)]
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for path in inputs:
         digest.update(path.read_bytes())
+    made = {"path": "", "made": digest.hexdigest(), "fingerprint": digest.hexdigest()}
+    if args.part:
+        outputs = [Part.parse(args.part).list_of(outputs[-1])]
     for path in outputs:
-        write_text(path, json.dumps({"runs": [], "path": str(path), "made": digest.hexdigest()}))
+        write_sealed(path, {**made, "path": str(path)})
+    if args.stage == "clips":
+        folds = fold_numbers(params, args.dataset)
+        rows = {"clip_id": map(str, folds), "fold": folds, "split": ["test"] * len(folds)}
+        storage.write_table(
+            paths.folds(args.dataset), "folds", {name: list(column) for name, column in rows.items()}, made
+        )
+    if args.stage == "train":
+        train(params, args, digest.hexdigest())
     note("end", call)
+
+
+def train(params, args, made):
+    """The runs that were asked for, and the summary if all were."""
+    expected = state.Expected(params, args.dataset)
+    every = state.keys(params, args.dataset, args.variant)
+    for key in every if not args.collect else ():
+        if args.fold in (None, str(key.fold)) and args.seed in (None, str(key.seed)):
+            for name in files.FILES:
+                write_text(key.folder / name, json.dumps({"made": made, "run": str(key)}))
+            files.write_record(key.folder, expected.made_by(key))
+    if not args.fold:
+        assert state.write_summary(expected, every, {}), "a run is missing"

@@ -13,7 +13,7 @@ import yaml
 from tgdfer.config.params import Params
 from tgdfer.core import storage
 from tgdfer.stages.train import run as train
-from tgdfer.tracking.store import Store
+from tgdfer.tracking.server import connected
 
 RUN = Path("runs/tiny/probe/fold1/seed0")
 OLD = {"probe": {"model": {"architecture": "linear-probe"}}}
@@ -33,14 +33,16 @@ def make(root: Path, chosen: Params | None = None) -> Path:
         training_project.make_project()
         Path("params.yaml").write_text(yaml.safe_dump(chosen.model_dump(mode="json")))
         assert train(chosen, "tiny", "probe") == 0
-        Store(chosen)
+        client()
     finally:
         os.chdir(before)
     return root
 
 
 def client() -> Any:
-    return Store(params()).client
+    """A client of the project's database or server; the database is made if there is none."""
+    with connected(params()) as found:
+        return found
 
 
 def runs(experiment: str = "tgdfer/tiny") -> dict[str, Any]:

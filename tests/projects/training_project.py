@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tgdfer.config.params import Params
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.features.cache import write_shard
 
 CLASSES = ["happy", "sad", "angry"]
@@ -65,11 +65,11 @@ def write_features(clips: dict[str, int], dim: int = 16, seed: int = 0, views: i
         frames += list(range(length))
         features.append(x / np.linalg.norm(x, axis=-1, keepdims=True) if clip != broken else np.full_like(x, np.nan))
     folder = paths.features("tiny", "demo-clip").parent
-    shard = folder / "cache" / "shard-00000.parquet"
+    shard = folder / "cache" / "shard-00000.arrow"
     block = np.concatenate(features, axis=1).astype(np.float16)
     write_shard(shard, ids, np.array(frames, np.int32), block, {"cache": "cache", "source": "none"})
     sha = storage.file_fingerprint(shard)
-    storage.write_json(
+    storage.write_sealed(
         folder / "manifest.json",
         {
             "stage": "features",
@@ -80,12 +80,12 @@ def write_features(clips: dict[str, int], dim: int = 16, seed: int = 0, views: i
             "views": ["plain", *(f"view{i}" for i in range(1, views))],
             "folder": "cache",
             "cache": "cache",
-            "shards": [{"file": shard.name, "rows": len(ids) * views, "sha256": sha}],
+            "shards": [{**checksums.entry(shard), "rows": len(ids) * views}],
             "fingerprint": sha,
             "made_by": {},
         },
     )
-    storage.write_json(paths.encoder("demo-clip"), {"name": "demo-clip", "dim": dim, "fingerprint": "none"})
+    storage.write_sealed(paths.encoder("demo-clip"), {"name": "demo-clip", "dim": dim, "fingerprint": "none"})
 
 
 def write_tables(

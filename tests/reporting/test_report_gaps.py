@@ -13,12 +13,13 @@ from report_tables import FEW, FULL, key, project, records, row, table
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN
-from tgdfer.reporting import numbers, render
+from tgdfer.reporting import figures, maps, numbers, render, rows, strips
 from tgdfer.reporting.findings import gaps
+from tgdfer.reporting.page import write_page
 from tgdfer.reporting.report import build
 from tgdfer.runs.files import Key
 from tgdfer.runs.state import Expected
-from tgdfer.stages.report import with_others
+from tgdfer.stages.report import make_part, with_others
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +102,17 @@ def test_a_class_that_never_occurs_is_left_out_and_noted() -> None:
     assert not printed.cells["helplessness"].known  # type: ignore[union-attr]
     assert "no test clip of helplessness: left out of UAR" in printed.notes
     assert "helplessness" in part.experiment.classes
+    assert "helplessness" not in [column.key for column in table(part, "main").columns]
+    assert not [name for name in rows.records_of(part, [part.reference])[0] if name.startswith("helplessness")]
+    kept = [name for name in ELEVEN if name != "helplessness"]
+    drawn = figures.confusion(part)
+    assert drawn
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == kept
+    ticks = [
+        label.get_text().partition("\n")[0]
+        for label in figures.recall(part, [part.reference]).axes[0].get_xticklabels()
+    ]
+    assert ticks == kept
 
 
 def test_a_selection_that_a_run_lacks_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +147,33 @@ def test_a_damaged_run_is_left_out_with_a_note_and_stops_nothing(damage: Callabl
     assert notes[1].endswith("train it again")
     assert part.results["last"]["tgdfer"].folds == [1, 2, 3]
     assert any(words in line for line in gaps(part))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("data/raw/demo/truth.parquet", "data/demo/clips.parquet", "data/demo/folds.parquet"),
+        *("data/demo/frames/manifest.json", "data/demo/frames/rejects.parquet", "data/demo/frames/shard-00000.parquet"),
+        *("data/demo/features/demo-clip/manifest.json", "data/demo/features/demo-clip/cache/0.arrow"),
+        *("models/demo-clip/encoder.json", "runs/demo/tgdfer/fold1/seed0/vectors.safetensors"),
+    ],
+)
+def test_a_damaged_file_of_a_data_set_is_named_and_the_rest_is_made(name: str) -> None:
+    variants, parts = {"tgdfer": FEW["tgdfer"]}, {"truth": True, "frames": True, "features": True}
+    params = project(variants=variants, folds=2, clips=40, bootstrap=20, **parts).write()
+    path, before = Path(name), build(params, "demo")
+    assert gaps(before) == []
+    content = bytearray(path.read_bytes())
+    for at in range(len(content) // 3, 2 * len(content) // 3):
+        content[at] ^= 1
+    path.write_bytes(content)
+    part = build(params, "demo")
+    maps.draw(part.experiment, "tgdfer")
+    strips.draw(part.experiment, "tgdfer", "last", part.truth)
+    write_page(params, [part], paths.REPORT_PAGE)
+    assert any(name in line for line in gaps(part))
+    for one in ("main", "costs"):
+        assert render.to_csv(table(part, one)) == render.to_csv(table(before, one))
 
 
 def test_a_broken_summary_stops_nothing() -> None:
@@ -202,8 +241,20 @@ def test_a_variant_outside_the_grid_is_shown_once_it_was_run() -> None:
     made = project()
     params = made.write().model_copy(update={"grid": ["tgdfer"]})
     paths.variant("demo", "no-text").unlink()
-    shown = with_others(params)
+    shown = with_others(params, params.datasets)
     assert shown.grid == list(shown.variants) == [name for name in made.variants if name != "no-text"]
+
+
+def test_a_variant_outside_the_grid_is_a_row_only_of_the_data_sets_that_it_was_run_on() -> None:
+    made = Project({"demo": "demo-clip", "other": "demo-clip"}, FEW, clips=40, folds=2, truth=False, bootstrap=20)
+    params = made.write().model_copy(update={"grid": ["tgdfer"]})
+    for variant in FEW:
+        if variant != "tgdfer":
+            paths.variant("other", variant).unlink()
+    assert list(with_others(params, ["demo"]).variants) == list(FEW)
+    other, _ = make_part(params, "other")
+    assert list(other.shown) == ["tgdfer"]
+    assert gaps(other) == []
 
 
 def test_a_run_with_other_parameters_is_not_shown_under_the_name_of_its_variant() -> None:
@@ -220,12 +271,17 @@ def test_a_run_with_other_parameters_is_not_shown_under_the_name_of_its_variant(
     }
 
 
-def test_without_the_folds_table_the_folds_are_those_of_the_runs() -> None:
+@pytest.mark.parametrize("state", ["missing", "damaged"])
+def test_without_the_folds_table_the_folds_are_those_of_the_runs(state: str) -> None:
     params = Project(variants=FEW, clips=40, folds=2, truth=False, bootstrap=20).write()
-    paths.folds("demo").unlink()
+    path = paths.folds("demo")
+    content = path.read_bytes()
+    path.unlink()
+    if state == "damaged":
+        path.write_bytes(content[: len(content) // 2])
     part = build(params, "demo")
     assert part.experiment.folds == [1, 2]
-    assert "folds.parquet is missing" in part.experiment.problems[0]
+    assert f"folds.parquet is {state}" in part.experiment.problems[0]
 
 
 def test_predictions_are_read_as_the_schema_describes_them() -> None:
@@ -233,10 +289,9 @@ def test_predictions_are_read_as_the_schema_describes_them() -> None:
     path = key("no-text").folder / "predictions.parquet"
     table = pq.read_table(path).drop_columns("relevance")
     pq.write_table(table, path)
-    record = storage.read_json(path.with_name("run.json"))
+    record = storage.read_sealed(path.with_name("run.json"))
     record["outputs"][path.name] = storage.file_fingerprint(path)
-    del record["checksum"]
-    storage.write_json(path.with_name("run.json"), {**record, "checksum": storage.fingerprint(record)})
+    storage.write_sealed(path.with_name("run.json"), record)
     (note,) = row(build(params, "demo"), "components", "without text").notes[1:]
     assert note.startswith("fold 1, seed 0: unreadable: ")
     assert "needs a column 'relevance'" in note

@@ -43,6 +43,6 @@ def test_no_vectors_no_map_and_broken_ones_are_said(experiment: Experiment) -> N
     path = paths.run("demo", "tgdfer", 1, 0) / "vectors.safetensors"
     path.write_bytes(b"no")
     assert maps.draw(experiment, "tgdfer") is None
-    assert "vectors.safetensors is not readable" in experiment.problems[-1]
+    assert "vectors.safetensors: not the file that its stage wrote" in experiment.problems[-1]
     path.unlink()
     assert maps.draw(experiment, "tgdfer") is None

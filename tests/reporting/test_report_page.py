@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from report_project import VARIANTS, Project
 
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
 from tgdfer.runs.files import Key
 from tgdfer.stages import report as stage
 
@@ -30,6 +30,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             datasets={"demo": "folder", "dfew": "dfew"}, variants=variants, folds=2, clips=60, bootstrap=50, frames=True
         )
         params = made.write()
+        manifest = storage.read_sealed(paths.frames("demo"))
+        found = {"searched": 9600, "with_face": 9000, "face_side": 83.5, "doubtful_faces": 4}
+        storage.write_sealed(paths.frames("demo"), manifest | found)
         made.fail(Key("dfew", "no-text", 1, 0), reason=EVIL)
         shutil.rmtree(paths.run("dfew", "linear-probe", 2, 0))
         stage.run(params)
@@ -112,6 +115,14 @@ def test_what_comes_from_data_is_text_and_not_markup(page: Page, report: Path) -
     assert "bad&lt;1&gt;" in text  # a rejected clip
 
 
+def test_faces_found_are_said_where_they_were_looked_for(report: Path) -> None:
+    text = paths.REPORT_PAGE.read_text()
+    said = (
+        "in 9000 of 9600 frames (93.8 %), side 84 pixels (median of the clips); the detector doubts the face in 4 clips"
+    )
+    assert text.count(said) == 1, "of one data set of two"
+
+
 def test_gaps_are_said_in_the_summary(report: Path) -> None:
     text = (report / "reports/index.html").read_text(encoding="utf-8")
     assert "What is missing or not current" in text
@@ -125,7 +136,7 @@ def test_the_same_runs_make_the_same_bytes(report: Path, monkeypatch: pytest.Mon
 
     monkeypatch.chdir(report)
     before = {path: path.read_bytes() for path in Path("reports").rglob("*") if path.is_file()}
-    assert {path.suffix for path in before} == {".html", ".csv", ".md", ".tex", ".png", ".pdf", ".json"}
+    assert {path.suffix for path in before} == {"", ".html", ".csv", ".md", ".tex", ".png", ".pdf", ".json"}
     stale = Path("reports/tables/main-gone.csv")
     stale.write_text("old")
     stage.run(load_params())

@@ -9,7 +9,7 @@ import pytest
 from report_project import Project
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
 from tgdfer.reporting import rankings, relevance
 from tgdfer.reporting.findings import findings
 from tgdfer.reporting.report import build
@@ -101,9 +101,10 @@ def test_frames_are_ranked_by_the_features_of_the_runs_alone(tmp_path: Path, mon
     assert first.comparison is not None
     assert first.comparison.difference == pytest.approx(first.auroc.mean - reference.auroc.mean)
     manifest = paths.features("demo", "demo-clip")
+    other = {**storage.read_sealed(manifest), "fingerprint": "0" * 64}
     for damage, words in (
-        (lambda: (manifest.parent / "cache/0.parquet").unlink(), "no such file"),
-        (lambda: manifest.write_text(manifest.read_text().replace("ffff", "0000")), "not the features that the runs"),
+        (lambda: (manifest.parent / "cache/0.arrow").unlink(), "no such file"),
+        (lambda: storage.write_sealed(manifest, other), "not the features that the runs"),
         (manifest.unlink, "no such file"),
     ):
         damage()

@@ -120,7 +120,7 @@ def test_published_rows_stand_beside_ours_on_dfew_and_nowhere_else() -> None:
     part = build(project(datasets={"mine": "dfew"}, selection="best_test").write(), "mine")
     main = table(part, "main")
     origins = [row.origin for row in main.rows]
-    assert origins.count("published") == 33
+    assert origins.count("published") == 35
     assert origins.count("measured") == 2
     audio = next(row for row in main.rows if row.label == "MMA-DFER")
     assert audio.marks == {}
@@ -151,10 +151,14 @@ def test_only_what_sees_text_is_said_to() -> None:
     assert said == {"tgdfer": "video+text", "cls": "video+text", "mil": "video", "free": "video"}
 
 
-def test_mafw_has_its_classes_and_says_that_nothing_published_is_at_hand() -> None:
+def test_mafw_has_its_classes_and_published_rows_with_sound_behind_the_others() -> None:
     part = build(project(datasets={"mafw": "mafw"}, classes=ELEVEN).write(), "mafw")
-    assert [column.key for column in table(part, "main").columns][2:-2] == list(ELEVEN)
-    assert any("No published results for MAFW" in remark for remark in table(part, "main").remarks)
+    main = table(part, "main")
+    assert [column.key for column in main.columns][2:-2] == list(ELEVEN)
+    quoted = [row for row in main.rows if row.origin == "published"]
+    assert [row.label for row in quoted] == ["S2D", "UniLearn", "CLAIP-Emo"]
+    assert [row.ranked for row in quoted] == [True, True, False]
+    assert all(row.notes[0] for row in quoted)
 
 
 def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:

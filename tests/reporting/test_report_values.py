@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import report_project
@@ -84,7 +85,7 @@ def relevances(runs: dict[tuple[str, int, int], pd.DataFrame]) -> tuple[dict[str
     """AUROC, AP and hit of every clip that has both kinds of frames; AUROC of right and wrong ones."""
     truth = pq.read_table("data/raw/demo/truth.parquet").to_pandas().groupby("clip_id")
     known = {clip: rows.set_index("frame_index")["intensity"] for clip, rows in truth}
-    cache = pq.read_table("data/demo/features/demo-clip/cache/0.parquet").to_pandas().groupby("clip_id")
+    cache = pa.ipc.open_file("data/demo/features/demo-clip/cache/0.arrow").read_pandas().groupby("clip_id")
     features = {
         clip: np.stack([np.frombuffer(x, np.float16).astype(float) for x in rows["feature"]]) for clip, rows in cache
     }

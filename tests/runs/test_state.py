@@ -1,6 +1,7 @@
 """Every cause for which a run is not current: training, status, explain, the report and the graph are of one mind."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def edit_table(path: Path, kind: str, patch: pytest.MonkeyPatch) -> None:
 
 
 def edit_manifest(path: Path, patch: pytest.MonkeyPatch) -> None:
-    storage.write_json(path, {**storage.read_json(path), "fingerprint": "another"})
+    storage.write_sealed(path, {**storage.read_sealed(path), "fingerprint": "another"})
 
 
 def other_words(patch: pytest.MonkeyPatch) -> None:
@@ -60,11 +61,12 @@ CAUSES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
 
 def of_one_mind(params: Params, name: str, reason: str) -> None:
     """Assert that everything that speaks of the run of :data:`KEY` says ``name`` and ``reason``."""
-    (found,) = status.look(params)
+    project = status.look(params)
+    (found,) = project.datasets
     shown = next(run for run in found.variants["probe"] if (run.fold, run.seed) == (1, 0))
     assert shown.state == name
     assert reason in shown.about
-    assert f"fold 1 seed 0 {name}" in status.as_text([found], folds=True)
+    assert f"fold 1 seed 0 {name}" in status.as_text(project, folds=True)
     text, fits = explain.explain(params, "tiny/probe")
     assert not fits
     assert f"fold1/seed0: {name}: " in text
@@ -77,7 +79,7 @@ def of_one_mind(params: Params, name: str, reason: str) -> None:
 @pytest.mark.usefixtures("made")
 def test_a_finished_variant_is_current_for_all() -> None:
     params = parameters()
-    assert [run.state for run in status.look(params)[0].variants["probe"]] == ["done", "done"]
+    assert [run.state for run in status.look(params).datasets[0].variants["probe"]] == ["done", "done"]
     assert explain.explain(params, "tiny/probe")[1]
     assert not collect(params, "tiny").stale()
     assert state.is_current(params, "tiny", "probe")
@@ -111,6 +113,16 @@ def test_other_parameters_are_named_with_both_values() -> None:
 
 
 @pytest.mark.usefixtures("made")
+def test_a_key_that_is_newer_than_the_run_counts_as_its_default() -> None:
+    path = KEY.folder / "run.json"
+    record = storage.read_sealed(path)
+    del record["parameters"]["training"]["fraction"]
+    storage.write_sealed(path, record)
+    assert state.Expected(parameters(), "tiny").state(KEY).done
+    of_one_mind(parameters(fraction=0.5), "outdated", "parameter training.fraction was 1.0, is 0.5")
+
+
+@pytest.mark.usefixtures("made")
 @pytest.mark.parametrize("name", [*FILES, "run.json"])
 @pytest.mark.parametrize("damage", ["missing", "cut", "a bit"])
 def test_a_damaged_or_missing_file_is_named_by_all_and_made_again(name: str, damage: str) -> None:
@@ -136,13 +148,35 @@ def test_a_damaged_or_missing_file_is_named_by_all_and_made_again(name: str, dam
 
 
 @pytest.mark.usefixtures("made")
+def test_a_run_without_its_record_does_not_count_under_other_parameters() -> None:
+    (KEY.folder / "run.json").unlink()
+    params = parameters(batch_size=7)
+    of_one_mind(params, "damaged", "run.json is missing")
+    assert not collect(params, "tiny").finished("probe")
+
+
+@pytest.mark.usefixtures("made")
+def test_a_lost_folder_of_a_run_is_named_by_all_and_made_again() -> None:
+    params, before = parameters(), project.results()
+    shutil.rmtree(KEY.folder)
+    assert "fold 1 seed 0 missing" in status.as_text(status.look(params), folds=True)
+    text, fits = explain.explain(params, "tiny/probe")
+    assert not fits
+    assert "fold1/seed0: missing" in text
+    assert [run.problem for run in collect(params, "tiny").of("probe")] == ["not run", None]
+    assert not state.is_current(params, "tiny", "probe")
+    assert train.run(params, "tiny", "probe") == 0
+    assert project.results() == before
+
+
+@pytest.mark.usefixtures("made")
 def test_a_run_whose_inputs_are_gone_is_not_called_outdated_but_unchecked() -> None:
     paths.features("tiny", "demo-clip").unlink()
     params = parameters()
     assert state.Expected(params, "tiny").state(KEY).done
     text, fits = explain.explain(params, "tiny/probe")
     assert not fits
-    assert "features: not on disk, so no run was compared with it" in text
+    assert "features/demo-clip/manifest.json is missing, so no run was compared with it" in text
 
 
 @pytest.mark.usefixtures("made")

@@ -90,7 +90,7 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
                 "encoders: {}", "encoders: {e: {model: RN50, pretrained: /no/such.pt}}"
             ),
             "encoder e",
-            "correct encoders.e.pretrained in params.yaml",
+            "write one of openai, yfcc15m, cc12m, or a checkpoint file",
         ),
     ],
     ids=["parameters", "data root", "weights"],
@@ -145,7 +145,7 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         storage.write_json(file, {"started": "2026-01-01T00:00:00"})
         os.utime(file, (time.time() - age,) * 2)
     storage.write_json(paths.run("tiny", "probe", 5, 0) / files.ATTEMPT, {"failed": "loss is not finite"})
-    storage.write_json(paths.variant("tiny", "probe"), {"runs": []})
+    storage.write_sealed(paths.variant("tiny", "probe"), {"runs": []})
     storage.write_table(
         paths.frames("tiny").with_name("rejects.parquet"),
         "rejects",
@@ -159,8 +159,20 @@ def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return of
 
 
+def test_runs_that_nobody_asks_for_are_not_missing(half) -> None:
+    asked = params({"other": {"model": {"architecture": "linear-probe"}}, "probe": {}})
+    asked = asked.model_copy(update={"grid": ["other"]})
+    (found,) = status.look(asked).datasets
+    assert {run.state for run in found.variants["other"]} == {"missing"}
+    assert len(found.variants["probe"]) == 5, "only those that there are"
+    Path("runs/tiny/other").mkdir()
+    (found,) = status.look(half).datasets
+    assert list(found.variants) == ["probe"]
+
+
 def test_a_half_done_project(half) -> None:
-    (found,) = status.look(half)
+    project = status.look(half)
+    (found,) = project.datasets
     assert [run.state for run in found.variants["probe"]] == [
         "done",
         "outdated",
@@ -169,13 +181,13 @@ def test_a_half_done_project(half) -> None:
         "failed",
         "missing",
     ]
-    text = status.as_text([found])
+    text = status.as_text(project)
     assert "1 done, 1 outdated, 1 running, 1 interrupted, 1 failed, 1 missing" in text
     assert "fold 5 seed 0 failed: loss is not finite" in text
     assert "last sign of it 2 h ago" in text
     assert "2 clips: 2 no face in any frame" in text
-    assert "fold 2 seed 0 outdated: parameter classes was ['other'], is [" in status.as_text([found], folds=True)
-    assert json.loads(status.as_json([found]))[0]["variants"]["probe"][0]["state"] == "done"
+    assert "fold 2 seed 0 outdated: parameter classes was ['other'], is [" in status.as_text(project, folds=True)
+    assert json.loads(status.as_json(project))["datasets"][0]["variants"]["probe"][0]["state"] == "done"
 
 
 DAMAGED = {
@@ -201,8 +213,10 @@ def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, co
     json.loads(status.as_json(found))
     if which == "run":
         assert "fold 1 seed 0 damaged: run.json is missing or not the file that the run wrote" in text
-    if which in ("clips", "folds"):
-        assert not next(stage for stage in found[0].prepared if stage.stage == "clips").done
+    stages = {stage.stage: stage.state for stage in found.datasets[0].prepared}
+    damaged = {"clips": "clips", "folds": "clips", "frames": "frames", "features": "features"}.get(which)
+    assert [stage for stage, state in stages.items() if state == "damaged"] == ([damaged] if damaged else [])
+    assert not damaged or f"damaged: {DAMAGED[which]()} is not the file that its stage wrote" in text
 
 
 def test_a_doctor_that_stumbles_says_so_and_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,10 +275,10 @@ def test_a_whole_run_is_done_and_changed_code_or_features_make_it_outdated(
     half, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = paths.features("tiny", "demo-clip")
-    storage.write_json(manifest, {**storage.read_json(manifest), "fingerprint": "other"})
-    assert status.look(half)[0].variants["probe"][0].about == "the features changed"
+    storage.write_sealed(manifest, {**storage.read_sealed(manifest), "fingerprint": "other"})
+    assert status.look(half).datasets[0].variants["probe"][0].about == "the features changed"
     monkeypatch.setattr(dependencies, "code_fingerprint", lambda *_: "other")
-    assert status.look(half)[0].variants["probe"][0].about.endswith("the code of the training changed")
+    assert status.look(half).datasets[0].variants["probe"][0].about.endswith("the code of the training changed")
 
 
 def test_a_log_for_programs(fresh: Path) -> None:

@@ -167,6 +167,33 @@ def test_what_lay_there_of_another_version_is_fetched_anew(
         (tmp_path / path).unlink()
 
 
+def test_files_of_the_user_are_not_lost(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ((path, data),) = crema_d(web, monkeypatch, actors=1).items()
+    mine, kept = tmp_path / "crema" / path, tmp_path / "crema" / f"{path}.kept"
+    for times in (1, 2):
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_bytes(b"mine %d" % times)
+        download("crema_d", tmp_path / "crema", accept_licence=True)
+        assert mine.read_bytes() == data
+    assert kept.read_bytes() == b"mine 1"
+    assert kept.with_name(f"{kept.name}.kept").read_bytes() == b"mine 2"
+    assert f"{mine.name}.kept" in caplog.text
+
+    expected = ravdess(web, monkeypatch)
+    name = min(expected)
+    (tmp_path / "cut" / name).parent.mkdir(parents=True)
+    (tmp_path / "cut" / name).write_bytes(b"mine")
+    archive = next(file for path, file in web.files.items() if path.endswith("Actor_01.zip"))
+    (tmp_path / "cut" / "Video_Speech_Actor_01.zip").write_bytes(archive)
+    download("ravdess", tmp_path / "cut", accept_licence=True)
+    assert (tmp_path / "cut" / name).read_bytes() == expected[name]
+    assert (tmp_path / "cut" / f"{name}.kept").read_bytes() == b"mine"
+    assert [path.name for path in (tmp_path / "cut").glob("*.zip")] == ["Video_Speech_Actor_01.zip"]
+    assert not list((tmp_path / "cut").rglob("*.kept.kept")), "what is as published is not set aside"
+
+
 def test_a_pointer_in_the_place_of_a_video_is_named(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     videos = crema_d(web, monkeypatch, actors=1)
     ((path, data),) = videos.items()
@@ -263,7 +290,7 @@ def test_bad_requests_and_bad_lists_say_what_is_wrong(
     web.files["/mirror/files.json"] = json.dumps({"files": [bad]}).encode()
     fails("contains '..'", base_url=f"{web.address}/mirror")
     del web.files["/api/records/1188976"]
-    fails("the list of files cannot be had: the server answers 404 Not Found")
+    fails("the list of files cannot be read: the server answers 404 Not Found")
 
 
 def test_too_little_space_and_a_second_download_at_work_are_said(

@@ -9,7 +9,7 @@ import pytest
 import training_project as project
 
 from tgdfer.config.params import Params
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.stages import train as training
 from tgdfer.tools import explain as module
@@ -92,7 +92,7 @@ def test_what_no_longer_fits_is_named() -> None:
 
     encoder = paths.encoder("demo-clip").read_text()
     try:
-        storage.write_json(paths.encoder("demo-clip"), {**json.loads(encoder), "fingerprint": "another"})
+        storage.write_sealed(paths.encoder("demo-clip"), {**json.loads(encoder), "fingerprint": "another"})
         text, fits = module.explain(parameters(), "tiny/mil/fold1/seed0")
     finally:
         paths.encoder("demo-clip").write_text(encoder)
@@ -114,6 +114,36 @@ def test_a_damaged_run_is_named_and_not_in_the_means() -> None:
     assert not row_fits
     assert "fold1/seed0: damaged: metrics.json is not the file that the run wrote" in text
     assert row.count("UAR") == 3 + 3
+
+
+@pytest.mark.usefixtures("here")
+def test_a_missing_feature_shard_is_named() -> None:
+    (shard,) = paths.features("tiny", "demo-clip").parent.glob("*/shard-*.arrow")
+    before = shard.read_bytes()
+    shard.unlink()
+    try:
+        text, fits = module.explain(parameters(), "tiny/mil")
+    finally:
+        shard.write_bytes(before)
+    assert not fits
+    assert f"{shard} is missing" in text.split("current?\n")[1]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_flipped_byte_of_the_encoder_s_weights_is_named() -> None:
+    encoder = paths.encoder("demo-clip")
+    before, weights = encoder.read_bytes(), encoder.with_name("weights.safetensors")
+    weights.write_bytes(bytes(100))
+    try:
+        storage.write_sealed(encoder, {**storage.read_sealed(encoder), "files": [checksums.entry(weights)]})
+        assert module.explain(parameters(), "tiny/mil")[1]
+        weights.write_bytes(bytes(99) + b"\1")
+        text, fits = module.explain(parameters(), "tiny/mil")
+    finally:
+        encoder.write_bytes(before)
+        weights.unlink()
+    assert not fits
+    assert f"{weights} is not the file that its stage wrote" in text.split("current?\n")[1]
 
 
 @pytest.mark.usefixtures("here")

@@ -39,7 +39,7 @@ def videos(*names: str) -> None:
     for name in names:
         path = Path("videos") / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"clip")
+        path.write_text(name)
 
 
 def rows(*extra: str) -> list[str]:
@@ -87,6 +87,51 @@ def test_a_csv_of_any_columns_by_the_layout_and_by_a_module(
     assert "# Data sets to run." in Path("params.yaml").read_text(), "comments are kept"
 
 
+@pytest.mark.parametrize(
+    ("extra", "change", "said"),
+    [
+        ("actor", (",anna\n", ",\n"), "line 2: 'actor' is empty here and in 3 of 18 rows in all"),
+        ("fold", (",1\n", ",x\n"), "line 2: fold 'x' is not a whole number"),
+        ("fold", (",1\n", ",\n"), "line 2: 'fold' is empty here"),
+        ("subset", (",Train\n", ",Trian\n"), "line 2: 'Trian' is not one of train, val"),
+    ],
+)
+def test_a_module_names_the_bad_row_of_a_list_that_was_changed(
+    extra: str, change: tuple[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write_csv(Path("videos/list.csv"), f"video,emotion,{extra}", rows(extra))
+    new_dataset(Path("params.yaml"), "mine", table, module=True)
+    found = read_by_module("mine", "mine", monkeypatch)
+    assert found.place(found.clips[1]) == "'anna-sad' (anna/sad.mp4, line 3)"
+    table.write_text(table.read_text().replace(*change))
+    with pytest.raises(UserError, match=re.escape(said)):
+        read_listing(load_params(), "mine")
+
+
+@pytest.mark.parametrize("column", ["fold", "split"])
+@pytest.mark.parametrize("module", [False, True])
+def test_folds_in_words_and_with_a_decimal_point(column: str, module: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, words in enumerate([("Train", "Test"), ("1.0", "2.0"), ("training", "validation")]):
+        listed = [f"{place},{row},{words[place % 2]}" for place, row in enumerate(rows())]
+        table = write_csv(Path("videos/list.csv"), f"clip_id,path,label,{column}", listed)
+        name = f"mine-{number}"
+        new_dataset(Path("params.yaml"), name, table, module=module, out=Path(f"{name}.csv"))
+        found = read_by_module(name, f"mine_{number}", monkeypatch) if module else read_listing(load_params(), name)
+        assert sum(member.split == "test" for member in found.folds) == (18 if words[0] == "1.0" else 9)
+
+
+def test_an_absolute_path_is_made_relative_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(Path("videos/list.csv"), "video,emotion", rows())
+    made = new_dataset(Path("params.yaml"), "here", tmp_path / "videos/list.csv")
+    assert load_params().dataset("here").root == "videos"
+    assert "in full" not in made.summary
+    (tmp_path / "project").mkdir()
+    shutil.copy(ROOT / "params.yaml", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    made = new_dataset(Path("params.yaml"), "there", tmp_path / "videos/list.csv", out=Path("clips.csv"))
+    assert f"params.yaml has {tmp_path / 'videos'} in full" in made.summary
+
+
 @pytest.mark.parametrize("indent", [2, 4])
 def test_params_yaml_gains_an_entry_and_is_otherwise_unchanged(indent: int) -> None:
     text = Path("params.yaml").read_text().replace("learning_rate: 1.0e-3", "learning_rate: 1e-3 # 'quoted'")
@@ -94,7 +139,10 @@ def test_params_yaml_gains_an_entry_and_is_otherwise_unchanged(indent: int) -> N
     Path("params.yaml").write_text(text)
     table = write_csv(Path("videos/list.csv"), "video,emotion", rows())
     new_dataset(Path("params.yaml"), "mine", table, encoder="demo-clip")
-    entry = "mine: {layout: folder, root: videos, annotations: videos/clips.csv, encoder: demo-clip}"
+    entry = (
+        "mine: {layout: folder, root: videos, annotations: videos/clips.csv, encoder: demo-clip, "
+        "classes: [happy, sad, angry]}"
+    )
     assert Path("params.yaml").read_text() == text.replace("datasets:\n", f"datasets:\n{' ' * indent}{entry}\n", 1)
 
 
@@ -121,7 +169,7 @@ def test_a_csv_that_is_right_already_is_used_as_it_is(separator: str) -> None:
     made = new_dataset(Path("params.yaml"), "mine", table)
     assert not Path("videos/clips.csv").exists()
     assert load_params().datasets["mine"].annotations == "videos/my.csv"
-    assert [path.name for path in made] == ["mine.md", "test_dataset_mine.py", "params.yaml"]
+    assert [path.name for path in made.files] == ["mine.md", "test_dataset_mine.py", "params.yaml"]
 
 
 @pytest.mark.parametrize("above", ["", "val/"])
@@ -149,17 +197,24 @@ def test_a_folder_of_classes(above: str) -> None:
         (["mine", "--csv", "videos/columns.csv"], "no column for the label: expected one of label, emotion"),
         (["mine", "--csv", "videos/outside.csv"], "outside.csv, line 2: path '../a.mp4' contains '..'"),
         (["mine", "--csv", "videos/absolute.csv"], "is absolute"),
-        (["mine", "--csv", "videos/gone.csv"], "gone.csv, line 3: b.mp4: no such file below videos"),
-        (["mine", "--csv", "videos/lines.csv"], "lines.csv, line 4: b.mp4: no such file below videos"),
+        (
+            ["mine", "--csv", "videos/gone.csv"],
+            "gone.csv, line 3: path 'b.mp4': no such file below videos; give --root",
+        ),
+        (["mine", "--csv", "videos/lines.csv"], "lines.csv, line 4: path 'b.mp4': no such file below videos"),
         (["mine", "--csv", "videos/doubled.csv"], "doubled.csv: column 'label' occurs twice"),
-        (["mine", "--csv", "videos/broken.csv"], "a label is empty or not printable"),
+        (["mine", "--csv", "videos/broken.csv"], "broken.csv, line 3: the label is empty or not printable"),
         (["mine", "--csv", "videos/short.csv"], "short.csv, line 2: expected 2 fields"),
-        (["mine", "--csv", "videos/twice.csv"], "clip 'a' is listed twice"),
+        (
+            ["mine", "--csv", "videos/twice.csv"],
+            "twice.csv, line 3: a.mp4 is on line 2 already; remove one of the rows",
+        ),
         (["mine", "--csv", "videos/half.csv"], "no clip is test"),
         (["mine", "--csv", "videos/odd.csv"], "fold or split 'x'"),
         (["mine", "--csv", "videos/three.csv"], "make val a part of train, or leave it out"),
         (["mine", "--folder", "videos/three"], "make Validation a part of train, or leave it out"),
         (["mine", "--csv", "videos/list.csv", "--out", "params.yaml"], "params.yaml: exists and is not overwritten"),
+        (["mine", "--csv", "videos/list.csv", "--out", "videos"], "move it away, or give another --out"),
     ],
 )
 def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: str) -> None:
@@ -208,5 +263,5 @@ def test_what_is_made_passes_the_projects_own_tests(project: Path) -> None:
         assert checked.returncode == 0, checked.stdout
     (project / "videos/anna/sad.mp4").unlink()
     ran = subprocess.run([sys.executable, "-m", "pytest", "-n0", "tests"], cwd=project, capture_output=True, text=True)
-    assert "test_dataset_plain.py" in ran.stdout, "a clip that is gone is noticed"
+    assert "datasets/test_dataset_plain.py" in ran.stdout, "a clip that is gone is noticed"
     assert ran.returncode == 1

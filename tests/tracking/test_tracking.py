@@ -1,5 +1,6 @@
 """MLflow shows what the files of runs say: all of it, at any time, and as often as it is asked to."""
 
+import json
 import logging
 import shutil
 import subprocess
@@ -17,8 +18,10 @@ from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.record import recorded
 from tgdfer.stages.train import run as train
+from tgdfer.tracking.server import pages
 from tgdfer.tracking.wanted import wanted
 
+VIEW = "workflowType=machine_learning&viewStateShareKey=tgdfer"
 NAMES = {"probe", "probe fold1 seed0", "probe fold2 seed0"}
 
 
@@ -50,6 +53,11 @@ def aliases() -> dict[str, str]:
     }
 
 
+def in_another_process() -> None:
+    """``update`` where MLflow remembers nothing."""
+    subprocess.run([sys.executable, "-m", "tgdfer", "tracking"], check=True)
+
+
 def test_everything_about_a_run_is_there_and_a_second_call_changes_nothing() -> None:
     with recorded({"stage": "frames", "parameters": {"a": 1}, "inputs": {}, "code": "c"}, "tiny") as numbers:
         numbers |= {"clips": 3, "loss": [2.0, 1.0]}
@@ -63,7 +71,8 @@ def test_everything_about_a_run_is_there_and_a_second_call_changes_nothing() -> 
     assert points(run, "train/loss") == [(row["epoch"], row["loss"]) for row in rows]
     assert points(run, "last/uar") == [(0, metrics["selections"]["last"]["uar"])]
     assert points(run, "recall/happy") == [(0, metrics["selections"]["last"]["recall"]["happy"])]
-    assert min(run.data.metrics) == "last/uar", "the UI offers the first in the alphabet first"
+    assert min(run.data.metrics) == "last/uar", "some of the UI's lists begin with the first in the alphabet"
+    assert next(iter(run.data.metrics)) == "last/uar", "and the compare page with the first that was logged"
     assert points(run, "system/process_memory_megabytes")
     files = {file.path for file in client().list_artifacts(run.info.run_id)}
     assert files == {"metrics.json", "history.jsonl", "run.json"}
@@ -81,12 +90,19 @@ def test_everything_about_a_run_is_there_and_a_second_call_changes_nothing() -> 
     assert variant.data.metrics["last/uar"] == pytest.approx(fmean(values))
     assert variant.data.metrics["last/uar_std"] == pytest.approx(stdev(values))
     assert all(point.step == 0 for point in client().get_metric_history(variant.info.run_id, "last/uar"))
+    assert next(iter(variant.data.metrics)) == "last/uar"
     stage = runs("tgdfer-stages")["frames tiny"]
     assert points(stage, "train/loss") == [(1, 2.0), (2, 1.0)] and stage.data.metrics["clips"] == 3
 
     experiment = client().get_experiment_by_name("tgdfer/tiny")
     assert "primary selection is `last`" in experiment.tags["mlflow.note.content"]
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.experiment.primaryMetric.name"] == "last/uar"
+    view = json.loads(experiment.tags["mlflow.sharedViewState.tgdfer"])
+    columns = [column.split("`")[1] for column in view["selectedColumns"] if column.startswith("metrics.")]
+    assert columns[:2] == ["last/uar", "last/war"] and set(columns) <= set(runs()["probe"].data.metrics)
+    assert pages(params()) == [f"#/experiments/{experiment.experiment_id}/runs?{VIEW}"]
+    assert pages(params())[0] in experiment.tags["mlflow.note.content"]
     before = {name: run.to_dictionary() for name, run in runs().items()}
     assert tracking.update(params()) == 0
     assert {name: run.to_dictionary() for name, run in runs().items()} == before
@@ -96,7 +112,7 @@ def test_a_store_that_was_lost_is_restored(monkeypatch: pytest.MonkeyPatch) -> N
     tracking.update(params())
     before = {name: (run.data.metrics, run.data.params) for name, run in runs().items()}
     Path("mlflow").rename("lost")  # MLflow keeps a file open in the process that has used it
-    subprocess.run([sys.executable, "-m", "tgdfer", "tracking"], check=True)
+    in_another_process()
     Path("mlflow").rename("restored")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path('restored').resolve()}/mlflow.db")
     assert {name: (run.data.metrics, run.data.params) for name, run in runs().items()} == before
@@ -176,12 +192,12 @@ def test_an_experiment_of_dvc_in_a_copy_is_not_current(place: Path, monkeypatch:
         assert train(changed, "tiny", "probe", folds=[1]) == 0
         tracking.update(changed)
         assert not (copy / "mlflow").exists()
-    for _ in range(2):
+    for changes in (2, 0):  # the experiment's runs are marked once
         assert set(runs()) == NAMES | {"probe [longer]", "probe fold1 seed0 [longer]"}
         assert runs()["probe fold1 seed0 [longer]"].data.tags["tgdfer.current"] == "false"
         assert runs()["probe fold1 seed0 [longer]"].data.tags["tgdfer.dvc_experiment"] == "longer"
         assert aliases() == first
-        assert tracking.update(params()) == 0
+        assert tracking.update(params()) == changes
 
 
 def test_a_project_that_was_moved_takes_its_artifacts_along(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +207,7 @@ def test_a_project_that_was_moved_takes_its_artifacts_along(place: Path, monkeyp
     monkeypatch.chdir(moved)
     (RUN / "run.json").unlink()
     train(params(), "tiny", "probe")
-    tracking.update(params())
+    in_another_process()
     assert not place.exists()
     assert aliases()["fold2-seed0"] == before["fold2-seed0"]
     for run in runs().values():
@@ -239,13 +255,28 @@ def test_mlflow_that_is_away_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplo
     assert caplog.text.count("MLflow does not answer") == 1
 
 
+def test_following_goes_on_after_a_file_was_replaced(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    outcomes = iter([FileNotFoundError("metrics.json"), UserError("no server"), KeyboardInterrupt()])
+
+    def update(params: object) -> int:
+        raise next(outcomes)
+
+    monkeypatch.setattr(tracking, "update", update)
+    monkeypatch.setattr(tracking, "EVERY_S", 0)
+    with pytest.raises(KeyboardInterrupt):
+        tracking.follow(lambda: None)
+    assert "metrics.json" in caplog.text and "no server" in caplog.text
+
+
 def test_a_job_of_slurm_leaves_sqlite_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     tracking.update_after(params())
     assert client().get_experiment_by_name("tgdfer/tiny") is None
 
 
-def test_a_server_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_killed_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     server = Server(tmp_path / "server").start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -265,14 +296,15 @@ def test_a_server_that_is_killed_loses_nothing(tmp_path: Path, monkeypatch: pyte
         assert len(points(runs()["probe fold1 seed0"], "test/uar")) == len(rows)
         assert client().list_artifacts(runs()["probe fold2 seed0"].info.run_id)
         assert set(aliases()) == {"fold1-seed0", "fold2-seed0"}
+        assert capsys.readouterr().out == "", "MLflow prints two lines with links for each run"
     finally:
         server.kill()
 
 
-def test_names_that_mlflow_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_that_mlflow_does_not_take() -> None:
     metrics = storage.read_json(RUN / "metrics.json")
     metrics["selections"]["last"]["recall"] = {"überrascht!": 0.5, "absent": None}
     storage.write_json(RUN / "metrics.json", metrics)
-    (run,) = [run for run in wanted(params()) if run.name == "tiny/probe/fold1/seed0"]
-    assert [key for key, *_ in run.points if key.startswith("recall/")] == ["recall/überrascht_"]
+    (run,) = [run for run in wanted(params()) if run.tags["tgdfer.run"] == "tiny/probe/fold1/seed0"]
+    assert [point.key for point in run.points if point.key.startswith("recall/")] == ["recall/überrascht_"]
     assert paths.RUNS.is_dir()

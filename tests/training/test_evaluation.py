@@ -6,7 +6,7 @@ import torch
 import training_project as project
 
 from tgdfer.model import build_model
-from tgdfer.training.evaluation import batches, frames_and_relevance, score
+from tgdfer.training.evaluation import batches, evaluate, score, shown_frames
 from tgdfer.training.folds import load_inputs, make_fold
 
 CPU = torch.device("cpu")
@@ -17,7 +17,7 @@ def fold(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     project.make_project(count=30, views=3)
     params = project.params()
-    return make_fold(load_inputs(params, "tiny"), 1, params.bags, 0.0, CPU)
+    return make_fold(load_inputs(params, "tiny"), 1, params.run("tgdfer"), 0)
 
 
 @pytest.mark.parametrize("variant", ["probe", "mil", "tgdfer"])
@@ -35,17 +35,26 @@ def test_the_size_of_a_batch_does_not_matter(fold, variant):
 
 def test_evaluation_is_without_dropout_and_repeatable(fold):
     model = build_model(project.params().run("tgdfer").model, project.CLASSES, 16, None)
-    parts = batches(fold.test, CPU)
-    one, other = score(model, parts), score(model, parts)
+    one, other = (score(model, batches(fold.test, CPU)) for _ in range(2))
     assert np.array_equal(one.probabilities, other.probabilities)
 
 
 def test_predictions_hold_valid_frames_alone(fold):
     model = build_model(project.params().run("mil").model, project.CLASSES, 16, None)
-    parts = batches(fold.test, CPU, 5)
-    columns = frames_and_relevance(parts, score(model, parts))
-    lengths = fold.test.lengths.clamp(max=4).tolist()
+    mask, frames = shown_frames(batches(fold.test, CPU, 5))
+    lengths = fold.test.cache.lengths[fold.test.clips].clip(max=4)
     assert min(lengths) < 4, "the project has clips that are shorter than the bag"
-    assert [len(row) for row in columns["frame_index"]] == lengths
-    assert all(sorted(set(row)) == row for row in columns["frame_index"])
-    assert [sum(row) for row in columns["relevance"]] == pytest.approx([1] * len(lengths), abs=1e-5)
+    assert np.array_equal(mask.sum(axis=1), lengths)
+    assert all(sorted(set(row[valid])) == row[valid].tolist() for row, valid in zip(frames, mask, strict=True))
+    relevance = score(model, batches(fold.test, CPU)).relevance
+    assert (relevance * mask).sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_several_views_of_a_clip_are_averaged(fold):
+    model = build_model(project.params().run("tgdfer").model, project.CLASSES, 16, None)
+    views = [score(model, batches(fold.test, CPU, view=view)) for view in range(3)]
+    assert not np.array_equal(views[0].probabilities, views[1].probabilities)
+    found = evaluate(model, fold.test, CPU, 3)
+    for name in ("probabilities", "relevance"):
+        assert getattr(found, name) == pytest.approx(np.mean([getattr(view, name) for view in views], axis=0))
+        assert np.array_equal(getattr(evaluate(model, fold.test, CPU), name), getattr(views[0], name))

@@ -12,12 +12,15 @@ import torch
 import training_project as project
 from safetensors.torch import load_file
 
-from tgdfer.core import storage
+from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.evaluation.metrics import evaluate
+from tgdfer.runs import files as runs
+from tgdfer.runs import state
 from tgdfer.stages import train as training
 from tgdfer.training import engine
 from tgdfer.training.evaluation import Scores
+from tgdfer.training.folds import load_inputs, make_fold
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 
@@ -28,8 +31,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)
 
 
-def train(variant="tgdfer", dataset="tiny", folds=None, seeds=None, **settings) -> int:
-    return training.run(project.params(**settings), dataset, variant, folds=folds, seeds=seeds)
+def train(variant="tgdfer", dataset="tiny", folds=None, seeds=None, again=False, **settings) -> int:
+    return training.run(project.params(**settings), dataset, variant, folds=folds, seeds=seeds, again=again)
 
 
 def test_the_files_of_a_run_agree_with_each_other():
@@ -84,6 +87,38 @@ def test_training_leaves_the_global_random_state_and_settings_alone():
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_views_at_test_time_change_only_the_evaluation_and_must_be_there():
+    project.make_project(views=3)
+    train("mil")
+    run = Path("runs/tiny/mil/fold1/seed0")
+    weights, predictions = load_file(run / "model.safetensors"), (run / "predictions.parquet").read_bytes()
+    train("mil", test_views=3)
+    again = load_file(run / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert (run / "predictions.parquet").read_bytes() != predictions
+    with pytest.raises(UserError, match=r"training.test_views: 4, but the features of tiny have 3 of a clip"):
+        train("mil", test_views=4)
+
+
+def test_a_fraction_of_the_training_clips_leaves_everything_else():
+    project.make_project(count=60)
+    train("mil")
+    whole = {fold: storage.read_json(Path(f"runs/tiny/mil/fold{fold}/seed0/metrics.json")) for fold in (1, 2)}
+    train("mil", fraction=0.25)
+    for fold in (1, 2):
+        part = storage.read_json(Path(f"runs/tiny/mil/fold{fold}/seed0/metrics.json"))
+        assert part["n_train"] == 3 * max(1, round(whole[fold]["n_train"] / 3 / 4))
+        assert (part["n_test"], part["n_val"]) == (whole[fold]["n_test"], whole[fold]["n_val"])
+        assert part["selections"] != whole[fold]["selections"]
+    inputs, run = load_inputs(project.params(), "tiny"), project.params(fraction=0.25).run("mil")
+    few, other = (make_fold(inputs, 1, run, seed) for seed in (0, 1))
+    every = make_fold(inputs, 1, project.params().run("mil"), 0)
+    assert set(few.train.clips.tolist()) < set(every.train.clips.tolist())
+    assert set(few.train.clips.tolist()) != set(other.train.clips.tolist()), "each seed draws its own clips"
+    assert len(few.train) == len(every.train), "an epoch has as many steps"
+    assert np.array_equal(few.validation.clips, every.validation.clips)
+
+
 def test_other_seeds_give_other_runs_and_finished_ones_are_kept():
     project.make_project()
     train("mil")
@@ -121,15 +156,56 @@ def test_other_variants_do_not_matter_to_a_run():
     assert Path("runs/tiny/probe/fold1/seed0/run.json").stat().st_mtime_ns == stamp
 
 
-def test_the_summary_waits_for_all_folds():
+def test_the_summary_is_written_when_all_runs_are_done():
     project.make_project()
     summary = Path("runs/tiny/probe/summary.json")
     assert train("probe", folds=[2]) == 0
-    assert not summary.exists()
+    with pytest.raises(UserError, match=r"fold1/seed0: missing; train it first: tgdfer train .* --fold 1 --seed 0"):
+        state.collect(project.params(), "tiny", "probe")
     assert train("probe", folds=[1]) == 0
+    assert not summary.exists()
+    state.collect(project.params(), "tiny", "probe")
+    collected = summary.read_bytes()
     assert [run["fold"] for run in storage.read_json(summary)["runs"]] == [1, 2]
+    assert train("probe") == 0
+    assert summary.read_bytes() == collected
     train("probe", folds=[1], learning_rate=0.5)
     assert not summary.exists(), "a summary of runs that are no longer there is gone"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_fails_its_run_in_a_line_and_the_others_are_tried(error, monkeypatch, caplog):
+    project.make_project()
+    write = runs.write
+
+    def full(key, *about):
+        if key.fold == 1:
+            raise error
+        write(key, *about)
+
+    monkeypatch.setattr(runs, "write", full)
+    assert train("probe") == training.FAILED
+    assert "tiny/probe fold 1 seed 0: failed: no space left on the disk" in caplog.text
+    assert Path("runs/tiny/probe/fold2/seed0/run.json").is_file()
+
+
+def test_finished_runs_are_trained_again_on_request():
+    project.make_project()
+    train("probe")
+    records = [path.stat().st_mtime_ns for path in sorted(Path("runs").rglob("run.json"))]
+    before = project.results()
+    assert train("probe", folds=[1], again=True) == 0
+    first, second = (path.stat().st_mtime_ns for path in sorted(Path("runs").rglob("run.json")))
+    assert (first > records[0], second) == (True, records[1])
+    train("probe")
+    assert project.results() == before
 
 
 def test_test_clips_influence_nothing_but_their_own_numbers():
@@ -146,7 +222,7 @@ def test_test_clips_influence_nothing_but_their_own_numbers():
     assert all(torch.equal(before[name], after[name]) for name in before)
     for one, other in zip(history, again, strict=True):
         assert {k: v for k, v in one.items() if "test" not in k} == {k: v for k, v in other.items() if "test" not in k}
-        assert one["test_war"] != other["test_war"]
+    assert [epoch["test_war"] for epoch in history] != [epoch["test_war"] for epoch in again]
 
 
 def test_no_validation_split_no_best_val():
@@ -176,13 +252,13 @@ def test_average_of_weights_is_what_is_evaluated_and_stored(monkeypatch):
             expected[:] = [decay * average + (1 - decay) * live.detach() for average, live in pairs]
             super().update()
 
-    def score(model, parts):
+    def evaluate(model, *arguments):
         torch.testing.assert_close([w.detach() for w in model.parameters() if w.requires_grad], expected)
         evaluated.append({name: value.clone() for name, value in model.state_dict().items()})
-        return scored(model, parts)
+        return evaluated_by(model, *arguments)
 
-    scored = engine.score
-    monkeypatch.setattr(engine, "score", score)
+    evaluated_by = engine.evaluate
+    monkeypatch.setattr(engine, "evaluate", evaluate)
     monkeypatch.setattr(engine, "Average", Followed)
     train("mil", folds=[1], ema=0.9)
     averaged = load_file("runs/tiny/mil/fold1/seed0/model.safetensors")
@@ -304,4 +380,12 @@ def test_bad_input_says_what_and_where():
         train("probe", device="warp")
     Path("data/tiny/folds.parquet").unlink()
     with pytest.raises(UserError, match=r"folds\.parquet: no such file"):
+        train("probe")
+
+
+def test_a_training_without_its_encoder_says_so():
+    project.make_project()
+    train("probe")
+    paths.encoder("demo-clip").unlink()
+    with pytest.raises(UserError, match=r"encoder\.json: no such file"):
         train("probe")

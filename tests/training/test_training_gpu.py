@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import model_tools
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,16 +16,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tgdfer.config.params import BagsParams, RunParams, TrainingParams
 from tgdfer.core import determinism
 from tgdfer.core.classes import SEVEN
-from tgdfer.features.bags import Bags
-from tgdfer.features.cache import FeatureCache
+from tgdfer.features.bags import BagBatch, Bags
+from tgdfer.features.cache import FeatureCache, Shard
 from tgdfer.model import build_model
 from tgdfer.model.temporal import TemporalNetwork
-from tgdfer.training import distributed
 from tgdfer.training.engine import Engine
+from tgdfer.training.evaluation import batches
 from tgdfer.training.folds import FoldBags
 
 GPU = torch.device("cuda", 0)
-TENSORS = ("labels", "starts", "lengths", "features", "frame_index")
 
 
 @pytest.fixture
@@ -35,14 +35,21 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+class RealBags(Bags):
+    """Bags whose frames are read as real tensors; what follows happens to fake ones."""
+
+    def _frames(self, indices: torch.Tensor, generator: torch.Generator | None, view: int) -> BagBatch:
+        with torch._subclasses.fake_tensor.unset_fake_temporarily():
+            return super()._frames(torch.arange(len(indices)), generator, view)
+
+
 def bags(count: int) -> Bags:
-    lengths = torch.arange(count) % 6 + 1
-    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    offsets = np.cumsum([0, *(np.arange(count) % 6 + 1)])
     rows = int(offsets[-1])
-    features = torch.randn(2, rows, model_tools.DIM).half()
-    index = torch.arange(rows, dtype=torch.int32)
-    cache = FeatureCache([f"{i}" for i in range(count)], offsets, index, features, model_tools.DIM, "f", "e")
-    return Bags.from_cache(cache, cache.clip_ids, torch.arange(count) % len(SEVEN), 4, 2)
+    features = np.random.default_rng(0).normal(size=(2, rows, model_tools.DIM)).astype(np.float16)
+    names = pa.array(f"{i:02d}" for i in range(count))
+    cache = FeatureCache.of([Shard(names, offsets, np.arange(rows, dtype=np.int32), features)], "f", "e")
+    return RealBags(cache, torch.arange(count), torch.arange(count) % len(SEVEN), 4, 2)
 
 
 def engine(variant: str, ema: float = 0.0, **changes: Any) -> Engine:
@@ -55,8 +62,7 @@ def engine(variant: str, ema: float = 0.0, **changes: Any) -> Engine:
         model = build_model(params.model, SEVEN, model_tools.DIM, model_tools.encoder())
         part, counts = bags(14), torch.full((len(SEVEN),), 2)
         labels = part.labels.numpy()
-    there = replace(part, **{name: getattr(part, name).to(GPU) for name in TENSORS})
-    fold = FoldBags(1, there, there, there, part.clip_ids, labels, labels, counts)
+    fold = FoldBags(1, part, part, part, labels, labels, counts)
     return Engine(model, fold, params, 0, GPU, Path("none"), "f")
 
 
@@ -101,7 +107,7 @@ def test_no_tensor_is_left_on_the_processor(variant: str, monkeypatch: pytest.Mo
     built = engine(variant)
     assert {one.device for one in tensors(built.model, set())} <= {GPU}
     with torch.no_grad():
-        (part,) = built.test_parts
+        (part,) = batches(built.fold.test, GPU)
         output = built.model.eval()(part.x, part.mask, part.frame_index.to(part.x.dtype))
         assert (output.logits.device, output.logits.dtype) == (GPU, torch.float32)
     if built.epochs:
@@ -118,17 +124,6 @@ def test_with_an_average_and_weights_of_classes(imbalance: str, monkeypatch: pyt
     assert built.average is not None
     built.average.swap()
     assert {one.device for one in built.average.shadow} == {GPU}
-
-
-def test_nccl_takes_the_gpu_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[Any] = []
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(torch.cuda, "set_device", called.append)
-    monkeypatch.setattr(distributed.distributed, "init_process_group", called.append)
-    for name in ("destroy_process_group", "get_rank"):
-        monkeypatch.setattr(distributed.distributed, name, lambda: 1)
-    with distributed.joined(torch.device("cuda", 1)):
-        assert called == [torch.device("cuda", 1), "nccl"]
 
 
 def test_mixed_precision_tells_late_frames_apart() -> None:

@@ -1,4 +1,4 @@
-"""Runs that are broken off, at any step and by any signal, end with the bytes of an undisturbed run."""
+"""Runs that are interrupted, at any step and by any signal, end with the bytes of an undisturbed run."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ import training_project as project
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.stages import train as training
 from tgdfer.training import engine
 
@@ -210,7 +210,8 @@ def test_the_seconds_of_all_parts_of_a_run_add_up(folder, monkeypatch):
         with pytest.raises(Killed):
             train()
     state = torch.load(CHECKPOINT)
-    torch.save({**state, "seconds": state["seconds"] + 1000}, CHECKPOINT)
+    with storage.atomic(CHECKPOINT, sealed=True) as part:
+        torch.save({**state, "seconds": state["seconds"] + 1000, checksums.KEY: checksums.BLANK}, part)
     assert train() == 0
     seconds = storage.read_json(Path("runs/tiny/tgdfer/fold1/seed0/run.json"))["seconds"]
     assert 1000 < seconds < 1100

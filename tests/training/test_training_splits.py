@@ -1,11 +1,11 @@
-"""The inner validation split: proportions, subjects on one side, independence of the order of clips."""
+"""Parts of a training fold: proportions, subjects on one side, independence of the order of clips."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgdfer.training.splits import inner_split
+from tgdfer.training.splits import inner_split, part_of_each_class
 
 
 @st.composite
@@ -89,3 +89,28 @@ def test_a_clip_that_brings_the_split_no_closer_stays_in_training():
     labels = np.repeat([0, 1, 2], 2)  # 0.5 validation clips of each class: neither 0 nor 1 is closer
     _, held = inner_split([str(i) for i in range(6)], labels, [None] * 6, 0.25, "key")
     assert not len(held)
+
+
+@settings(max_examples=50, deadline=None)
+@given(folds(), st.integers(0, 10**6))
+def test_fractions_are_nested_stratified_and_independent_of_the_order_of_clips(fold, seed):
+    ids, labels, _ = fold
+    order = np.random.default_rng(seed).permutation(len(ids))
+    smaller: set[str] = set()
+    for fraction in (0.05, 0.1, 0.2, 0.5, 1.0):
+        chosen = part_of_each_class(ids, labels, fraction, "key")
+        again = part_of_each_class([ids[i] for i in order], labels[order], fraction, "key")
+        names = {ids[i] for i in chosen}
+        assert names == {ids[order[i]] for i in again}
+        assert smaller <= names
+        smaller = names
+        for label in np.unique(labels):
+            count = (labels == label).sum()
+            assert (labels[chosen] == label).sum() == max(1, round(fraction * count))
+    assert len(smaller) == len(ids)
+
+
+def test_other_seeds_choose_other_clips():
+    ids, labels = [str(i) for i in range(200)], np.arange(200) % 2
+    chosen = [set(part_of_each_class(ids, labels, 0.1, f"seed{seed}").tolist()) for seed in (0, 1)]
+    assert chosen[0] != chosen[1]

@@ -66,4 +66,4 @@ def test_the_command_line_gives_the_exit_code_on(folder, monkeypatch, code):
     monkeypatch.setattr(training, "run", lambda *names, **parts: asked.append((names[1:], parts)) or code)
     command = ["train", "--dataset", "tiny", "--variant", "probe", "--fold", "2", "--fold", "1"]
     assert CliRunner().invoke(app, command).exit_code == code
-    assert asked == [(("tiny", "probe"), {"folds": [2, 1], "seeds": None})]
+    assert asked == [(("tiny", "probe"), {"folds": [2, 1], "seeds": None, "again": False})]

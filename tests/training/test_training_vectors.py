@@ -7,7 +7,7 @@ import torch
 from tgdfer.config.params import ModelParams
 from tgdfer.features.bags import BagBatch
 from tgdfer.model import build_model
-from tgdfer.training.vectors import EACH, chosen, vectors
+from tgdfer.training.vectors import chosen, vectors
 
 CLASSES = ["happiness", "sadness", "fear"]
 
@@ -17,7 +17,7 @@ def bags(count: int, start: int) -> BagBatch:
     x = torch.nn.functional.normalize(torch.randn(count, 4, 8, generator=generator), dim=-1)
     mask = torch.ones(count, 4, dtype=torch.bool)
     mask[0, 3] = False
-    return BagBatch(x, mask, torch.zeros(count, dtype=torch.long), torch.arange(4).expand(count, 4).int())
+    return BagBatch(x, mask, torch.arange(count) % 3, torch.arange(4).expand(count, 4).int())
 
 
 def test_the_first_clips_of_every_class_that_occurs() -> None:
@@ -33,15 +33,14 @@ def test_they_are_what_the_model_computes(prompt: str) -> None:
         for parameter in model.parameters():  # at the start the visual prompt adds nothing
             parameter.add_(0.3 * torch.randn_like(parameter))
     model.train()
-    parts, labels = [bags(7, 1), bags(5, 2)], np.arange(12) % 3
-    found = vectors(model, parts, labels)
+    both = bags(12, 1)
+    found = vectors(model, both)
     assert model.training
-    assert found["label"].tolist() == labels[: 3 * EACH].tolist()
+    assert found["label"].tolist() == both.y.tolist()
     assert found["frames"].shape == (12, 4, 8)
-    assert not found["frames"][7, 3].any()
+    assert not found["frames"][0, 3].any()
     model.eval()
     with torch.no_grad():
-        both = BagBatch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
         output = model(both.x, both.mask, both.frame_index.float())
         assert torch.equal(found["labels_before"], model.labels().half())  # type: ignore[operator]
     if prompt == "none":
@@ -54,6 +53,6 @@ def test_they_are_what_the_model_computes(prompt: str) -> None:
 def test_of_a_baseline_the_frames_alone() -> None:
     model = build_model(ModelParams(architecture="linear-probe"), CLASSES, 8, None)
     part = bags(6, 3)
-    found = vectors(model, [part], np.arange(6) % 3)
+    found = vectors(model, part)
     assert set(found) == {"label", "mask", "frames"}
     assert torch.equal(found["frames"][1], part.x[1].half())

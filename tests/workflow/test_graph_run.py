@@ -120,7 +120,7 @@ def test_snakemake_trains_only_the_variants_that_an_edit_changes(made: Project, 
     assert change(before) != before
     (project.root / name).write_text(change(before))
     planned = project.snakemake("-n", "--printshellcmds", *LOCAL).stdout
-    assert set(re.findall(r"tgdfer train --dataset demo --variant (\S+) >", planned)) == variants
+    assert set(re.findall(r"tgdfer train --dataset demo --variant (\S+) +>", planned)) == variants
     assert (NOTHING in planned) == (not variants)
 
 
@@ -171,10 +171,10 @@ def test_an_mlflow_that_fails_is_a_warning(made: Project, tmp_path: Path) -> Non
     (project.root / "behaviour.json").write_text('{"tracking": {"fail": 9}}')
     said = project.snakemake(*LOCAL, "--forcerun", "report").stdout
     assert "MLflow is not up to date: see logs/tracking.log" in said
-    assert "told to fail" in (project.root / "logs" / "tracking.log").read_text()
+    assert "made to fail" in (project.root / "logs" / "tracking.log").read_text()
 
 
-@pytest.mark.skipif(why_not() is None, reason="tests/test_slurm.py does the same on SLURM")
+@pytest.mark.skipif(why_not() is None, reason="tests/workflow/test_slurm.py does the same on SLURM")
 def test_the_real_stages_in_both_graphs(tmp_path: Path) -> None:
     first = Project.make(tmp_path / "first", tiny())
     first.snakemake(*LOCAL, timeout=900)

@@ -63,6 +63,14 @@ def test_nothing_is_left(root: Path) -> None:
     assert resume(root) == (0, "", GO_ON)
 
 
+def test_on_one_machine(root: Path) -> None:
+    (root / "local").mkdir()
+    (root / "local" / "resume").symlink_to("../slurm/resume")
+    said = subprocess.run([root / "local" / "resume"], env={"PATH": f"{root.parent / 'bin'}:/usr/bin:/bin"})
+    assert said.returncode == 0
+    assert (root / "said").read_text().splitlines() == [line.replace("slurm", "local") for line in GO_ON]
+
+
 def test_the_jobs_of_this_folder_alone_are_cancelled(root: Path) -> None:
     (root / "queue").write_text("11 r2\n12 somebody's r1\n13 r1\n14 r\n")
     (root / "left").write_text("12 somebody's r1\n14 r\n")

@@ -13,13 +13,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from graphs import NOTHING, ROOT, Project, environment, hold_dvc_against, outputs, tiny
+from graphs import NOTHING, ROOT, Project, environment, hold_dvc_against, hold_repair, outputs, tiny
 from pages import BLOCKS, repository
 from slurm_cluster import Cluster, why_not
 
@@ -34,7 +35,8 @@ STUB = (Path(__file__).parents[1] / "projects" / "stub_cli.py").read_text()
 QUICK = ("--latency-wait", "5", "--slurm-init-seconds-before-status-checks", "3")
 ALL = ("--profile", "slurm", *QUICK, "all")
 VARIANTS = ("tgdfer", "no-text")
-TRAIN = [f"train demo {variant}" for variant in VARIANTS]
+TRAIN = [f"train demo {variant} {fold} 0" for variant in VARIANTS for fold in (1, 2)]
+REST = [*(f"train demo {variant} collect" for variant in VARIANTS), "report"]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with two variants, made up to its trainings: these and the report are what SLURM has to do."""
+    """A project with two variants and folds, made up to its trainings: these and the report are left to SLURM."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["grid"] = list(VARIANTS)
+    params["grid"], params["demo"]["folds"] = list(VARIANTS), 2
     project = Project.make(tmp_path_factory.mktemp("prepared") / "project", yaml.safe_dump(params), STUB)
     project.snakemake("--profile", "local", "--until", "features")
     project.forget_calls()
@@ -60,9 +62,12 @@ def project(prepared: Project, tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
-def behave(project: Project, **calls: dict[str, int]) -> None:
-    told = {f"train demo {variant.replace('_', '-')}": what for variant, what in calls.items()}
-    (project.root / "behaviour.json").write_text(json.dumps(told))
+def behave(project: Project, calls: dict[str, dict[str, int]] | None = None) -> None:
+    (project.root / "behaviour.json").write_text(json.dumps(calls or {}))
+
+
+def every_run(seconds: int) -> dict[str, dict[str, int]]:
+    return {call: {"seconds": seconds} for call in TRAIN}
 
 
 def started(project: Project, cluster: Cluster, *command: str) -> subprocess.Popen[str]:
@@ -80,7 +85,7 @@ def started(project: Project, cluster: Cluster, *command: str) -> subprocess.Pop
         )
 
 
-def ends_well(project: Project, running: subprocess.Popen[str], seconds: float = 300) -> str:
+def ends_well(project: Project, running: subprocess.Popen[str], seconds: float = 900) -> str:
     try:
         code = running.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -92,7 +97,7 @@ def ends_well(project: Project, running: subprocess.Popen[str], seconds: float =
     return said
 
 
-def wait_for(what: Callable[[], object], seconds: float = 90) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited in vain"
@@ -110,6 +115,13 @@ def times(project: Project) -> dict[str, list[tuple[float, float | None, str]]]:
             index = next(i for i, entry in enumerate(found[call]) if entry[2] == job)
             found[call][index] = (found[call][index][0], at, job)
     return found
+
+
+def is_noticed(project: Project, variant: str, fold: int) -> bool:
+    """Whether Snakemake has noticed that the training of ``fold`` ended, and not only the job itself ended."""
+    log = (project.root / "run.log").read_text()
+    job = re.search(rf"^    output: runs/demo/{variant}/fold{fold}/(?:.*\n)+?    jobid: (\d+)$", log, re.MULTILINE)
+    return job is not None and f"Finished jobid: {job[1]} " in log
 
 
 def kill_all_of(job: str) -> None:
@@ -150,7 +162,7 @@ def real(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Project:
     assert block.page.name == "cluster.md"
     shell = ("bash", "-euo", "pipefail", "-c", block.here)
     running = started(folder, cluster, "env", f"PROJECT={source}", f"EDITOR={editor}", *shell)
-    ends_well(folder, running, 600)
+    ends_well(folder, running, 1800)
     shutil.copy(folder.root / "run.log", folder.root / "tgdfer")
     return Project(folder.root / "tgdfer")
 
@@ -162,18 +174,24 @@ def test_the_whole_graph(cluster: Cluster, real: Project) -> None:
     rules = [job["comment"].split("_wildcards")[0].removeprefix("rule_") for job in jobs]
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     assert sorted(rules) == sorted(
-        ["render_demo", "train_demo_encoder", "clips", "frames", "features", "train", "train", "report"]
+        [
+            *("render_demo", "train_demo_encoder", "clips", "report"),
+            *("frames_part", "features_part") * 2,  # there are two shards
+            *["train_run"] * 4,
+        ]
     )
     # GPUs for those that compute on one, and never one GPU for two jobs at once
     on_gpu = [job for job in jobs if job["gpus"] == "gres:gpu:1"]
-    assert {job["comment"].split("_wildcards")[0] for job in on_gpu} == {"rule_features", "rule_train"}
-    assert {job["node"] for job in jobs if job["comment"].startswith("rule_train_wildcards")} == {"n1", "n2"}
+    assert {job["comment"].split("_wildcards")[0] for job in on_gpu} == {"rule_features_part", "rule_train_run"}
+    # of both variants together: which node is free when a fold is submitted is chance
+    trained = {job["node"] for job in jobs if job["comment"].startswith("rule_train_run_")}
+    assert trained == {"n1", "n2"}, "the trainings are on both nodes"
     for node in ("n1", "n2"):
         spans = sorted((job["start"], job["end"]) for job in on_gpu if job["node"] == node)
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
     # what a stage said lies in its log, what SLURM said in a log per job
     assert {path.stem for path in (real.root / "logs" / "slurm").rglob("*.log")} == {job["id"] for job in jobs}
-    assert (real.root / "logs" / "train" / "demo" / "tgdfer.log").read_text().strip()
+    assert (real.root / "logs" / "train" / "demo" / "tgdfer" / "fold1-seed0.log").read_text().strip()
     assert NOTHING in real.snakemake("--profile", "slurm", "-n", "all", **cluster.environment()).stdout
 
 
@@ -181,22 +199,48 @@ def test_dvc_on_one_machine_makes_what_slurm_made(real: Project, tmp_path: Path)
     hold_dvc_against(real, tmp_path / "second")
 
 
+def test_outdated_runs_are_repaired_by_the_command_that_status_prints(real: Project, tmp_path: Path) -> None:
+    project = Project(tmp_path / "project")
+    shutil.copytree(real.root, project.root, symlinks=True)
+    hold_repair(project)
+
+
 def test_jobs_that_fail_or_are_cancelled_run_again(cluster: Cluster, project: Project) -> None:
-    behave(project, tgdfer={"fail": 1}, no_text={"seconds": 60})
+    behave(project, {TRAIN[0]: {"fail": 1}, TRAIN[2]: {"seconds": 60}})
     running = started(project, cluster, "snakemake", *ALL)
-    wait_for(lambda: "train demo no-text" in project.calls("start"))
-    behave(project, tgdfer={"fail": 1})
-    cluster.tool("scancel", times(project)["train demo no-text"][0][2])
+    wait_for(lambda: TRAIN[2] in project.calls("start"))
+    behave(project, {TRAIN[0]: {"fail": 1}})
+    cluster.tool("scancel", times(project)[TRAIN[2]][0][2])
     said = ends_well(project, running)
-    assert sorted(project.calls("start")) == sorted([*TRAIN, *TRAIN, "report"])
-    assert sorted(project.calls()) == sorted([*TRAIN, "report"])
+    assert sorted(project.calls("start")) == sorted([*TRAIN, TRAIN[0], TRAIN[2], *REST])
+    assert sorted(project.calls()) == sorted([*TRAIN, *REST])
     # what failed is named with its log, and the log is shown
-    assert "logs/train/demo/tgdfer.log" in said
-    assert "error: train demo tgdfer was told to fail" in said
+    assert "logs/train/demo/tgdfer/fold1-seed0.log" in said
+    assert "train demo tgdfer 1 0 was made to fail" in said
+
+
+def test_bad_input_is_not_tried_again(cluster: Cluster, project: Project) -> None:
+    behave(project, {TRAIN[0]: {"refuse": 1}})
+    running = started(project, cluster, "snakemake", *ALL)
+    assert running.wait(900) == 1
+    assert sorted(project.calls("start")) == sorted([*TRAIN, REST[1]]), "once, and all that does not need it"
+    assert f"error: {TRAIN[0]} was made to refuse its input" in (project.root / "run.log").read_text()
+
+
+def test_a_node_where_no_job_can_start_is_avoided(cluster: Cluster, project: Project) -> None:
+    python = project.root / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" != n1 ] || exit 127\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    said = ends_well(project, started(project, cluster, "env", f"PYTHON_OF_JOBS={python}", "snakemake", *ALL))
+    assert sorted(project.calls()) == sorted([*TRAIN, *REST])
+    assert "No job can start on n1, which is avoided from now on" in said
+    tried_again = re.findall(r"Trying to restart job (\d+)", said)
+    assert len(tried_again) == len(set(tried_again)), "the node takes one attempt of a job at most"
 
 
 def test_a_node_that_dies(cluster: Cluster, project: Project) -> None:
-    behave(project, tgdfer={"seconds": 10}, no_text={"seconds": 10})
+    behave(project, every_run(seconds=10))
     running = started(project, cluster, "snakemake", *ALL)
     wait_for(lambda: len(project.calls("start")) == 2)
     jobs = training_jobs(cluster, project)
@@ -206,22 +250,22 @@ def test_a_node_that_dies(cluster: Cluster, project: Project) -> None:
     kill_all_of(lost["id"])  # a node that dies takes its processes along
     behave(project)
     try:
-        ends_well(project, running, 300)
+        ends_well(project, running)
     finally:
         cluster.start_node("n1")
         cluster.wait_ready()
-    assert sorted(project.calls()) == sorted([*TRAIN, "report"])
-    assert len(project.calls("start")) == 4
+    assert sorted(project.calls()) == sorted([*TRAIN, *REST])
+    assert len(project.calls("start")) == len([*TRAIN, *REST]) + 1
 
 
 def test_snakemake_killed_and_resumed(cluster: Cluster, project: Project) -> None:
-    behave(project, tgdfer={"seconds": 25})
+    behave(project, {TRAIN[0]: {"seconds": 25}})
     mine = cluster.tool(
         "sbatch", "--parsable", "-o", "/dev/null", "--mem=100", "--job-name=somebody", "--wrap", "sleep 600"
     ).strip()
     running = started(project, cluster, "snakemake", *ALL)
-    wait_for(lambda: "train demo no-text" in project.calls() and "train demo tgdfer" in project.calls("start"))
-    wait_for(lambda: "Finished jobid" in (project.root / "run.log").read_text())
+    wait_for(lambda: TRAIN[2] in project.calls() and TRAIN[0] in project.calls("start"))
+    wait_for(lambda: is_noticed(project, "no-text", 1))
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
     behave(project)
@@ -229,8 +273,8 @@ def test_snakemake_killed_and_resumed(cluster: Cluster, project: Project) -> Non
     again = started(project, cluster, "slurm/resume", *ALL)
     said = ends_well(project, again)
     assert "cancelling the jobs of the earlier run" in said
-    assert project.calls().count("train demo no-text") == 1, "what was finished is not done again"
-    first, second = times(project)["train demo tgdfer"]
+    assert project.calls().count(TRAIN[2]) == 1, "what was finished is not done again"
+    first, second = times(project)[TRAIN[0]]
     states = {job["id"]: job["state"] for job in cluster.jobs()}
     assert (states[first[2]], first[1]) == ("CANCELLED", None)
     assert second[1] is not None
@@ -239,7 +283,7 @@ def test_snakemake_killed_and_resumed(cluster: Cluster, project: Project) -> Non
 
 
 def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) -> None:
-    behave(project, tgdfer={"seconds": 18}, no_text={"seconds": 18})
+    behave(project, every_run(seconds=18))
     running = started(project, cluster, "snakemake", *ALL)
     wait_for(lambda: len(project.calls("start")) == 2)
     cluster.wait_saved()
@@ -251,7 +295,7 @@ def test_a_short_outage_of_the_controller(cluster: Cluster, project: Project) ->
     cluster.start_controller()
     cluster.wait_ready()
     ends_well(project, running)
-    assert sorted(project.calls()) == sorted([*TRAIN, "report"])
+    assert sorted(project.calls()) == sorted([*TRAIN, *REST])
 
 
 def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, real: Project, tmp_path: Path) -> None:
@@ -266,19 +310,19 @@ def test_a_job_over_its_time_limit_goes_on_at_its_checkpoint(cluster: Cluster, r
     # a hundred epochs take longer than a second
     wait_for(lambda: list((project.root / "runs").rglob("fold1/**/attempt.json")), 180)
     time.sleep(1)
-    (job,) = [job for job in cluster.jobs("RUNNING") if "rule_train" in job["comment"]]
+    job = next(job for job in cluster.jobs("RUNNING") if "rule_train_run_wildcards_demo_tgdfer_1" in job["comment"])
     for process in training_processes(job["id"]):
         os.kill(process, signal.SIGSTOP)  # until the limit, when SLURM wakes it to end it
     cluster.tool("scontrol", "update", f"JobId={job['id']}", "EndTime=now+1")
-    ends_well(project, running, 400)
+    ends_well(project, running)
 
     first, second = sorted(
-        (job for job in cluster.jobs() if "rule_train" in job["comment"] and job["id"] not in earlier),
+        (found for found in cluster.jobs() if found["comment"] == job["comment"] and found["id"] not in earlier),
         key=lambda job: int(job["id"]),
     )
     assert (first["state"], second["state"]) == ("TIMEOUT", "COMPLETED")
-    assert second["limit"] == "08:00:00", "a job that was cut off gets twice the time"
-    assert "resumed at epoch" in (project.root / "logs/train/demo/tgdfer.log").read_text()
+    assert second["limit"] == "02:02:00", "a job that was cut off gets twice the 61 minutes of its size"
+    assert "resumed at epoch" in (project.root / "logs/train/demo/tgdfer/fold1-seed0.log").read_text()
     assert (project.root / "mlflow" / "mlflow.db").exists(), "Snakemake updated MLflow at its end"
     results = [path for path in outputs(undisturbed) if path.startswith("runs/demo/tgdfer/")]
     assert len(results) > 2

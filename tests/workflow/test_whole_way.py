@@ -6,6 +6,7 @@ import csv
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from graphs import Project, tiny
@@ -75,7 +76,7 @@ def test_dfew_from_image_folders_to_its_table(project: Project, tmp_path: Path, 
         rows = list(csv.DictReader(stream))
     text = (project.root / "reports/tables/main-dfew.md").read_text()
     assert "TG-DFER (full)" in text
-    assert "M3DFEL" in text, "published results stand beside ours"
+    assert "M3DFEL" in text, "published results are next to ours"
     ours = [row for row in rows if "TG-DFER (full)" in row.values()]
     assert ours
     summary = (project.root / "runs/dfew/tgdfer/summary.json").read_text()
@@ -99,17 +100,15 @@ FORMS = {
 def test_a_folder_of_any_videos_through_the_graph(project: Project, tmp_path: Path) -> None:
     root = tmp_path / "videos"
     root.mkdir()
-    plain = tmp_path / "plain.mp4"
-    ffmpeg.encode_h264(plain, numbered(14, 72, 64), 10, (72, 64), preset="ultrafast")
     lines = ["clip_id,path,label,fold"]
-    for name, options in FORMS.items():
-        convert(plain, root / name, *options)
-        label = Path(name).stem
-        for copy in (1, 2):
-            path = root / f"{copy}" / name
-            path.parent.mkdir(exist_ok=True)
-            shutil.copy(root / name, path)
-            lines.append(f"{label}-{copy},{copy}/{name},{label},{copy}")
+    for fold in (1, 2):
+        plain = tmp_path / f"plain-{fold}.mp4"
+        ffmpeg.encode_h264(plain, numbered(13 + fold, 72, 64), 10, (72, 64), preset="ultrafast")
+        (root / f"{fold}").mkdir()
+        for name, options in FORMS.items():
+            convert(plain, root / f"{fold}" / name, *options)
+            label = Path(name).stem
+            lines.append(f"{label}-{fold},{fold}/{name},{label},{fold}")
     (root / "clips.csv").write_text("\n".join(lines) + "\n")
     about = {"layout": "folder", "root": str(root), "annotations": str(root / "clips.csv")}
     with_datasets(project, {"mine": about}, ("tgdfer",))
@@ -117,3 +116,21 @@ def test_a_folder_of_any_videos_through_the_graph(project: Project, tmp_path: Pa
     assert '"clips": 14' in (project.root / "data/mine/frames/manifest.json").read_text()
     assert (project.root / "reports/tables/main-mine.csv").exists()
     assert "TG-DFER (full)" in (project.root / "reports/tables/main-mine.md").read_text()
+
+
+def test_features_from_elsewhere_to_the_report(project: Project, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    signal, lines = rng.normal(size=(len(SEVEN), 768)), ["clip_id,path,label,fold"]
+    for i in range(200):
+        array = 0.3 * signal[i % 7] + rng.normal(size=(rng.integers(2, 30), 768))
+        np.save(tmp_path / f"{i}.npy", array.astype(np.float32))
+        lines.append(f"clip{i},{i}.npy,{SEVEN[i % 7]},{1 + i // 7 % 2}")
+    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
+    about = {"layout": "folder", "root": str(tmp_path), "annotations": str(tmp_path / "clips.csv"), "features": "files"}
+    with_datasets(project, {"mine": {**about, "encoder": "other"}}, ("linear-probe", "no-text"))
+    path = project.root / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    report = {**raw["report"], "reference": "linear-probe"}
+    path.write_text(yaml.safe_dump({**raw, "encoders": {"other": {"dim": 768}}, "report": report}, sort_keys=False))
+    project.snakemake("--profile", "local", "all")
+    assert "linear probe" in (project.root / "reports/tables/main-mine.md").read_text()

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 LOSS = ("label_smoothing", "imbalance")
-TRAINED = ("dropout", *LOSS)
-TEXT = ("text", "descriptions_per_class", "context_tokens", "context", "apart_weight")
+TRAINED = ("dropout", *LOSS, "adapt", "adapt_blocks", "adapt_rank")
+TEXT = ("text", "descriptions_per_class", "context_tokens", "context_place", "context", "apart_weight")
 
 
 class Architecture(NamedTuple):

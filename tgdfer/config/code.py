@@ -64,7 +64,7 @@ def _meaning(path: Path) -> bytes:
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            # a string that is a statement of its own documents a module, class, function or attribute
+            # a string that is a whole statement documents a module, class, function or attribute
             node.body = [line for line in body if not _is_text(line)] or [ast.Pass()]  # type: ignore[attr-defined]
     return ast.unparse(tree).encode()
 

@@ -18,24 +18,32 @@ from tgdfer.core.version import __version__
 
 STAGES: dict[str, tuple[str, ...]] = {
     "render-demo": ("demo.clips", "demo.folds", "demo.seed", "demo.size"),
+    "render": ("renders.{rendered}",),
     "train-demo-encoder": ("demo.seed", "demo.encoder_faces", "demo.encoder_epochs", "demo.encoder_threads"),
     "import-encoder": ("encoders.{encoder}",),
     "clips": ("datasets.{dataset}",),
-    "frames": ("frames", "datasets.{dataset}.root"),
-    "features": ("features", "datasets.{dataset}.encoder"),
-    "train": ("bags", "model", "training", "seeds", "variants.{variant}.set"),
-    "report": ("report", "datasets", "variants", "grid", "seeds"),
+    "frames": ("frames", "datasets.{dataset}.root", "datasets.{dataset}.features"),
+    "features": ("features", "datasets.{dataset}.encoder", "datasets.{dataset}.features"),
+    "train": ("bags", "model", "training", "datasets.{dataset}.training", "seeds", "variants.{variant}.set"),
+    "transfer": ("datasets",),
+    "report": ("report", "datasets", "variants", "grid", "seeds", "transfer"),
 }
 """The stages, and the dotted keys that each reads, with wildcards in braces."""
-DATA = {"report": ("reporting/template", "reporting/published_results.csv")}
+DATA = {
+    "frames": ("media/faces/centerface.onnx",),
+    "report": ("core/page.css", "reporting/template", "reporting/published_results.csv"),
+}
 """Package files that a stage reads and does not import."""
-ON_GPU = ("features", "train")
+ON_GPU = ("features", "train", "transfer")
 """The stages that compute on a GPU where there is one; their rules ask for it."""
 
 
 def settings(params: Params, stage: str, **wildcards: str) -> dict[str, Any]:
     """The part of ``params`` that ``stage`` reads, by dotted key: what its outputs depend on."""
     dump = params.model_dump(mode="json")
+    if stage != "train":
+        for dataset in dump["datasets"].values():
+            del dataset["training"]
     chosen: dict[str, Any] = {}
     for key in STAGES[stage]:
         value: Any = dump
@@ -52,7 +60,7 @@ def run_settings(params: Params, dataset: str, variant: str, fold: int, seed: in
         "classes": params.dataset(dataset).classes,
         "fold": fold,
         "seed": seed,
-        **params.run(variant).model_dump(mode="json"),
+        **params.run(variant, dataset).model_dump(mode="json"),
     }
 
 

@@ -5,9 +5,10 @@ The docstring below a key is its meaning; ``workflow/parameters_page.py`` makes 
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.core.classes import SEVEN
@@ -17,6 +18,10 @@ Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # no dots: DVC reads them as steps into params.yaml
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+# the text stays as it is written otherwise
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+SQLITE = "sqlite:///"
 
 DEMO_ENCODER = "demo-clip"
 """The encoder that ``train-demo-encoder`` makes; every other one is imported from open_clip."""
@@ -33,15 +38,15 @@ class DatasetParams(Section):
 
     layout: str
     """How its files and lists are arranged, such as `dfew` or `folder`; each has its page under "Data sets"."""
-    root: str
+    root: UserPath
     """The folder with its clips."""
-    annotations: str
+    annotations: UserPath
     """The file or folder with its lists; both graphs watch it for changes."""
     encoder: Name
     """The CLIP encoder of its frames: `demo-clip` or a name under `encoders`."""
     classes: list[str] = list(SEVEN)
     """The classes, in the order of all tables."""
-    truth: str | None = None
+    truth: UserPath | None = None
     """A table of true intensities per frame, which only the report reads."""
     options: dict[str, str] = {}
     """Options of the layout; the page of each data set lists them."""
@@ -49,28 +54,68 @@ class DatasetParams(Section):
     """Whether clips may be links out of `root`. A list from a stranger could lead to any picture of your machine."""
     frames: dict[str, Any] = {}
     """Keys of the section `frames` that differ for this data set."""
+    training: dict[str, Any] = {}
+    """Keys of the section `training` that differ for this data set, such as `epochs`; those of a variant come first."""
+    features: Literal["frames", "files"] = "frames"
+    """What the clips are: videos or images, or [files of features](encoders.md#features-from-elsewhere)."""
 
 
 class EncoderParams(Section):
-    """A model of open_clip, which `tgdfer import-encoder` stores in `models/<name>/`."""
+    """A model of open_clip, which `tgdfer import-encoder` stores in `models/<name>/`, or one that is only named."""
 
-    model: str
+    model: str | None = None
     """Its name in open_clip. A name that starts with `local-dir:` or `hf-hub:` brings its weights."""
     pretrained: str | None = None
-    """A tag of open_clip for `model`, or a checkpoint file."""
+    """A tag of open_clip for `model`, or a checkpoint file; [which kinds](encoders.md)."""
+    dim: Positive | None = None
+    """Instead of `model`: the number of dimensions of features that were made elsewhere."""
+
+    @model_validator(mode="after")
+    def _model_or_dim(self) -> EncoderParams:
+        if (self.model is None) == (self.dim is None):
+            raise ValueError("expected either model, or dim for features that were made elsewhere")
+        return self
+
+    @field_validator("model", "pretrained")
+    @classmethod
+    def _without_tilde(cls, text: str | None) -> str | None:
+        return text and "local-dir:".join(map(os.path.expanduser, text.split("local-dir:", 1)))
 
 
-class DemoParams(Section):
-    """The embedded data set and the small CLIP that is trained for it."""
+class RenderedParams(Section):
+    """What all rendered data sets have."""
 
     clips: Positive = 1400
     """Clips to render."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Folds; no person is in training and test of one fold."""
     seed: int = 0
-    """Seed of clips and encoder."""
+    """Seed of people and clips, and of the encoder of the embedded data set."""
     size: Annotated[int, Field(ge=32, multiple_of=2)] = 96
     """Width and height of the clips in pixels."""
+
+
+class RenderParams(RenderedParams):
+    """Another rendered data set, as the embedded one or different: `data/raw/<name>/`, with its truth."""
+
+    light: Annotated[float, Field(gt=0)] = 1.0
+    """How bright the light is compared with the embedded data set."""
+    roughness: Annotated[float, Field(ge=0)] = 1.0
+    """How uneven the light, and how strong blur and noise are, compared with the embedded data set."""
+    shares: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """How often each of the seven classes occurs, up to a factor; as in the embedded data set if left out."""
+
+    @field_validator("shares")
+    @classmethod
+    def _of_the_seven(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is not None and set(shares) != set(SEVEN):
+            raise ValueError(f"expected a share for each of {', '.join(SEVEN)}")
+        return shares
+
+
+class DemoParams(RenderedParams):
+    """The embedded data set and the small CLIP that is trained for it."""
+
     encoder_faces: Positive = 16000
     """Rendered faces that the encoder is trained on."""
     encoder_epochs: Positive = 5
@@ -94,8 +139,14 @@ class FramesParams(Section):
     """The longest that the shorter side of a stored frame may be, in pixels; null keeps the size."""
     crop: Literal["none", "face"] = "none"
     """Whether the largest face is cut out."""
+    align: Literal["none", "similarity"] = "none"
+    """Whether a cropped face is also turned, scaled and moved so that its five landmarks are in place."""
     face_margin: Annotated[float, Field(ge=0)] = 0.3
-    """Margin on each side of a face, as a fraction of its box."""
+    """Margin on each side of a face, as a fraction of its box, or of the landmarks' square if it is aligned."""
+    face_size: Positive = 224
+    """The side of an aligned face in pixels."""
+    face_detector: UserPath | None = None
+    """An ONNX file with YuNet, SCRFD or CenterFace weights that finds the faces; null is the packaged CenterFace."""
     face_box: Literal["smooth", "union"] = "smooth"
     """One box per frame, smoothed over time, or one box for the clip that holds them all."""
     no_face: Literal["reject", "centre"] = "reject"
@@ -123,6 +174,8 @@ class FeaturesParams(Section):
     """The largest relative change of colour."""
     seed: int = 0
     """Seed of the augmentation."""
+    keep: Positive | None = None
+    """The encoder's block whose tokens are cached for [`model.adapt`](encoders.md#adapted-encoders); null: none."""
 
 
 class BagsParams(Section):
@@ -154,14 +207,16 @@ class ModelParams(Section):
     descriptions_per_class: Positive = 2
     """Descriptions of each class that are used, from the first on."""
     context_tokens: Annotated[int, Field(ge=0, le=32)] = 8
-    """Learnable tokens in front of each text."""
+    """Learnable tokens of each text."""
+    context_place: Literal["before", "after"] = "after"
+    """Where they are: before the words, in the place of a fixed prefix, or after them, which trains faster."""
     context: Literal["shared", "per-class"] = "shared"
     """Whether all classes share the learnable tokens."""
-    visual_prompt: Literal["none", "pooled", "per-class"] = "pooled"
+    visual_prompt: Literal["none", "pooled", "per-class"] = "per-class"
     """The visual prompt: one of the clip, or one for each class."""
     prompt_temperature: Annotated[float, Field(gt=0)] = 0.07
     """Temperature of `visual_prompt: per-class`."""
-    aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "top-k"
+    aggregation: Literal["top-k", "attention", "log-sum-exp", "max", "mean"] = "max"
     """How scores of instances become scores of the clip."""
     top_k: Positive = 4
     """The k of `aggregation: top-k`."""
@@ -171,6 +226,12 @@ class ModelParams(Section):
     """Weight of the coarse branch's loss; 0 leaves the branch out."""
     apart_weight: Annotated[float, Field(ge=0)] = 0.1
     """Weight of the loss that keeps the texts of different classes apart."""
+    adapt: Literal["none", "lora", "blocks"] = "none"
+    """How the encoder's last blocks are [trained](encoders.md#adapted-encoders): not, by low-rank updates, or fully."""
+    adapt_blocks: Positive = 1
+    """How many of the last blocks are adapted; those before them, down to `features.keep`, stay frozen."""
+    adapt_rank: Positive = 8
+    """The rank of the updates of `adapt: lora`."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Label smoothing of the cross entropy."""
     imbalance: Literal["none", "class-balanced", "logit-adjustment"] = "none"
@@ -192,6 +253,17 @@ class ModelParams(Section):
         return self if reads is None else ModelParams(**self.model_dump(include={"architecture", *reads}))
 
     @property
+    def adapts(self) -> bool:
+        """Whether blocks of the encoder are trained."""
+        reads = ARCHITECTURES[self.architecture].reads
+        return self.adapt != "none" and (reads is None or "adapt" in reads)
+
+    @property
+    def uses_encoder(self) -> bool:
+        """Whether the encoder is part of the model."""
+        return self.uses_text or self.adapts
+
+    @property
     def uses_text(self) -> bool:
         """Whether frames are compared with words, so that the encoder's text tower is needed."""
         reads = ARCHITECTURES[self.architecture].reads
@@ -209,6 +281,10 @@ class TrainingParams(Section):
     """The highest learning rate."""
     prompt_learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """The highest learning rate of the learnable text tokens."""
+    encoder_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """The highest learning rate of the encoder's adapted blocks."""
+    recompute: bool = False
+    """Whether activations of adapted blocks are computed again in the backward pass: less memory, more time."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     """Weight decay of matrices other than text tokens; norms, biases and scales never decay."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 3
@@ -219,6 +295,10 @@ class TrainingParams(Section):
     """Decay of the moving average of weights that is evaluated and stored; 0 turns it off."""
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
     """Fraction of a training fold held back for the selection `best_val`; with 0 there is no such selection."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the training clips of each class that is used, at least one; the number of steps stays the same."""
+    test_views: Positive = 1
+    """Views of a clip over which validation and test probabilities are averaged; more than 1 needs `features.views`."""
     select_by: Literal["war", "uar"] = "war"
     """The metric by which `best_val` and `best_test` choose their epoch."""
     device: str = "auto"
@@ -269,12 +349,15 @@ TABLES = {
         columns={"model.text": "Text", "model.context_tokens": "Learnable tokens", "model.context": "Context"},
     ),
     "visual-prompt": TableParams(title="Visual prompt", columns={"model.visual_prompt": "Visual prompt"}),
+    "adaptation": TableParams(
+        title="Adaptation of the encoder", columns={"model.adapt": "Adapted", "model.adapt_blocks": "Last blocks"}
+    ),
     "aggregation": TableParams(
         title="MIL aggregation", columns={"model.aggregation": "Aggregation", "model.top_k": "k"}
     ),
 }
 """The tables that every report has; ``report.tables`` adds others."""
-OTHER_TABLES = ("main", "relevance", "costs")
+OTHER_TABLES = ("main", "low-shot", "transfer", "relevance", "costs")
 """The tables that do not compare settings."""
 
 
@@ -311,6 +394,11 @@ class TrackingParams(Section):
     uri: str = "sqlite:///mlflow/mlflow.db"
     """The database, next to which its artifacts are, or a server. The variable MLFLOW_TRACKING_URI takes precedence."""
 
+    @field_validator("uri")
+    @classmethod
+    def _without_tilde(cls, uri: str) -> str:
+        return SQLITE + os.path.expanduser(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri  # noqa: PTH111
+
 
 class Overrides(Section):
     """What a variant changes."""
@@ -337,3 +425,9 @@ class RunParams(Section):
     bags: BagsParams
     model: ModelParams
     training: TrainingParams
+
+    @model_validator(mode="after")
+    def _adapts_frames(self) -> RunParams:
+        if self.model.adapts and self.bags.instance_frames > 1:
+            raise ValueError("bags.instance_frames: expected 1 with model.adapt: instances are single frames then")
+        return self

@@ -41,9 +41,9 @@ def load_words(path: Path = DESCRIPTIONS) -> Words:
 
 
 def prompts(params: ModelParams, classes: Sequence[str], words: Words) -> list[list[str]]:
-    """The K texts of each class, before context tokens; eq. (6).
+    """The K texts of each class, without context tokens; eq. (6).
 
-    Learnt context tokens take the place of the descriptions' fixed prefix, from which they start.
+    Learnt context tokens before the words take the place of the descriptions' fixed prefix, from which they start.
 
     Raises:
         UserError: a class without words, or with fewer descriptions than are asked for.
@@ -63,6 +63,7 @@ def prompts(params: ModelParams, classes: Sequence[str], words: Words) -> list[l
                 f"{len(about.descriptions)} of the class '{label}'; write more there, or ask for fewer"
             )
         else:
-            prefix = "" if params.context_tokens else words.prefix + " "
+            replaced = params.context_tokens and params.context_place == "before"
+            prefix = "" if replaced else words.prefix + " "
             texts.append([prefix + line for line in about.descriptions[: params.descriptions_per_class]])
     return texts

@@ -59,8 +59,6 @@ def own_gpu(poll_seconds: float = 1.0) -> Iterator[str | None]:
 def choose_device(name: str, key: str = "--device") -> "torch.device":
     """The device called ``name``; ``auto`` is a CUDA GPU, else MPS, else the CPU.
 
-    Under torchrun ``auto`` and ``cuda`` are the GPU of the process's local rank.
-
     Args:
         name: auto, cpu, mps, cuda or cuda:<number>.
         key: where the user wrote it, for the message.
@@ -72,10 +70,8 @@ def choose_device(name: str, key: str = "--device") -> "torch.device":
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if name == "cuda":
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
-        device = torch.device(name)
+        device = torch.device("cuda:0" if name == "cuda" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

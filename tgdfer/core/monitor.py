@@ -17,15 +17,15 @@ QUERY = "index,utilization.gpu,memory.used,memory.total"
 
 
 class Monitor:
-    """A context that calls ``tell`` with the time and the load every ``EVERY_S`` seconds, and once at its end.
+    """A context that calls ``record`` with the time and the load every ``EVERY_S`` seconds, and once at its end.
 
-    ``tell`` runs in another thread. An OSError that it raises, such as a full disk, is ignored.
+    ``record`` runs in another thread. An OSError that it raises, such as a full disk, is ignored.
     """
 
-    def __init__(self, tell: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, record: Callable[[dict[str, Any]], None]) -> None:
         import psutil
 
-        self._tell = tell
+        self._record = record
         self._stop = threading.Event()
         self._machine, self._process = psutil, psutil.Process()
         self._nvidia_smi = shutil.which("nvidia-smi")
@@ -50,7 +50,7 @@ class Monitor:
 
     def _report(self) -> None:
         with suppress(OSError):
-            self._tell({"time": now(), **self.load()})
+            self._record({"time": now(), **self.load()})
 
     def load(self) -> dict[str, float]:
         """Percentages and megabytes; 100 % of ``process_cpu`` is one core."""

@@ -80,6 +80,6 @@ def _of_outputs(record: Mapping[str, Any]) -> str | None:
             "import-encoder": paths.encoder(encoder),
             "train-demo-encoder": paths.encoder(encoder),
         }
-        return fingerprint(storage.read_json(manifests[record["stage"]])["made_by"])
+        return fingerprint(storage.read_sealed(manifests[record["stage"]])["made_by"])
     except (OSError, KeyError, UserError):
         return None

@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tgdfer.core import checksums, paths
+from tgdfer.core.checksums import file_fingerprint as file_fingerprint
 from tgdfer.core.errors import UserError
 
 MADE_BY = b"tgdfer"
@@ -48,6 +50,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("height", pa.int32(), nullable=False),
         ]
     ),
+    "sources": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("mtime_ns", pa.int64(), nullable=False),
+        ]
+    ),
+    "feature_files": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("frames", pa.int32(), nullable=False),
+            pa.field("sha256", pa.string(), nullable=False),
+        ]
+    ),
     "rejects": pa.schema(
         [
             pa.field("clip_id", pa.string(), nullable=False),
@@ -73,18 +90,33 @@ SCHEMAS: dict[str, pa.Schema] = {
             pa.field("relevance", pa.list_(pa.float32()), nullable=False),
         ]
     ),
+    "transfer": pa.schema(
+        [
+            pa.field("clip_id", pa.string(), nullable=False),
+            pa.field("fold", pa.int32(), nullable=False),
+            pa.field("label", pa.string(), nullable=False),
+            pa.field("source_fold", pa.int32(), nullable=False),
+            pa.field("seed", pa.int32(), nullable=False),
+            pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
+        ]
+    ),
 }
-"""The tables by name. The feature cache has a layout of its own: see ``tgdfer.stages.features``."""
+"""The tables by name. The feature cache has its own layout: see ``tgdfer.stages.features``."""
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it onto ``path`` when the block ends well, remove it otherwise."""
+def atomic(path: Path, sealed: bool = False) -> Iterator[Path]:
+    """Yield a temporary path next to ``path``; rename it to ``path`` when the block ends well, remove it otherwise.
+
+    ``sealed``: the block writes ``checksums.BLANK`` somewhere into the file, which becomes the file's checksum.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     part.touch(exist_ok=False)  # with the permissions that the user's umask asks for
     try:
         yield part
+        if sealed:
+            checksums.seal(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -113,6 +145,46 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); remove it and run its stage again") from None
 
 
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, with the checksum of the file in it."""
+    text = json.dumps(
+        {**value, checksums.KEY: checksums.BLANK}, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    with atomic(path, sealed=True) as part:
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what ``write_sealed`` wrote; a missing or damaged file is a UserError with the command that makes it."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; {remedy(path)}")
+    if not checksums.intact(path):
+        raise damaged(path)
+    found: dict[str, Any] = read_json(path)
+    del found[checksums.KEY]
+    return found
+
+
+def remedy(path: Path) -> str:
+    """What to do about a file that is missing or damaged."""
+    command = paths.command(path)
+    return f"run: {command}" if command else "run the stage that makes it"
+
+
+def damaged(path: Path) -> UserError:
+    """The error about a file that is not what was written."""
+    return UserError(f"{path}: not the file that its stage wrote; {remedy(path)}")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where the file is missing or broken, for callers to whom both mean "not done"."""
+    try:
+        found = read_json(path)
+    except UserError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def append_line(path: Path, value: Any) -> None:
     """Add a JSON value as a line to ``path``."""
     with path.open("a", encoding="utf-8") as stream:
@@ -132,24 +204,28 @@ def read_lines(path: Path) -> list[Any]:
 
 def write_table(path: Path, kind: str, columns: Mapping[str, Any] | pa.Table, made_by: Mapping[str, Any]) -> None:
     """Write a table of schema ``kind`` atomically, with ``made_by`` in its metadata."""
-    schema = SCHEMAS[kind].with_metadata({MADE_BY: json.dumps(made_by, sort_keys=True)})
+    schema = SCHEMAS[kind].with_metadata(metadata(made_by))
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns), schema=SCHEMAS[kind])
-    with atomic(path) as part:
+    with atomic(path, sealed=True) as part:
         pq.write_table(table.cast(schema), part)
 
 
+def metadata(made_by: Mapping[str, Any]) -> dict[str | bytes, str]:
+    """The metadata of a sealed table."""
+    return {MADE_BY: json.dumps(made_by, sort_keys=True), checksums.KEY: checksums.BLANK}
+
+
 def read_table(path: Path, kind: str) -> pa.Table:
-    """Read a table and check its schema.
+    """Read a table and check that it is what was written, and its schema.
 
     Raises:
-        UserError: the file is missing, is no Parquet file, or has other columns than ``kind`` asks for.
+        UserError: the file is missing or damaged, or has other columns than ``kind`` asks for.
     """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it first") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+    if not path.exists():
+        raise UserError(f"{path}: no such file; {remedy(path)}")
+    if not checksums.intact(path):
+        raise damaged(path)
+    table = pq.read_table(path)
     check_schema(path, kind, table.schema)
     return table
 
@@ -173,15 +249,6 @@ def made_by(path: Path) -> dict[str, Any]:
     # of the file and not of its schema: the writer adds what it only knows after the last row
     found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(MADE_BY, b"{}"))
     return found
-
-
-def file_fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the stage that makes it first") from None
 
 
 def fingerprint(value: Any) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, DatasetOnDisk, Listing, Member, class_of, first_folder
+from tgdfer.datasets.walk import SYSTEM
 
 PARTS = {"train": ("train", "Train_AFEW"), "test": ("validation", "val", "Val_AFEW")}
-OTHER_FOLDERS = (".", "AlignedFaces")
-"""Beginnings of the names of folders that are not emotions; the challenge's release has them."""
+OTHER_FOLDERS = "AlignedFaces"
+"""The beginning of the names of folders that are not emotions; the challenge's release has them."""
+FOLDS = 1
 
 
 def read(dataset: DatasetOnDisk) -> Listing:
@@ -40,13 +42,13 @@ def read(dataset: DatasetOnDisk) -> Listing:
 
 def _clips(part: Path, name: str, dataset: DatasetOnDisk) -> Iterator[Clip]:
     for emotion in sorted(path for path in part.iterdir() if path.is_dir()):
-        if emotion.name.startswith(OTHER_FOLDERS):
+        if emotion.name.startswith(OTHER_FOLDERS) or SYSTEM.fullmatch(emotion.name):
             continue
         with dataset.complaints.row():
             label = class_of(emotion.name, dataset.classes, str(emotion))
             for path in sorted(emotion.iterdir()):
                 is_video = path.suffix.lower() in VIDEO_SUFFIXES
-                if path.name.startswith(".") or not (is_video or path.is_dir()):
+                if SYSTEM.fullmatch(path.name) or not (is_video or path.is_dir()):
                     continue
                 clip_id = f"{name}/{emotion.name}/{path.stem if is_video else path.name}"
                 kind = "video" if is_video else "frames"

@@ -18,6 +18,7 @@ from tgdfer.datasets.lists import read_folds, text_of
 
 LISTS = ("", "All_scenes", "4_setups/All_scenes")
 FOLDERS = ("2_ClipsforFaceCrop",)
+FOLDS = 1
 
 
 def read(dataset: DatasetOnDisk) -> Listing:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.listing import Clip, Member
+from tgdfer.datasets.listing import Clip, Member, tidy
+
+SPLITS = {"train": "train", "training": "train", "test": "test", "val": "test", "validation": "test"}
+"""What the usual names of parts mean, in lower case."""
+MISSING = {"nan", "na", "n/a", "#n/a", "none", "null", "unknown", "missing", "undefined", "tbd", "todo", "?", "-", "--"}
+"""What lists have where a value is missing, in lower case."""
 
 
 def cross_validation(fold_of: Mapping[str, int]) -> list[Member]:
@@ -16,6 +24,18 @@ def cross_validation(fold_of: Mapping[str, int]) -> list[Member]:
         for fold in range(1, max(fold_of.values()) + 1)
         for clip_id, tested in fold_of.items()
     ]
+
+
+def fold_number(cell: str, where: str) -> str:
+    """The number of the fold that tests a clip, as a list has it; spreadsheets may write 3 as 3.0.
+
+    Raises:
+        UserError: it is not a whole number from 1 on.
+    """
+    fold = tidy(cell).removesuffix(".0")
+    if not (fold.isascii() and fold.isdigit() and len(fold) < 10 and int(fold) >= 1):
+        raise UserError(f"{where}: fold '{cell[:50]}' is not a whole number from 1 on")
+    return str(int(fold))
 
 
 def listed_folds(places: Mapping[str, str], where: str) -> list[Member]:
@@ -41,9 +61,12 @@ def subject_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
     """Folds with disjoint subjects: the sorted subjects are cut into ``folds`` blocks of nearly equal size.
 
     Raises:
-        UserError: there are fewer subjects than folds.
+        UserError: the subject of a clip is not known, or there are fewer subjects than folds.
     """
-    subjects = sorted({clip.subject for clip in clips if clip.subject is not None})
+    unknown = next((clip for clip in clips if clip.subject is None), None)
+    if unknown:
+        raise UserError(f"{where}: the subject of clip '{unknown.clip_id}' is not known; fill it in for every clip")
+    subjects = sorted({str(clip.subject) for clip in clips})
     if len(subjects) < folds:
         raise UserError(f"{where}: {len(subjects)} subjects cannot be divided into {folds} folds")
     fold_of = {subject: rank * folds // len(subjects) + 1 for rank, subject in enumerate(subjects)}
@@ -63,3 +86,61 @@ def dealt_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
         raise UserError(f"{where}: no class has {folds} clips, which {folds} folds need")
     dealt = [clip_id for label in sorted(by_class) for clip_id in by_class[label]]
     return cross_validation({clip_id: number % folds + 1 for number, clip_id in enumerate(dealt)})
+
+
+@dataclass(frozen=True)
+class Protection:
+    """Whether people are kept apart in the folds: ``ok``, and how to say it."""
+
+    ok: bool
+    said: str
+
+
+def protection(subject_of: Mapping[str, str | None], folds: Iterable[tuple[str, int, str]]) -> Protection:
+    """Whether a person is in training and test of one fold, where the subject of every clip is known.
+
+    Args:
+        subject_of: the subject of each clip, or None.
+        folds: clip, fold and split of every member.
+    """
+    known = [subject for subject in subject_of.values() if subject is not None]
+    if not known:
+        return Protection(
+            False,
+            "none: the subjects are not known, so a person may be in training and test, which flatters every method",
+        )
+    if len(known) < len(subject_of):
+        return Protection(
+            False,
+            f"partial: the subject is known of {len(known)} of {len(subject_of)} clips; any other person may be in "
+            "training and test, which flatters every method",
+        )
+    sides = {(fold, split, subject_of[clip]) for clip, fold, split in folds if clip in subject_of}
+    both = {name for fold, split, name in sides if split == "test" and (fold, "train", name) in sides}
+    if both:
+        return Protection(
+            False,
+            f"none: {len(both)} of {len(set(known))} subjects are in training and test of a fold, which flatters "
+            f"every method ({', '.join(sorted(map(str, both))[:3])}{', ...' if len(both) > 3 else ''})",
+        )
+    plain = {(fold, split, _plain(name)) for fold, split, name in sides}
+    alike = {name for fold, split, name in sides if split == "test" and (fold, "train", _plain(name)) in plain}
+    if alike:
+        return Protection(
+            False,
+            f"doubtful: subjects whose names differ only in capitals, blanks or zeros (among them "
+            f"{', '.join(sorted(map(str, alike))[:4])}) are in training and test of a fold; give each person one name",
+        )
+    if blank := sorted({name for name in known if name.lower() in MISSING}):
+        return Protection(
+            False,
+            f"partial: the subject of {sum(name in blank for name in known)} of {len(known)} clips is '{blank[0]}', "
+            "which looks like a missing value; those people may be in training and test",
+        )
+    return Protection(True, "no subject is in training and test of a fold")
+
+
+def _plain(subject: str | None) -> str:
+    """A name without what differs between spellings of one person; spreadsheets may write 3 as 3.0."""
+    plain = re.sub(r"\s+|(?<!\d)0+(?=\d)", "", unicodedata.normalize("NFKC", str(subject))).casefold()
+    return plain.removesuffix(".0")

@@ -22,9 +22,16 @@ from tgdfer.media.jpeg import jpeg_header
 OUTLIER = 16
 """A clip is an outlier if it has this many times more, or fewer, frames than the median."""
 THREADS = 8
-OTHERS = (b"FLV", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"0&\xb2u", b"OggS")
-"""First bytes of videos that are not mp4: flv, avi, mkv and webm, mpeg (program and video streams), wmv, ogg. Transport
-streams have a G every 188 bytes, those of cameras every 192."""
+LARGEST_INDEX = 16 << 20
+"""How much of the index of an mp4 is looked at, in bytes."""
+OTHERS = (
+    *(b"FLV", b"RIFF", b"\x1aE\xdf\xa3", b"\0\0\x01\xba", b"\0\0\x01\xb3", b"0&\xb2u", b"OggS", b"GIF8"),
+    *(b"\x06\x0e+4", b"DKIF", b"nut/", b"YUV4MPEG2", b".RMF", b"\x1f\x07\0", b"\0\0\0\x01", b"\0\0\x01"),
+    b"\xff\xd8\xff",
+)
+"""First bytes of videos that are not mp4: flv, avi, mkv and webm, mpeg (program and video streams), wmv, ogg, gif, mxf,
+ivf, nut, y4m, rm, dv, raw H.264 and H.265, motion JPEG. Transport streams have a G every 188 bytes, those of cameras
+every 192."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,9 @@ def video_fault(path: Path) -> str | None:
         return "file is empty (0 bytes)"
     with path.open("rb") as stream:
         head = stream.read(200)
-        if head.startswith(OTHERS) or head[::188] == b"GG" or head[4::192] == b"GG":
-            return None
         if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot"):
-            return "does not begin like a video file"
+            known = head.startswith(OTHERS) or head[::188] == b"GG" or head[4::192] == b"GG"
+            return None if known else "does not begin like a video file"
         # an mp4 or mov is a sequence of boxes, which must fill the file; one of them must be the index
         at, seen = 0, set()
         while at + 8 <= size:
@@ -116,10 +122,17 @@ def video_fault(path: Path) -> str | None:
             if length < 8 or not box[4:8].isascii():
                 break
             seen.add(box[4:8])
+            if box[4:8] == b"moov":
+                stream.seek(at)
+                index = stream.read(min(length, LARGEST_INDEX))
             at += length
     if at > size:
         return f"file is truncated: {size} of at least {at} bytes"
-    return None if b"moov" in seen else "has no index (moov atom not found)"
+    if b"moov" not in seen:
+        return "has no index (moov atom not found)"
+    # the handler of a track; an index may be compressed, or a fragmented file's longer than what is read
+    with_video = b"vide" in index or b"cmov" in index or len(index) == LARGEST_INDEX
+    return None if with_video else "no video stream"
 
 
 def _packets_fault(path: Path) -> str | None:

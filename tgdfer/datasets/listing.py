@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import stat
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,8 +27,18 @@ SYNONYMS = {
     "disappointment": ("disappointment", "disappointed"),
 }
 """Class names of this project and other spellings of them, in lower case."""
+_BLANKS = re.compile("[ \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+")
+_MARKS = " \t\r\n\ufeff\u200b\u200e\u200f"
 _NAME_OF = {spelling: name for name, spellings in SYNONYMS.items() for spelling in spellings}
-VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".avi", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv"))
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".mp4", ".m4v", ".mov", ".qt", ".avi", ".divx", ".mkv", ".webm", ".ogv", ".flv", ".f4v", ".wmv", ".asf"),
+        *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".m2t", ".3gp", ".3g2", ".gif"),
+        *(".ogm", ".mod", ".tod", ".m2p", ".mpv", ".trp", ".insv", ".amv", ".ivf", ".nut"),
+        *(".mxf", ".dv", ".y4m", ".h264", ".264", ".h265", ".265", ".hevc", ".mjpg", ".mjpeg", ".rm", ".rmvb"),
+    )
+)
+"""What ffmpeg reads as a video, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,13 @@ class Listing:
     clips: list[Clip]
     folds: list[Member]
     files: list[Path] = field(default_factory=list)
+    where: dict[str, str] = field(default_factory=dict)
+    """The file and line of each clip, by clip id, as far as they are known."""
+
+    def place(self, clip: Clip) -> str:
+        """How ``clip`` is named in messages."""
+        where = self.where.get(clip.clip_id)
+        return f"'{clip.clip_id}' ({clip.source}{f', {where}' if where else ''})"
 
 
 class Complaints:
@@ -88,13 +110,24 @@ class DatasetOnDisk:
     complaints: Complaints
 
 
+def tidy(text: str) -> str:
+    """``text`` in Unicode's composed form, without blanks and invisible marks at its ends, and with single blanks."""
+    return _BLANKS.sub(" ", unicodedata.normalize("NFC", text)).strip(_MARKS)
+
+
+def known_spellings(classes: Iterable[str]) -> dict[str, str]:
+    """The class of every spelling, in lower case, that is known for one of ``classes``."""
+    kept = set(classes)
+    return {s: name for s, name in _NAME_OF.items() if name in kept} | {name: name for name in kept}
+
+
 def class_of(spelling: str, classes: Sequence[str], where: str) -> str:
     """The class that ``spelling`` means.
 
     Raises:
         UserError: it means none of ``classes``; ``where`` names the file and row.
     """
-    plain = spelling.strip().lower()
+    plain = tidy(spelling).lower()
     name = plain if plain in classes else _NAME_OF.get(plain, plain)
     if name not in classes:
         raise UserError(f"{where}: label '{spelling}' is not a class; the classes are {', '.join(classes)}")
@@ -115,6 +148,66 @@ def below_root(path: str, where: str) -> str:
     if ".." in pure.parts or ".." in windows.parts:
         raise UserError(f"{where}: path '{path}' contains '..'; expected a path below the root")
     return pure.as_posix()
+
+
+def on_disk(root: Path, cell: str, where: str) -> tuple[str, str]:
+    """The path below ``root`` that ``cell`` of a list means, spelled as on disk, and ``video`` or ``frames``.
+
+    Blanks around it and the Unicode form of its letters may differ from the disk's.
+
+    Raises:
+        UserError: it is not a path below the root, or what is there is neither a file nor a folder.
+    """
+    path = below_root(cell.strip(), where)
+    spellings = (below_root(cell, where), path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
+    path = next((one for one in spellings if os.path.lexists(root / one)), path)
+    try:
+        mode = (root / path).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UserError(f"{where}: path '{path[:200]}': no such file below {root}{_hint(root, path)}") from None
+    except OSError as error:
+        raise UserError(f"{where}: path '{path[:200]}': cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        return path, "frames"
+    if not stat.S_ISREG(mode):  # reading a pipe or a device might never end
+        raise UserError(f"{where}: path '{path[:200]}': is neither a file nor a folder")
+    return path, "video"
+
+
+def _hint(root: Path, path: str) -> str:
+    """What might have been meant by a path that does not exist."""
+    if "\\" in path:
+        return f"; here folders are separated by /: write '{path.replace(chr(92), '/')}'"
+    place = root
+    for part in PurePosixPath(path).parts:
+        try:
+            names = sorted(os.listdir(place))  # noqa: PTH208 (only names are needed)
+        except (OSError, ValueError):
+            return ""
+        wanted = tidy(part).lower()
+        alike = [name for name in names if wanted in (tidy(name).lower(), tidy(PurePosixPath(name).stem).lower())]
+        found = next((name for name in (part, *alike) if name in names), None)
+        if found is None:
+            return ""
+        place /= found
+    return f"; did you mean '{place.relative_to(root).as_posix()}'?"
+
+
+def clip_ids(kinds: dict[str, str]) -> list[str]:
+    """An id for each path in ``kinds``, which says ``video`` or ``frames``: the path without a video's suffix.
+
+    Paths that would have one id, such as ``a.mp4`` and ``a.mov``, are their own ids.
+    """
+    short = {
+        path: tidy((path.rpartition(".")[0] or path if kind == "video" else path).replace("/", "-"))
+        for path, kind in kinds.items()
+    }
+    while twice := {one for one, count in Counter(short.values()).items() if count > 1}:
+        longer = {path: tidy(path) if one in twice else one for path, one in short.items()}
+        if longer == short:  # Unicode forms or blanks of one name: a person could not tell them apart
+            break
+        short = longer
+    return list(short.values())
 
 
 def first_folder(root: Path, candidates: Iterable[str]) -> Path | None:

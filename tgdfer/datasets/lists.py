@@ -8,61 +8,112 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.listing import Complaints, Member
+from tgdfer.datasets.listing import Complaints, Member, tidy
+
+SAMPLE = 200
+"""Rows by which the mark between fields is found."""
 
 
 def text_of(path: Path) -> str:
     """The text of a list in UTF-8, with or without a byte order mark, or in the UTF-16 of spreadsheets.
 
     Raises:
-        UserError: it is in another encoding.
+        UserError: it is in another encoding, or a workbook.
     """
     data = path.read_bytes()
+    for start, what in (
+        (b"PK\x03\x04", "an Excel or OpenDocument workbook"),
+        (b"\xd0\xcf\x11\xe0", "a workbook of an old Excel"),
+        (b"PAR1", "a Parquet file"),
+    ):
+        if data.startswith(start):
+            raise UserError(f"{path}: is {what}, expected a CSV; save the table as 'CSV UTF-8' and give that file")
+    encoding = "utf-8-sig"
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif b"\0" in data[:2]:
+        encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
     try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{path}, line {line}: not text in UTF-8 ({error.reason} at byte {error.start}); save it in that encoding"
+            f"{path}, line {line}: not text in UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8 "
+            "(in Excel: 'CSV UTF-8')"
         ) from None
 
 
 def rows_of(table: Path, complaints: Complaints | None = None) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The header of a CSV and its rows, each with the number of its last line.
 
-    Commas, semicolons or tabs separate the fields. Rows of empty fields, which spreadsheets add, are skipped.
+    Commas, semicolons, tabs or bars separate the fields; a first line ``sep=;`` of Excel names the mark. Rows of empty
+    fields, which spreadsheets add, are skipped. Blanks around the names of columns are removed.
 
     Raises:
         UserError: it is not text, a column occurs twice, or a row is not valid CSV or has too few or too many fields.
     """
     complaints = complaints or Complaints()
     text = text_of(table)
-    first = text.partition("\n")[0]
-    delimiter = next((mark for mark in ",;\t" if mark in first), ",")
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-    line, rows = 1, []
+    named = re.match(r'\s*"?sep=(.)"?[ ,;|]*\r?\n', text, re.IGNORECASE)
+    start = named.end() if named else len(text) - len(text.lstrip("\r\n"))
+    skipped = text[:start].count("\n")
+    text = text[start:]
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        delimiter=named[1] if named else _delimiter(text),
+        skipinitialspace=True,
+    )
+    line, rows = 1 + skipped, []
     try:
-        header = list(reader.fieldnames or [])
-        line = reader.line_num + 1
+        header = [tidy(name) for name in next(reader, [])]
+        line = reader.line_num + skipped + 1
         for row in reader:
-            if any(row.values()):
+            line = reader.line_num + skipped
+            if any(cell.strip() for cell in row):
                 with complaints.row():
-                    if None in row or None in row.values():
+                    if len(row) != len(header):
                         raise UserError(
-                            f"{table}, line {reader.line_num}: expected {len(header)} fields, as in the header"
+                            f"{table}, line {line}: expected {len(header)} fields, as in the header; got {len(row)}"
                         )
-                    rows.append((reader.line_num, row))
-            line = reader.line_num + 1
+                    rows.append((line, dict(zip(header, row, strict=True))))
+            line += 1
     except csv.Error as error:
         raise UserError(f"{table}, line {line}: not a row of a CSV ({error}); is a quote left open?") from None
     for name in header:
         if name and header.count(name) > 1:
             raise UserError(f"{table}: column '{name}' occurs twice in the header")
     return header, rows
+
+
+def check_column(table: Path, rows: Sequence[tuple[int, Mapping[str, str]]], column: str) -> None:
+    """Raise a UserError if some rows have a value in ``column`` and others have not."""
+    empty = [line for line, row in rows if column in row and not tidy(row[column])]
+    if empty and len(empty) < len(rows):
+        raise UserError(
+            f"{table}, line {empty[0]}: '{column}' is empty here and in {len(empty)} of {len(rows)} rows in all; fill "
+            "it in for every row, or remove the column"
+        )
+
+
+def _delimiter(text: str) -> str:
+    """The mark that divides most rows into as many fields as the header; of several such marks, into most fields."""
+    best = (0.0, 0, ",")
+    for mark in ",;\t|":
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
+        try:
+            sizes = [len(row) for row in islice(reader, SAMPLE) if any(row)]
+        except csv.Error:
+            continue
+        if sizes and sizes[0] > 1:
+            best = max(best, (sum(size == sizes[0] for size in sizes) / len(sizes), sizes[0], mark))
+    return best[2]
 
 
 def read_folds(

@@ -63,6 +63,8 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("afew", ""): Published(1154, folds=((773, 381),)),
 }
 """By layout and the value of its deciding option."""
+PUBLISHED_LAYOUTS = frozenset(layout for layout, _ in PUBLISHED)
+"""The layouts of data sets that are as their authors publish them; all others are data of the user."""
 DECIDING_OPTION = {"mafw": ("labels", "single"), "ravdess": ("channel", "speech")}
 """The option that says which part of a data set is read, and its default."""
 

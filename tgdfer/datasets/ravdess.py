@@ -9,10 +9,12 @@ counted as neutral, or dropped).
 from __future__ import annotations
 
 import re
+from pathlib import PurePosixPath
 
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.folds import subject_folds
 from tgdfer.datasets.listing import Clip, DatasetOnDisk, Listing, class_of
+from tgdfer.datasets.walk import walk
 
 EMOTIONS = {
     "01": "neutral",
@@ -41,11 +43,11 @@ def read(dataset: DatasetOnDisk) -> Listing:
     modality, channels = MODALITIES[dataset.options["modality"]], CHANNELS[dataset.options["channel"]]
     calm = dataset.options["calm"]
     clips = []
-    for path in sorted(dataset.root.rglob("*.mp4")):
+    for source, kind in walk(dataset.root).clips.items():
+        path = PurePosixPath(source)
         match = _NAME.fullmatch(path.stem)
-        if not match or match[1] != modality or match[2] not in channels:
+        if kind != "video" or not match or match[1] != modality or match[2] not in channels:
             continue
-        source = path.relative_to(dataset.root).as_posix()
         with dataset.complaints.row():
             if match[3] not in EMOTIONS:
                 raise UserError(f"{dataset.root}: {source}: emotion {match[3]}, expected 01 to 08")

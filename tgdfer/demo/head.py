@@ -26,7 +26,7 @@ def _outline(person: Identity, grow: float = 1.0, drop: float = 0.0) -> tuple[Fl
 
 
 def behind(sheet: Sheet, person: Identity) -> None:
-    """Shoulders, neck, and the hair that lies behind the head."""
+    """Shoulders, neck, and the hair behind the head."""
     w = person.width
     sheet.flat = True
     sheet.fill(

@@ -1,4 +1,4 @@
-"""The files of the embedded data set: which videos are finished, its list of clips, and the truth per frame."""
+"""The files of a rendered data set in its folder ``root``: finished videos, the list of clips, the truth per frame."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from tgdfer.core import paths, storage
+from tgdfer.core import storage
 from tgdfer.demo.faces import Image, draw
 from tgdfer.demo.script import ClipPlan, Script, write_script
 
-VIDEOS = paths.DEMO_ROOT / "videos"
-JOURNAL = paths.DEMO_ROOT / "rendered.jsonl"
+VIDEOS = "videos"
+JOURNAL = "rendered.jsonl"
 COLUMNS = ("clip_id", "path", "label", "fold", "subject", "sha256")
 
 
-def video(clip_id: str) -> Path:
+def video(root: Path, clip_id: str) -> Path:
     """The path of a clip's video."""
-    return VIDEOS / f"{clip_id}.mp4"
+    return root / VIDEOS / f"{clip_id}.mp4"
 
 
 def draw_frames(script: Script, size: int) -> Iterator[Image]:
@@ -37,15 +37,15 @@ def journal_line(clip_id: str, made_from: str, sha256: str) -> str:
     return json.dumps([clip_id, made_from, sha256]) + "\n"
 
 
-def finished(made_from: Mapping[str, str]) -> dict[str, str]:
+def finished(root: Path, made_from: Mapping[str, str]) -> dict[str, str]:
     """The SHA-256 of each video that is whole and was made from what ``made_from`` says, by clip_id."""
-    found = {}
-    for line in JOURNAL.read_text(encoding="utf-8").splitlines() if JOURNAL.is_file() else ():
+    found, journal = {}, root / JOURNAL
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else ():
         try:
             clip_id, source, sha256 = json.loads(line)
         except ValueError:  # a killed run did not finish the line
             continue
-        path = video(clip_id)
+        path = video(root, clip_id)
         if made_from.get(clip_id) == source and path.is_file() and storage.file_fingerprint(path) == sha256:
             found[clip_id] = sha256
     return found
@@ -65,7 +65,7 @@ def clips_csv(clips: Sequence[ClipPlan], sha256: Mapping[str, str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for clip in clips:
-        path = video(clip.clip_id).relative_to(paths.DEMO_ROOT).as_posix()
+        path = f"{VIDEOS}/{clip.clip_id}.mp4"
         person = f"person-{clip.subject:03d}"
         writer.writerow((clip.clip_id, path, clip.label, clip.fold, person, sha256[clip.clip_id]))
     return text.getvalue()

@@ -7,7 +7,8 @@ clip's number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,10 +75,10 @@ class Script:
     noise_seed: int
 
 
-def quotas(clips: int) -> dict[str, int]:
-    """Clips of each class among ``clips``, by largest remainder, at least one of each."""
-    counts = {label: max(1, int(share * clips)) for label, share in SHARES.items()}
-    rest = sorted(SHARES, key=lambda label: (int(SHARES[label] * clips) - SHARES[label] * clips, label))
+def quotas(clips: int, shares: Mapping[str, float] = SHARES) -> dict[str, int]:
+    """Clips of each class among ``clips``, by largest remainder, at least one of each; ``shares`` add up to 1."""
+    counts = {label: max(1, int(share * clips)) for label, share in shares.items()}
+    rest = sorted(shares, key=lambda label: (int(shares[label] * clips) - shares[label] * clips, label))
     position = 0
     while sum(counts.values()) < clips:
         counts[rest[position % len(rest)]] += 1
@@ -87,8 +88,10 @@ def quotas(clips: int) -> dict[str, int]:
     return counts
 
 
-def plan(clips: int, folds: int, seed: int) -> list[ClipPlan]:
+def plan(clips: int, folds: int, seed: int, shares: Mapping[str, float] | None = None) -> list[ClipPlan]:
     """The list of clips: people belong to one fold, and every fold tests every class.
+
+    ``shares`` need not add up to 1; by default they are ``SHARES``.
 
     Raises:
         UserError: too few clips for that.
@@ -98,12 +101,14 @@ def plan(clips: int, folds: int, seed: int) -> list[ClipPlan]:
             f"params.yaml: demo.clips: {clips} clips cannot show {len(SEVEN)} classes in each of {folds} folds; "
             f"at least {folds * len(SEVEN)}"
         )
+    if shares:
+        shares = {label: share / sum(shares.values()) for label, share in shares.items()}
     rng = np.random.default_rng([seed, WHO])
     sizes = [clips // folds + (fold < clips % folds) for fold in range(folds)]
     rows: list[tuple[str, int, int]] = []
     first = 0
     for fold, size in enumerate(sizes):
-        labels = [label for label, count in quotas(size).items() for _ in range(count)]
+        labels = [label for label, count in quotas(size, shares or SHARES).items() for _ in range(count)]
         people = max(2, round(size / CLIPS_PER_SUBJECT))
         shuffled = rng.permutation(size)
         rows += [(labels[index], first + place % people, fold + 1) for place, index in enumerate(shuffled)]
@@ -124,8 +129,8 @@ def envelope(frames: int, start: float, length: float, peak: float, rng: np.rand
     return (peak * (0.5 - 0.5 * np.cos(np.pi * np.minimum(up, down)))).astype(np.float32)
 
 
-def write_script(plan: ClipPlan, seed: int) -> Script:
-    """The script of one clip.
+def write_script(plan: ClipPlan, seed: int, light: float = 1.0, roughness: float = 1.0) -> Script:
+    """The script of one clip; ``light`` and ``roughness`` are factors of its scene.
 
     Its true intensity is the strength, 0 to 1, of the label's expression in each frame. A neutral clip has nothing that
     rises: there it is 1 minus the strength of the strongest flicker or twitch, that is, how neutral the frame is.
@@ -158,9 +163,10 @@ def write_script(plan: ClipPlan, seed: int) -> Script:
         disturbed = np.maximum(disturbed, twitch)
     _talk(units, fps, rng)
     _blink(units, fps, rng)
+    scene = sample_scene(rng, roughness)
     return Script(
         person=sample_identity(np.random.default_rng([seed, WHO, 1 + plan.subject])),
-        scene=sample_scene(rng),
+        scene=replace(scene, light=light * scene.light),
         poses=_poses(frames, fps, rng),
         units=units,
         intensity=(1 - disturbed) if neutral else shown,

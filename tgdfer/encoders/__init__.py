@@ -20,9 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from tgdfer.core import paths, storage
+from tgdfer.config.clip_models import check_config, takes_prompts
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.devices import choose_device
 from tgdfer.core.errors import UserError
+from tgdfer.encoders.blocks import First, Last, cut
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.encoders.text_tower import TextTower
 
@@ -30,8 +32,6 @@ WEIGHTS = "open_clip_model.safetensors"
 CONFIG = "open_clip_config.json"
 DESCRIPTION = "encoder.json"
 PREPROCESS_KEYS = ("size", "mean", "std", "interpolation", "resize_mode", "fill_color")
-TOKENIZER_KEYS = {"clean", "strip_sep_token", "language"}
-"""The ``tokenizer_kwargs`` that cannot run code or read other files."""
 
 
 class VisionTower(nn.Module):
@@ -53,9 +53,30 @@ class VisionTower(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Encode a batch. The whole model runs in ``dtype``; both normalisations run in float32."""
+        return F.normalize(self.visual(self.normalised(images)).float(), dim=-1)
+
+    def normalised(self, images: torch.Tensor) -> torch.Tensor:
+        """A batch as the model takes it."""
         x = images.float() * self.scale + self.shift
-        x = x.to(self.dtype, memory_format=torch.channels_last)
-        return F.normalize(self.visual(x).float(), dim=-1)
+        return x.to(self.dtype, memory_format=torch.channels_last)
+
+
+class TokenTower(VisionTower):
+    """The image side up to a block: uint8 [n, 3, H, W] -> float32 [n, K], all tokens of an image in one row.
+
+    With ``features``, [n, D + K]: the features of the whole image side come first.
+    """
+
+    def __init__(self, parts: nn.ModuleList, features: bool, *how: Any) -> None:
+        super().__init__(parts, *how)
+        self.features = features
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode a batch."""
+        first, last = self.visual.children()
+        tokens = first(self.normalised(images))
+        row = tokens.float().flatten(1)
+        return torch.cat([last(tokens, whole=True), row], dim=1) if self.features else row
 
 
 class Encoder:
@@ -88,6 +109,25 @@ class Encoder:
     def vision_tower(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> VisionTower:
         """A copy of the image tower in ``dtype`` on ``device`` (by default the encoder's)."""
         return VisionTower(self._model.visual, self.preprocess, dtype, device or self.device)
+
+    def cut(self, block: int) -> tuple[First, Last]:
+        """The image tower in two parts, cut after ``block``; they share its weights."""
+        return cut(self._model.visual, block, self.name)
+
+    def token_tower(
+        self,
+        block: int,
+        features: bool = False,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> TokenTower:
+        """A copy of the image tower that gives its tokens after ``block``."""
+        return TokenTower(nn.ModuleList(self.cut(block)), features, self.preprocess, dtype, device or self.device)
+
+    @torch.no_grad()
+    def token_shape(self, block: int) -> list[int]:
+        """The shape of an image's tokens after ``block``: [L, W], or of its maps: [C, H, W]."""
+        return list(self.cut(block)[0](torch.zeros(1, 3, *self.preprocess.size, device=self.device)).shape[1:])
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> torch.Tensor:
@@ -143,9 +183,10 @@ def write_encoder(
         "image_size": height if height == width else [height, width],
         "context_length": int(model.context_length),  # type: ignore[arg-type]
         "fingerprint": _fingerprint(folder),
+        "files": [checksums.entry(path) for path in sorted(folder.glob("[!.]*"))],
         "made_by": dict(made_by),
     }
-    storage.write_json(folder / DESCRIPTION, description)
+    storage.write_sealed(folder / DESCRIPTION, description)
 
 
 def _fingerprint(folder: Path) -> str:
@@ -154,20 +195,36 @@ def _fingerprint(folder: Path) -> str:
     return storage.fingerprint({"weights": storage.file_fingerprint(folder / WEIGHTS), "config": config})
 
 
+def is_made_by(folder: Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether ``folder`` holds an undamaged encoder that ``made_by`` made."""
+    try:
+        return _description(folder)["made_by"] == made_by
+    except UserError:
+        return False
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """What encoder.json says, once all files of the encoder are known to be those that were written."""
+    description = storage.read_sealed(folder / DESCRIPTION)
+    for listed in description["files"]:
+        path = folder / listed["file"]
+        if not path.is_file() or storage.file_fingerprint(path) != listed["sha256"]:
+            raise storage.damaged(path)
+    return description
+
+
 def load_encoder(name: str, device: str = "auto", folder: Path | None = None) -> Encoder:
     """Load the encoder ``name`` from ``folder``, by default ``models/<name>/``.
 
     Raises:
-        UserError: the folder is missing or incomplete, its fingerprint is not that of its weights and config, or the
-            device does not exist.
+        UserError: the folder is missing, a file of it is not the one that was written, or the device does not exist.
     """
     chosen = choose_device(device)
     folder = folder or paths.encoder(name).parent
-    description = storage.read_json(folder / DESCRIPTION)
-    if not isinstance(description, dict) or _fingerprint(folder) != description.get("fingerprint"):
+    description = _description(folder)
+    if not description["files"]:
         raise UserError(
-            f"{folder}: its weights or config differ from the ones that {DESCRIPTION} was written for; "
-            "remove the folder and make the encoder again"
+            f"{folder}: has no model, for its features are made elsewhere: it can encode neither frames nor words"
         )
     import open_clip
 
@@ -177,27 +234,11 @@ def load_encoder(name: str, device: str = "auto", folder: Path | None = None) ->
         check_config(config["model_cfg"], str(folder / CONFIG))
         _check_sizes(folder, config["model_cfg"])
         model = open_clip.create_model(local, require_pretrained=True)
-        tokenizer = open_clip.get_tokenizer(local)
+        # a text tower that cannot be used needs no tokenizer, which other libraries may have to load
+        tokenizer = open_clip.get_tokenizer(local) if takes_prompts(config["model_cfg"]) else None
         preprocess = Preprocess.from_config(config["preprocess_cfg"])
         dim = config["model_cfg"]["embed_dim"]
     return Encoder(name, model, tokenizer, preprocess, dim, description["fingerprint"], chosen)
-
-
-def check_config(config: Mapping[str, Any], where: str) -> None:
-    """Raise a UserError if ``model_cfg`` is of a kind that the project cannot use, or needs files or code of others."""
-    text, vision = config["text_cfg"], config["vision_cfg"]
-    if "multimodal_cfg" in config:
-        raise UserError(f"{where}: captioning models (CoCa) are not supported; use a CLIP model")
-    if text.get("hf_model_name"):
-        raise UserError(
-            f"{where}: its text tower is a Hugging Face model, which takes no learnable prompts here; "
-            "use a model with open_clip's own text transformer, such as ViT-B-32-quickgelu"
-        )
-    if ":" in str(vision.get("timm_model_name", "")):
-        raise UserError(f"{where}: its image tower comes from elsewhere; use a model of open_clip's own")
-    forbidden = set(text.get("tokenizer_kwargs") or ()) - TOKENIZER_KEYS
-    if forbidden:  # such as trust_remote_code
-        raise UserError(f"{where}: text_cfg.tokenizer_kwargs.{min(forbidden)}: not allowed, for it may run code")
 
 
 def _check_sizes(folder: Path, config: Mapping[str, Any]) -> None:

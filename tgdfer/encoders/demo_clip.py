@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tgdfer.config.clip_models import DEMO_CONTEXT as CONTEXT
 from tgdfer.core.progress import log, track
 from tgdfer.demo.captioned import SIZE, Faces
 from tgdfer.demo.units import UNITS
 from tgdfer.encoders import quiet_open_clip
 
-CONTEXT = 40
 BATCH = 64
 LEARNING_RATE = 4e-3
 WEIGHT_DECAY = 0.05

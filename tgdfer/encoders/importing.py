@@ -7,7 +7,6 @@ and are wrong.
 
 from __future__ import annotations
 
-import difflib
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from tgdfer.config.clip_models import check_config, check_weights, other_activation, unknown_model
 from tgdfer.config.params import EncoderParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
-from tgdfer.encoders import CONFIG, check_config, or_user_error
+from tgdfer.encoders import CONFIG, or_user_error
 
 OPENAI_MARKS = {"input_resolution", "context_length", "vocab_size"}
 """Entries of the checkpoints that OpenAI published which are not weights."""
@@ -46,6 +46,7 @@ def find_source(spec: EncoderParams, where: str) -> Source:
         UserError: open_clip has no such model or tag, there are no weights, they were trained with another activation,
             or the project cannot use this kind of model.
     """
+    assert spec.model is not None
     schema, _, rest = spec.model.partition(":")
     if schema in ("local-dir", "hf-hub") and rest:
         if spec.pretrained is not None:
@@ -97,32 +98,15 @@ def _by_name(model: str, pretrained: str | None, where: str) -> Source:
 
     config = open_clip.get_model_config(model)
     if config is None:
-        near = difflib.get_close_matches(model, open_clip.list_models(), 3, 0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else "see open_clip.list_models()"
-        raise UserError(f"{where}.model: open_clip has no model '{model}'; {hint}")
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    advice = f"one of {', '.join(tags)}, or a checkpoint file" if tags else "a checkpoint file (it has no tags)"
-    if pretrained is None:
-        raise UserError(f"{where}.pretrained: '{model}' without weights is random; write {advice}")
+        raise UserError(f"{where}.model: {unknown_model(model)}")
+    check_weights(model, config, pretrained, where)
+    assert pretrained
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     if not tag:
-        if not Path(pretrained).is_file():
-            raise UserError(
-                f"{where}.pretrained: '{model}' has no tag '{pretrained}', nor is it a file; write {advice}"
-            )
         return Source(model, config, _preprocessing({}), Path(pretrained))
-    if bool(tag.get("quick_gelu")) != bool(config.get("quick_gelu")):
-        raise UserError(
-            f"{where}.model: the weights '{pretrained}' were trained with the other activation than '{model}' has; "
-            f"write model: {_other_activation(model)}"
-        )
     with or_user_error(f"{where}: could not download '{pretrained}' of '{model}'"):
         checkpoint = open_clip.download_pretrained(tag)
     return Source(model, config, _preprocessing(tag), Path(checkpoint))
-
-
-def _other_activation(model: str) -> str:
-    return model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
 
 
 def load_tokenizer(source: Source, where: str) -> Any:
@@ -134,8 +118,17 @@ def load_tokenizer(source: Source, where: str) -> Any:
     import open_clip
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
-    with or_user_error(f"{where}.model: could not get its tokenizer"):
-        tokenizer = open_clip.get_tokenizer(source.model)
+    try:
+        with or_user_error(f"{where}.model: could not get its tokenizer"):
+            tokenizer = open_clip.get_tokenizer(source.model)
+    except UserError as error:
+        if "No module named 'transformers'" in str(error):
+            raise UserError(
+                f"{where}.model: its tokenizer is one of Hugging Face's, which needs the package transformers: "
+                "install it (`pip install transformers` in the project's environment), or use a model with CLIP's "
+                "tokenizer, such as ViT-B-32-quickgelu"
+            ) from None
+        raise
     if isinstance(tokenizer, HFTokenizer):
         return tokenizer.tokenizer
     vocabulary = int(source.model_cfg["text_cfg"].get("vocab_size", 49408))
@@ -172,7 +165,7 @@ def load_model(source: Source, where: str) -> torch.nn.Module:
         if from_openai and not source.model_cfg.get("quick_gelu"):
             raise UserError(
                 f"{what}: OpenAI's weights were trained with QuickGELU, which '{source.model}' does not have; "
-                f"write model: {_other_activation(source.model)}"
+                f"write model: {other_activation(source.model)}"
             )
     for key, value in model.state_dict().items():
         if not torch.isfinite(value).all():

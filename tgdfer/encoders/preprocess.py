@@ -117,7 +117,7 @@ def draw_view(seed: int, clip_id: str, number: int, scale: float, jitter: float)
         jitter: largest relative change of brightness, contrast and saturation.
     """
     digest = hashlib.sha256(f"{seed}\0{number}\0{clip_id}".encode()).digest()
-    # eight 32-bit numbers of the hash as uniform draws: no generator's algorithm stands between seed and cache
+    # eight 32-bit numbers of the hash as uniform draws: the cache does not depend on a generator's algorithm
     u = [int.from_bytes(digest[4 * i : 4 * i + 4], "big") / 2**32 for i in range(8)]
     area, aspect = scale + (1 - scale) * u[0], (3 / 4) ** (1 - 2 * u[1])
     height, width = min(1.0, (area / aspect) ** 0.5), min(1.0, (area * aspect) ** 0.5)

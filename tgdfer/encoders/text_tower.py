@@ -1,7 +1,9 @@
-"""The frozen text tower of a CLIP model, opened at the token embeddings so that prompts can be learnt in front of it.
+"""The frozen text tower of a CLIP model, opened at the token embeddings so that tokens of a prompt can be learnt.
 
-The tower is causal and reads its result at the end-of-text token, so whatever stands after the last one of a batch
-cannot change the result and is cut off: CLIP pads every text to 77 tokens, a description of a face needs about 20.
+The tower is causal and reads its result at the end-of-text token. Tokens after the last one of a batch therefore cannot
+change the result and are cut off: CLIP pads every text to 77 tokens, a description of a face needs about 20. For the
+same reason the keys and values of fixed words do not depend on learnt tokens that follow them: ``remember`` computes
+them once.
 """
 
 from __future__ import annotations
@@ -28,13 +30,37 @@ def _is_plain(block: Any) -> bool:
     )
 
 
-def _attend(block: Any, x: torch.Tensor) -> torch.Tensor:
-    """Causal self-attention of a plain block: [n, L, width] -> [n, L, width]."""
+def _project(block: Any, x: torch.Tensor) -> torch.Tensor:
+    """Queries, keys and values of a plain block: [n, L, width] -> [3, n, heads, L, d]."""
     attention = block.attn
     projected = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return projected.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def _attend(
+    block: Any, x: torch.Tensor, before: torch.Tensor | None = None, seen: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Causal self-attention of a plain block: [n, L, width] -> [n, L, width].
+
+    Args:
+        block: the block.
+        x: [n, L, width].
+        before: keys and values [2, n, heads, P, d] of P tokens before ``x``.
+        seen: bool [n, 1, L, P + L], with ``before``: the keys that each token of ``x`` attends to.
+    """
+    q, k, v = _project(block, x)
+    if before is not None:
+        k, v = (torch.cat([old.to(new.dtype), new], dim=2) for old, new in zip(before, (k, v), strict=True))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=before is None)
+    return block.attn.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def _block(
+    block: Any, x: torch.Tensor, before: torch.Tensor | None = None, seen: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A plain block: [n, L, width] -> [n, L, width]; arguments as for ``_attend``."""
+    x = x + _attend(block, x, before, seen)
+    return x + block.mlp(block.ln_2(x))
 
 
 class TextTower(nn.Module):
@@ -98,7 +124,7 @@ class TextTower(nn.Module):
         return tokens[:, : int(self.eot(tokens).max()) + 1]
 
     def start_tokens(self) -> int:
-        """How many tokens stand before every text: 1, or 0 where the tokenizer has no start-of-text, as mT5's."""
+        """How many tokens come before every text: 1, or 0 where the tokenizer has no start-of-text, as mT5's."""
         one, other = self.tokenize(["a", "two"])
         return int(one[0] == other[0])
 
@@ -111,6 +137,46 @@ class TextTower(nn.Module):
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Token embeddings without positions: int64 [n, L] -> [n, L, width]."""
         return self.token_embedding(tokens)
+
+    @torch.no_grad()
+    def remember(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Keys and values of fixed tokens [n, P, width], for ``follow``: [blocks, 2, n, heads, P, d].
+
+        Raises:
+            UserError: the tower's blocks are not those of CLIP.
+        """
+        if not self._plain:
+            raise UserError(
+                f"encoder '{self._name}': the blocks of its text tower are not CLIP's, which learnt tokens after the "
+                "words need; use `context_place: before`"
+            )
+        x = embeddings + self.positional_embedding[: embeddings.shape[1]]
+        kept = []
+        for block in self.transformer.resblocks:
+            kept.append(_project(block, x)[1:])
+            x = _block(block, x)
+        return torch.stack(kept)
+
+    def follow(self, embeddings: torch.Tensor, before: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Text features of texts whose first tokens are fixed.
+
+        Args:
+            embeddings: [n, L, width], of the tokens that follow; the last one is the end of the text.
+            before: the keys and values of the first tokens, by ``remember``.
+            place: int64 [n], how many first tokens each text has; the rest of ``before`` is padding.
+
+        Returns:
+            [n, D], L2-normalised.
+        """
+        new = torch.arange(embeddings.shape[1], device=place.device)
+        fixed = torch.arange(before.shape[4], device=place.device) < place[:, None, None]
+        seen = torch.cat([fixed.expand(-1, len(new), -1), (new <= new[:, None]).expand(len(place), -1, -1)], dim=-1)
+        x = embeddings + self.positional_embedding[place[:, None] + new]
+        *blocks, last = zip(self.transformer.resblocks, before, strict=True)
+        for block, kept in blocks:
+            x = _block(block, x, kept, seen[:, None])
+        x = (x + _attend(last[0], x, last[1], seen[:, None]))[:, -1]
+        return self._result(x + last[0].mlp(last[0].ln_2(x)))
 
     def forward(self, embeddings: torch.Tensor, eot: torch.Tensor) -> torch.Tensor:
         """Text features from embeddings.
@@ -138,12 +204,15 @@ class TextTower(nn.Module):
             # block the one position that is read
             *blocks, last = self.transformer.resblocks
             for block in blocks:
-                x = x + _attend(block, x)
-                x = x + block.mlp(block.ln_2(x))
+                x = _block(block, x)
             x = (x + _attend(last, x))[rows, eot]
             x = x + last.mlp(last.ln_2(x))
         else:
             x = self.transformer(x, attn_mask=self.attn_mask[:length, :length])[rows, eot]
+        return self._result(x)
+
+    def _result(self, x: torch.Tensor) -> torch.Tensor:
+        """Features from the states [n, width] at the ends of the texts."""
         x = self.ln_final(x)
         if isinstance(self.text_projection, nn.Linear):
             x = self.text_projection(x)

@@ -1,45 +1,189 @@
-"""The feature cache on disk: Parquet shards of float16 vectors, in the layout that reads fastest.
+"""The feature cache on disk: Arrow files of float16 vectors, of which only the rows that are asked for are read.
 
-A row is a frame under a view: clip_id, frame_index, view, feature. Rows are sorted by view, clip and frame.
-Features are uncompressed fixed-size binary without a dictionary: reading them is copying them. Pages carry checksums.
+A shard is an uncompressed table, whose bytes in the file are those in memory. A row is a frame under a view: clip_id,
+frame_index, view, feature, and check, a checksum of the feature that is compared whenever the feature is read. Rows are
+sorted by view, clip and frame; every view has the same clips and frames. The metadata says what made the shard and
+holds a checksum of all columns but the features, which is compared when the shard is opened.
 """
 
+from __future__ import annotations
+
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import mmap
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import torch
 
 from tgdfer.core import storage
+from tgdfer.core.checksums import intact
 from tgdfer.core.errors import UserError
 
-ROW_GROUP_BYTES = 8 << 20
-"""Of features in a row group: what loading holds in memory besides its result."""
 AGAIN = "run the features stage again, which remakes this shard and keeps the others"
+BETWEEN = 16_384
+"""Bytes between two rows up to which they are read together: it takes less time than a second call."""
+CLIPS_AT_ONCE = 64
+"""Clips whose features are read before they are put in their places: few enough for the processor's cache."""
+FACTOR = 0x9E3779B97F4A7C15
+"""An odd number; its powers are the weights of ``checksums``."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The clips of one shard; of a file, its arrays are mapped: pages are read when they are used."""
+
+    clip_ids: pa.StringArray
+    """Ascending, n of them."""
+    offsets: np.ndarray
+    """int64 [n + 1]: rows of clip i are ``offsets[i]:offsets[i + 1]``, frames ascending."""
+    frame_index: np.ndarray
+    """int32 [R]: the frame's number in its source."""
+    features: np.ndarray
+    """float16 [V, R, D], L2-normalised before rounding; view 0 is the plain one."""
+    path: Path = Path("memory")
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    checks: np.ndarray | None = None
+    """uint64 [V, R]: ``checksums`` of the features."""
+    start: int | None = None
+    """The first byte of the features in the file at ``path``."""
+
+
+class FeatureFile:
+    """The features of a shard in its file, open as long as this object is there.
+
+    They are read, not copied from a map: to map a page takes longer than to read it, and it stays in memory.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path, self.start = path, start
+        self.file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.file)
+
+    def read(self, first: int, out: np.ndarray) -> None:
+        """Fill ``out``, float16 [n, D], with the rows from ``first`` on, counted through all views."""
+        os.preadv(self.file, [out.data], self.start + first * out[0].nbytes)
 
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Every feature of a data set in memory. Rows of clip i: ``offsets[i]:offsets[i + 1]``, frames ascending."""
+    """Every feature of a data set. Rows are counted through all shards, in their order."""
 
-    clip_ids: list[str]
+    clip_ids: pa.StringArray
     """Ascending, n of them."""
-    offsets: torch.Tensor
-    """int64 [n + 1]."""
-    frame_index: torch.Tensor
-    """int32 [R]: the frame's number in its source."""
-    features: torch.Tensor
-    """float16 [V, R, D], L2-normalised before rounding; view 0 is the plain one."""
+    starts: np.ndarray
+    """int64 [n]: the first row of each clip."""
+    lengths: np.ndarray
+    """int64 [n]: frames of each clip."""
+    frame_index: np.ndarray
+    """int32: of each row, the frame's number in its source."""
+    checks: np.ndarray | None
+    """uint64 [V, rows]: ``checksums`` of the features."""
+    shards: Sequence[FeatureFile | np.ndarray]
+    """The features of each shard, float16 [V R, D]."""
+    firsts: np.ndarray
+    """int64: the first row of each shard, and the number of all rows."""
+    views: int
+    """V, the plain view included."""
     dim: int
     fingerprint: str
     encoder: str
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard], fingerprint: str, encoder: str) -> Self:
+        """The cache of at least one shard."""
+        firsts = np.cumsum([0, *(len(shard.frame_index) for shard in shards)], dtype=np.int64)
+        names = pa.concat_arrays([shard.clip_ids for shard in shards])
+        starts = np.concatenate([shard.offsets[:-1] + first for shard, first in zip(shards, firsts, strict=False)])
+        lengths = np.concatenate([np.diff(shard.offsets) for shard in shards])
+        order = pc.array_sort_indices(names).to_numpy()
+        clip_ids = names.take(order)
+        twice = clip_ids[1:].filter(pc.equal(clip_ids[1:], clip_ids[:-1]))
+        if len(twice):
+            raise UserError(
+                f"{shards[0].path.parent}: clip '{twice[0]}' is in two shards; remove the folder and run the features "
+                "stage again"
+            )
+        frame_index = np.concatenate([shard.frame_index for shard in shards])
+        checks = [shard.checks for shard in shards if shard.checks is not None]
+        joined = np.concatenate(checks, axis=1) if checks else None
+        views, _, dim = shards[0].features.shape
+        rows = [
+            shard.features.reshape(-1, dim) if shard.start is None else FeatureFile(shard.path, shard.start)
+            for shard in shards
+        ]
+        place = starts[order], lengths[order], frame_index, joined
+        return cls(clip_ids, *place, rows, firsts, views, dim, fingerprint, encoder)
+
+    def clip(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The features float16 [F, D] of all frames of a clip, under the plain view, and their numbers int32 [F]."""
+        rows = self.starts[number] + np.arange(self.lengths[number])
+        features, frame_index = self.read(np.zeros((1, 1), np.int64), rows[None])
+        return features[0], frame_index[0]
+
+    def read(self, view: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A copy of features, and the numbers of their frames.
+
+        Args:
+            view: int64 [B, 1], the view of each clip.
+            rows: int64 [B, T], ascending in a clip.
+
+        Returns:
+            float16 [B, T, D] and int32 [B, T].
+
+        Raises:
+            UserError: a feature is not what was written.
+        """
+        features = np.empty((*rows.shape, self.dim), np.float16)
+        view = np.broadcast_to(view, rows.shape)
+        for begin in range(0, len(rows), CLIPS_AT_ONCE):
+            part = slice(begin, begin + CLIPS_AT_ONCE)
+            self._fill(features[part].reshape(-1, self.dim), view[part].ravel(), rows[part].ravel())
+        return features, self.frame_index[rows]
+
+    def _fill(self, out: np.ndarray, views: np.ndarray, rows: np.ndarray) -> None:
+        """Read the features float16 [n, D] of ``rows`` under ``views``, int64 [n] each, into ``out``."""
+        shards = np.searchsorted(self.firsts, rows, side="right") - 1
+        begin = self.firsts[shards]
+        inside = views * (self.firsts[shards + 1] - begin) + rows - begin
+        # rows next to each other are read at once, with what is between them if that is little
+        step = np.diff(inside)
+        apart = (np.diff(shards) != 0) | (step < 0) | (step > max(1, BETWEEN // out[0].nbytes))
+        edges = np.flatnonzero(np.concatenate([[True], apart, [True]]))
+        first, lengths = inside[edges[:-1]], inside[edges[1:] - 1] - inside[edges[:-1]] + 1
+        places = np.cumsum(lengths) - lengths
+        wanted = np.repeat(places - first, np.diff(edges)) + inside
+        direct = np.array_equal(wanted, np.arange(len(out)))
+        found = out if direct else np.empty((lengths.sum(), self.dim), np.float16)
+        runs = zip(shards[edges[:-1]].tolist(), first.tolist(), places.tolist(), lengths.tolist(), strict=True)
+        for shard, row, place, length in runs:
+            source, target = self.shards[shard], found[place : place + length]
+            if isinstance(source, FeatureFile):
+                source.read(row, target)
+            else:
+                target[:] = source[row : row + length]
+        if not direct:
+            found.take(wanted, axis=0, out=out, mode="clip")  # other modes would copy once more
+        if self.checks is not None:
+            wrong = np.flatnonzero(checksums(out) != self.checks[views, rows])
+            if len(wrong) and isinstance(source := self.shards[shards[wrong[0]]], FeatureFile):
+                raise UserError(f"{source.path}: damaged (features differ from their checksums); {AGAIN}")
+
+
+def checksums(features: np.ndarray) -> np.ndarray:
+    """A checksum, uint64 [...], of each vector of ``features`` float16 [..., D]: no change of a single bit keeps it.
+
+    It is the sum of the vector's words, each times its own odd number, modulo 2^64: as fast as memory.
+    """
+    words: np.ndarray = features.view(np.uint64 if features.shape[-1] % 4 == 0 else np.uint16)
+    weights = np.full(words.shape[-1], FACTOR, np.uint64).cumprod(dtype=np.uint64)
+    return np.asarray(np.einsum("...d,d->...", words, weights))
 
 
 def write_shard(
@@ -52,139 +196,104 @@ def write_shard(
         clip_ids: of each row, ascending, R of them.
         frame_index: int32 [R], ascending within a clip.
         features: float16 [V, R, D].
-        made_by: what made it; ``cache`` names the cache that it belongs to.
+        made_by: what made it; ``cache`` names the cache that it belongs to, ``source`` the frame shard.
     """
     views, rows, dim = features.shape
-    schema = pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("frame_index", pa.int32(), nullable=False),
-            pa.field("view", pa.int8(), nullable=False),
-            pa.field("feature", pa.binary(2 * dim), nullable=False),
-        ],
-        metadata={
-            storage.MADE_BY: json.dumps({**made_by, "dim": dim, "dtype": "float16", "views": views}, sort_keys=True)
-        },
-    )
-    clips, frames = pa.array(clip_ids, pa.string()), pa.array(frame_index, pa.int32())
-    group = max(1, ROW_GROUP_BYTES // (2 * dim))
-    with (
-        storage.atomic(path) as part,
-        pq.ParquetWriter(
-            part, schema, compression="none", use_dictionary=["clip_id", "view"], write_page_checksum=True
-        ) as writer,
-    ):
-        for view in range(views if rows else 0):
-            vectors = pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(2 * dim), rows, [None, pa.py_buffer(np.ascontiguousarray(features[view]))]
-            )
-            number = pa.array(np.full(rows, view, np.int8))
-            # each view begins a row group
-            writer.write_table(pa.Table.from_arrays([clips, frames, number, vectors], schema=schema), group)
+    vectors = np.ascontiguousarray(features).reshape(views * rows, dim)
+    clips = pa.array(clip_ids, pa.string()).dictionary_encode()
+    columns = {
+        "clip_id": pa.DictionaryArray.from_arrays(np.tile(clips.indices.to_numpy(), views), clips.dictionary),
+        "frame_index": pa.array(np.tile(frame_index, views), pa.int32()),
+        "view": pa.array(np.repeat(np.arange(views, dtype=np.int8), rows)),
+        "check": pa.array(checksums(vectors)),
+        "feature": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(2 * dim), views * rows, [None, pa.py_buffer(vectors)]
+        ),
+    }
+    about = {**made_by, "dim": dim, "dtype": "float16", "views": views, "index": _index_checksum(columns)}
+    table = pa.record_batch(columns, metadata=storage.metadata(about))
+    with storage.atomic(path, sealed=True) as part, pa.ipc.new_file(part, table.schema) as writer:
+        writer.write_batch(table)
 
 
-def open_shard(path: Path, cache: str, rows: int | None = None) -> tuple[pq.ParquetFile, dict[str, Any]]:
-    """A shard and what made it, once its footer shows that it is whole and belongs to ``cache``.
+def open_shard(path: Path, cache: str, rows: int | None = None) -> Shard:
+    """A shard, its features mapped and not yet read, once it is clear that it is whole and belongs to ``cache``.
 
     Raises:
-        UserError: the file is missing, truncated, or of another cache.
+        UserError: the file is missing, truncated, damaged, of another cache, or has not ``rows`` rows.
     """
-    with _named(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-    made_by = json.loads((file.schema_arrow.metadata or {}).get(storage.MADE_BY, b"{}"))
-    if made_by.get("cache") != cache:
-        raise UserError(
-            f"{path}: belongs to the feature cache {str(made_by.get('cache'))[:16]}, not to {cache[:16]}; {AGAIN}"
-        )
-    if rows is not None and file.metadata.num_rows != rows:
-        raise UserError(f"{path}: has {file.metadata.num_rows} rows, its manifest says {rows}; {AGAIN}")
-    return file, made_by
+    try:
+        with path.open("rb") as stream:
+            pages = pa.py_buffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        file = pa.ipc.open_file(pages)
+        made_by = json.loads(file.schema.metadata[storage.MADE_BY])
+        if made_by["cache"] != cache:
+            other = made_by["cache"][:16]
+            raise UserError(f"{path}: belongs to the feature cache {other}, not to {cache[:16]}; {AGAIN}")
+        if file.num_record_batches != 1:
+            raise ValueError("expected one record batch")
+        table = file.get_batch(0)
+        table.validate(full=True)
+        columns = {name: table[name] for name in table.schema.names}
+        if _index_checksum(columns) != made_by["index"]:
+            raise ValueError("its rows differ from their checksum")
+        if rows is not None and len(table) != rows:
+            raise UserError(f"{path}: has {len(table)} rows, its manifest says {rows}; {AGAIN}")
+        views, dim = made_by["views"], made_by["dim"]
+        clips, frames = columns["clip_id"], len(table) // views
+        lengths = np.bincount(clips.indices.to_numpy()[:frames], minlength=len(clips.dictionary))
+        vectors = columns["feature"].buffers()[1]
+        features = np.ndarray((views, frames, dim), np.float16, vectors)
+        start = vectors.address - pages.address if frames else None
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {AGAIN}") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())}); {AGAIN}") from None
+    return Shard(
+        clips.dictionary,
+        np.cumsum([0, *lengths], dtype=np.int64),
+        columns["frame_index"].to_numpy()[:frames],
+        features,
+        path,
+        made_by,
+        columns["check"].to_numpy().reshape(views, frames),
+        start,
+    )
 
 
-def load_features(manifest: Path) -> FeatureCache:
-    """Load a whole cache into memory; besides the result, one row group at a time is held.
+def _index_checksum(columns: Mapping[str, pa.Array]) -> str:
+    """SHA-256 of all columns but the features."""
+    digest = hashlib.sha256("\n".join(columns["clip_id"].dictionary.to_pylist()).encode())
+    for values in (columns["clip_id"].indices, *(columns[name] for name in ("frame_index", "view", "check"))):
+        digest.update(values.to_numpy().data)
+    return digest.hexdigest()
 
-    Args:
-        manifest: the features stage's ``manifest.json``.
+
+def load_features(manifest: Path, tokens: bool = False) -> FeatureCache:
+    """Open a whole cache by its ``manifest.json``; features are read, and compared with their checksums, when used.
+
+    With ``tokens``, the cache of the tokens of the same frames: a row is what the encoder's first blocks make of one.
 
     Raises:
         UserError: a shard is missing, truncated, damaged, or of another cache.
     """
-    about = storage.read_json(manifest)
-    dim, views = int(about["dim"]), len(about["views"])
-    folder = manifest.parent / about["folder"]
-    files = {
-        folder / shard["file"]: open_shard(folder / shard["file"], about["cache"], shard["rows"])[0]
-        for shard in about["shards"]
-    }
-
-    # every view has the same rows in the same order
-    plain = [
-        _read(path, file, range(file.metadata.num_row_groups // views), ["clip_id", "frame_index"])
-        for path, file in files.items()
-    ]
-    clips = [pc.run_end_encode(rows["clip_id"].combine_chunks()) for rows in plain]
-    names = np.concatenate([runs.values.to_numpy(zero_copy_only=False).astype(str) for runs in clips])
-    lengths = np.concatenate([np.diff(runs.run_ends.to_numpy(), prepend=0) for runs in clips]).astype(np.int64)
-    order = np.argsort(names, kind="stable")
-    clip_ids = names[order].tolist()
-    if len(set(clip_ids)) < len(clip_ids):
-        twice = next(name for name in clip_ids if clip_ids.count(name) > 1)
+    whole = storage.read_sealed(manifest)
+    about = whole.get("tokens") if tokens else whole
+    if about is None:
         raise UserError(
-            f"{folder}: clip '{twice}' is in two shards; remove the folder and run the features stage again"
+            f"{manifest}: has no tokens of frames, which model.adapt needs; set features.keep to a block of the "
+            "encoder, and run the features stage again"
         )
-
-    offsets = np.concatenate([[0], np.cumsum(lengths[order])])
-    starts = np.empty(len(names), np.int64)
-    starts[order] = offsets[:-1]
-    # the row of the result for each row of the shards
-    target = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(offsets[-1])
-    frame_index = torch.empty(len(target), dtype=torch.int32)
-    frame_index.numpy()[target] = pa.concat_tables(plain)["frame_index"].to_numpy()
-    features = torch.empty(views, len(target), dim, dtype=torch.float16)
-    done = 0
-    for path, file in files.items():
-        rows = file.metadata.num_rows // views
-        _copy_features(path, file, features.numpy(), target[done : done + rows])
-        done += rows
-    return FeatureCache(
-        clip_ids, torch.from_numpy(offsets), frame_index, features, dim, about["fingerprint"], about["encoder"]
-    )
-
-
-def _copy_features(path: Path, file: pq.ParquetFile, out: np.ndarray, target: np.ndarray) -> None:
-    """Copy the features of a shard to the rows ``target`` of ``out`` [V, R, D], view after view."""
-    done = 0
-    for group in range(file.metadata.num_row_groups):
-        for chunk in _read(path, file, [group], ["feature"])["feature"].chunks:
-            vectors = np.frombuffer(chunk.buffers()[1], np.float16).reshape(-1, out.shape[-1])
-            view, row = divmod(done, len(target))
-            out[view, target[row : row + len(chunk)]] = vectors[chunk.offset : chunk.offset + len(chunk)]
-            done += len(chunk)
-
-
-def _read(path: Path, file: pq.ParquetFile, groups: Sequence[int], columns: list[str] | None = None) -> pa.Table:
-    with _named(path):
-        return file.read_row_groups(list(groups), columns=columns, use_threads=False)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Turn errors of reading ``path`` into a UserError that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; {AGAIN}") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: truncated or damaged ({' '.join(str(error).split())}); {AGAIN}") from None
+    folder = manifest.parent / about["folder"]
+    shards = [open_shard(folder / shard["file"], about["cache"], shard["rows"]) for shard in about["shards"]]
+    return FeatureCache.of(shards, about["fingerprint"], whole["encoder"])
 
 
 def is_whole(path: Path, cache: str, source: str) -> bool:
-    """Whether a shard exists, belongs to ``cache``, was made of frame shard ``source`` and passes its checksums."""
+    """Whether a shard exists, is what was written, belongs to ``cache`` and was made of frame shard ``source``."""
+    if not path.exists() or not intact(path):
+        return False
     try:
-        file, made_by = open_shard(path, cache)
-        for group in range(file.metadata.num_row_groups):
-            _read(path, file, [group])
+        return bool(open_shard(path, cache).made_by["source"] == source)
     except UserError:
         return False
-    return bool(made_by.get("source") == source)

@@ -16,12 +16,13 @@ from tgdfer.encoders.preprocess import Preprocess, draw_view
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A frame shard ``source``, its fingerprint and frames, and the feature shard ``target`` to be made of it."""
+    """A frame shard ``source``, its fingerprint and frames, and the shards of features and tokens to be made of it."""
 
     source: Path
     sha256: str
     rows: int
     target: Path
+    tokens: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ def read_batches(shards: Iterable[ShardTask], size: int) -> Iterator[FrameBatch]
     """The frames of each shard in batches of ``size``; the last batch of a shard may be shorter, or empty."""
     for shard in shards:
         if storage.file_fingerprint(shard.source) != shard.sha256:
-            raise UserError(
-                f"{shard.source}: truncated or not the shard that the manifest.json next to it describes; "
-                "run the frames stage again"
-            )
+            raise storage.damaged(shard.source)
         file = pq.ParquetFile(shard.source)
         storage.check_schema(shard.source, "frames", file.schema_arrow)
         done = 0
@@ -64,7 +62,7 @@ def decode(batch: FrameBatch, preprocess: Preprocess, settings: FeaturesParams) 
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"{batch.shard.source}: clip '{clip_id}', frame {index}: not a readable JPEG ({reason}); "
-                "remove the shard and run the frames stage again"
+                f"remove the shard, then {storage.remedy(batch.shard.source)}"
             ) from None
         images.append(preprocess(image))
         for number in range(1, 1 + settings.views):

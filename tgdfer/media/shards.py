@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import FramesParams
-from tgdfer.core import storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.locks import only_writer
 from tgdfer.media import ffmpeg, images, videos
 from tgdfer.media.frame import Frame, UnusableError, clip_seconds
+
+if TYPE_CHECKING:
+    from tgdfer.media.faces.crops import FacesFound
 
 ROWS_PER_GROUP = 1000
 BYTES_PER_GROUP = 32 << 20
@@ -36,28 +39,28 @@ NO_INFLUENCE = frozenset(("shards", "max_reject_fraction"))
 class ClipSource:
     """Where a clip's frames come from: ``source`` is a path below the data set's root, ``kind`` video or frames.
 
-    ``confined``: its files must be inside the root, links followed.
+    ``confined``: its files must be inside the root, links followed. ``sha256``: of the video, where it is recorded.
     """
 
     clip_id: str
     source: str
     kind: str
     confined: bool = True
+    sha256: str | None = None
 
 
 @dataclass
 class ExtractedClip:
     """A clip's frames, or the ``reason`` why there are none.
 
-    ``source`` is the fingerprint of what it was read from, ``faces`` the number of frames with a face where faces are
-    cropped.
+    ``source`` is the fingerprint of what it was read from, ``faces`` what was found where faces are cropped.
     """
 
     clip: ClipSource
     frames: list[Frame] = field(default_factory=list)
     reason: str | None = None
     source: str = ""
-    faces: int = 0
+    faces: FacesFound | None = None
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,18 @@ def plan_shards(folder: Path, clips: Iterable[ClipSource], params: FramesParams)
     """The shards of ``clips`` in ``folder`` with these parameters, this code and these tools."""
     members: list[list[ClipSource]] = [[] for _ in range(params.shards)]
     for clip in sorted(clips, key=lambda clip: clip.clip_id):
-        members[shard_number(clip.clip_id, params.shards)].append(clip)
+        members[paths.shard_number(clip.clip_id, params.shards)].append(clip)
     chosen = params.model_dump(mode="json", exclude=set(NO_INFLUENCE))
     tools = [ffmpeg.version(ffmpeg.executable()), *dependencies.made_by("frames", {}, {})["versions"].values()]
     code = dependencies.code_fingerprint("frames")
+    if params.face_detector is not None and Path(params.face_detector).is_file():
+        tools.append(storage.file_fingerprint(Path(params.face_detector)))
     plans = []
     for number, member in enumerate(members):
         rows = [[clip.clip_id, clip.source, clip.kind] for clip in member]
         fingerprint = storage.fingerprint([chosen, rows, tools, code])
         plans.append(ShardPlan(folder / f"shard-{number:05d}.parquet", tuple(member), fingerprint))
     return plans
-
-
-def shard_number(clip_id: str, shards: int) -> int:
-    """The number of a clip's shard, a hash of its id."""
-    return int(hashlib.sha256(clip_id.encode()).hexdigest()[:8], 16) % shards
 
 
 def extract_clip(root: Path, clip: ClipSource, params: FramesParams) -> ExtractedClip:
@@ -107,9 +107,9 @@ def extract_clip(root: Path, clip: ClipSource, params: FramesParams) -> Extracte
         else:
             frames, source = images.read_images(path, whole, root if clip.confined else None)
         if crop:
-            from tgdfer.media import faces
+            from tgdfer.media.faces.crops import crop_clip
 
-            frames, found = faces.crop_clip(frames, params)
+            frames, found = crop_clip(frames, params)
             return ExtractedClip(clip, frames, source=source, faces=found)
         return ExtractedClip(clip, frames, source=source)
     except UnusableError as error:
@@ -133,7 +133,10 @@ def source_fingerprint(root: Path, clip: ClipSource, params: FramesParams) -> st
         if clip.kind == "frames":
             return images.fingerprint(path, params, root if clip.confined else None)
         with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if clip.sha256 not in (None, found):
+            raise UserError(f"{path}: differs from {checksums.SUMS} in {root}; {storage.remedy(path)}")
+        return found
     except (UnusableError, OSError) as error:
         return _unreadable(error)
 
@@ -150,17 +153,33 @@ def combined_fingerprint(sources: Iterable[str]) -> str:
 def update_shard(
     plan: ShardPlan, root: Path, params: FramesParams, advance: Callable[[int], object], each: Each = map
 ) -> bool:
-    """Write a shard unless its file was made from the same plan and sources; returns whether it was written.
+    """Write a shard unless its file is whole, from the same plan and sources; returns whether it was written.
 
     ``advance`` is called with the number of clips that are done. ``each`` is ``map``, or does the same for several
     clips at once.
     """
-    recorded = shard_metadata(plan.file)
-    if recorded.get("plan") == plan.fingerprint:
-        sources = each(lambda clip: source_fingerprint(root, clip, params), plan.clips)
-        if recorded["sources"] == combined_fingerprint(sources):
-            advance(len(plan.clips))
-            return False
+    with only_writer(plan.file):
+        return _update(plan, root, params, advance, each)
+
+
+def written(file: Path) -> dict[str, Any]:
+    """What ``write_shard`` recorded about a shard; empty for a file that is missing or damaged."""
+    return storage.made_by(file) if file.exists() and checksums.intact(file) else {}
+
+
+def is_current(plan: ShardPlan, root: Path, params: FramesParams, each: Each = map) -> bool:
+    """Whether a shard's file is whole, and made from the plan and from the sources as they are now."""
+    recorded = written(plan.file)
+    if recorded.get("plan") != plan.fingerprint:
+        return False
+    sources = each(lambda clip: source_fingerprint(root, clip, params), plan.clips)
+    return bool(recorded["sources"] == combined_fingerprint(sources))
+
+
+def _update(plan: ShardPlan, root: Path, params: FramesParams, advance: Callable[[int], object], each: Each) -> bool:
+    if is_current(plan, root, params, each):
+        advance(len(plan.clips))
+        return False
 
     def extracted() -> Iterator[ExtractedClip]:
         for clip in each(lambda clip: extract_clip(root, clip, params), plan.clips):
@@ -177,12 +196,12 @@ def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> 
     sources: list[str] = []
     rejects: list[list[str]] = []
     seconds: list[float] = []
-    faces: dict[str, list[int]] = {}
+    faces: dict[str, dict[str, Any]] = {}
     rows: list[dict[str, Any]] = []
     size = 0
     # JPEG does not compress any further
     options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
-    with storage.atomic(plan.file) as part, pq.ParquetWriter(part, schema, **options) as writer:
+    with storage.atomic(plan.file, sealed=True) as part, pq.ParquetWriter(part, schema, **options) as writer:
 
         def write_group() -> None:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema), row_group_size=max(1, len(rows)))
@@ -194,7 +213,8 @@ def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> 
                 rejects.append([clip.clip.clip_id, clip.reason])
                 continue
             seconds.append(round(clip_seconds(clip.frames), 6))
-            faces[clip.clip.clip_id] = [clip.faces, len(clip.frames)]
+            if clip.faces is not None:
+                faces[clip.clip.clip_id] = vars(clip.faces)
             for frame in clip.frames:
                 rows.append({"clip_id": clip.clip.clip_id, "frame_index": frame.index, **vars(frame)})
                 size += len(frame.jpeg)
@@ -211,12 +231,4 @@ def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> 
             "rejects": rejects,
             **({"faces": faces} if crop else {}),
         }
-        writer.add_key_value_metadata({storage.MADE_BY: json.dumps(made_by, sort_keys=True)})
-
-
-def shard_metadata(file: Path) -> dict[str, Any]:
-    """What ``write_shard`` recorded about a shard; empty for a file that is missing or is not a shard."""
-    try:
-        return storage.made_by(file)
-    except (pa.ArrowInvalid, OSError, ValueError):
-        return {}
+        writer.add_key_value_metadata(storage.metadata(made_by))

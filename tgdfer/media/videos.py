@@ -23,7 +23,10 @@ QUALITY = 2
 """ffmpeg's scale for JPEG: 2 is the best that every reader understands."""
 MAX_LOST = 0.1
 """The share of a video's packets that may fail to decode before the clip is refused."""
-_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)")
+LATE_S = 0.1
+"""A container that begins later than this may give the time of its end as its duration."""
+_DURATION = re.compile(r"Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?), start: (-?\d+\.\d+)")
+_NO_TIME = -(2**63)
 _SUMMARY = re.compile(r"(\d+) packets read \(\d+ bytes\); (\d+) frames decoded")
 _CUT_OFF = re.compile(r"partial file|ended prematurely|[Tt]runcat|Packet corrupt")
 
@@ -41,7 +44,7 @@ def read_video(path: Path, params: FramesParams) -> list[Frame]:
         return list(_decode(path, params, Sampler(params), ffmpeg.TIMEOUT_S))
     _check_file(path)
     # counting packets is cheap; where the decoder finds another number of frames, that number counts
-    sampler = Sampler(params, len(_packet_times(path)))
+    sampler = Sampler(params, len(_packets(path)))
     frames = list(_decode(path, params, sampler, ffmpeg.TIMEOUT_S))
     if sampler.seen != sampler.total:
         frames = list(_decode(path, params, Sampler(params, sampler.seen), ffmpeg.TIMEOUT_S))
@@ -62,12 +65,29 @@ def duration(path: Path) -> float | None:
     try:
         output = ffmpeg.source(path)["V:0"].output("-", f="null", t=0)
         _, log = ffmpeg.run(ffmpeg.command(output, "info"))
-        if found := _DURATION.search(log):
+        found = _DURATION.search(log)
+        if found and float(found[4]) <= LATE_S:
             return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
-        times = _packet_times(path)
+        start, end = span(path)
     except (ffmpeg.FFmpegError, UnusableError):
         return None
-    return times[-1] - times[0] if times else None
+    return end - start
+
+
+def span(path: Path, with_sound: bool = False) -> tuple[float, float]:
+    """When the pictures of a video begin and end, in seconds; nothing is decoded.
+
+    Time 0 is where the container begins, except that broadcast streams (MPEG) begin with the first stream that ffmpeg
+    reads: the pictures, which is also how frames are read, or ``with_sound`` the earlier of pictures and sound.
+
+    Raises:
+        UnusableError: it is not a video.
+    """
+    packets = _packets(path, with_sound)
+    if not packets:
+        raise UnusableError("no frame could be decoded")
+    # a trimmed video has packets before time 0, which no player shows
+    return max(0.0, min(time for time, _ in packets)), max(time + length for time, length in packets)
 
 
 def _check_file(path: Path) -> None:
@@ -81,13 +101,20 @@ def _check_file(path: Path) -> None:
         raise UnusableError("file is empty (0 bytes)")
 
 
-def _packet_times(path: Path) -> list[float]:
-    """The times of a video's packets in seconds, ascending; nothing is decoded."""
+def _packets(path: Path, with_sound: bool = False) -> list[tuple[float, float]]:
+    """The time and the length in seconds of every packet of a video, in the order of the file; nothing is decoded."""
+    import ffmpeg as build
+
     try:
-        out, _ = ffmpeg.run(ffmpeg.command(ffmpeg.source(path)["V:0"].output("pipe:", f="framecrc", codec="copy")))
+        given = ffmpeg.source(path)
+        streams = [given["V:0"], *([given["a?"]] if with_sound else [])]
+        out, _ = ffmpeg.run(ffmpeg.command(build.output(*streams, "pipe:", f="framecrc", codec="copy")))
     except ffmpeg.FFmpegError as error:
         raise UnusableError(_explain(path, str(error))) from None
-    return sorted(_times(out.decode("ascii", "replace").splitlines()))
+    packets = list(_listed(out.decode("ascii", "replace").splitlines()))
+    if any(shown is None for _, shown, _ in packets):  # a raw stream: only the order of decoding has times
+        return [(decoded - packets[0][0], length) for decoded, _, length in packets]
+    return [(shown, length) for _, shown, length in packets if shown is not None]
 
 
 def _decode(path: Path, params: FramesParams, sampler: Sampler, timeout: float | None) -> Iterator[Frame]:
@@ -156,6 +183,7 @@ def _jpegs(stream: Any, resize: int | None) -> Any:
             vcodec="mjpeg",
             pix_fmt="yuvj420p",
             threads=1,
+            enc_time_base="1/1",  # otherwise that of the video's rate, which may be below one frame a second
             **{"q:v": QUALITY, "flags:v": "+bitexact", **ffmpeg.passthrough()},
         )
     )
@@ -169,8 +197,8 @@ def _pipe_of_times() -> tuple[Iterator[float], IO[bytes]]:
     def read() -> None:
         try:
             with os.fdopen(reading_end, encoding="ascii", errors="replace") as lines:
-                for time in _times(lines):
-                    arrived.put(time)
+                for _, shown, _ in _listed(lines):
+                    arrived.put(shown)
         finally:
             arrived.put(None)
 
@@ -178,14 +206,16 @@ def _pipe_of_times() -> tuple[Iterator[float], IO[bytes]]:
     return iter(arrived.get, None), os.fdopen(writing_end, "wb")
 
 
-def _times(framecrc: Iterable[str]) -> Iterator[float]:
-    """The presentation times in seconds of the lines of a framecrc listing."""
+def _listed(framecrc: Iterable[str]) -> Iterator[tuple[float, float | None, float]]:
+    """When each packet of the first stream is decoded, shown (None if unknown) and for how long, in seconds."""
     base = Fraction(0)
     for line in framecrc:
         if line.startswith("#tb 0:"):
             base = Fraction(line.removeprefix("#tb 0:").strip())
-        elif line.strip() and line[0] != "#":
-            yield round(float(int(line.split(",")[2]) * base), 6)
+        elif line.startswith("0,"):
+            decoded, shown, length = (int(value) for value in line.split(",")[1:4])
+            seconds = [round(float(value * base), 6) for value in (decoded, shown, length)]
+            yield seconds[0], None if shown == _NO_TIME else seconds[1], seconds[2]
 
 
 def _explain(path: Path, reason: str) -> str:

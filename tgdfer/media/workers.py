@@ -1,6 +1,6 @@
 """Update many shards at once, with threads of this process or with other processes.
 
-Threads are enough for videos, which ffmpeg decodes in processes of its own. Reading many small images is mostly Python
+Threads are enough for videos, which ffmpeg decodes in its own processes. Reading many small images is mostly Python
 code, which the threads of one process cannot run at the same time.
 """
 

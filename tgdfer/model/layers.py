@@ -1,5 +1,7 @@
 """Layers and operations that the architectures share. Frames outside the mask have weight exactly 0."""
 
+from typing import Any, Self
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -57,3 +59,13 @@ class ChannelDropout(nn.Module):
         if not self.training or self.p == 0:
             return x
         return x * F.dropout(torch.ones_like(x[:, :1]), self.p)
+
+
+class Hidden:
+    """Keeps a frozen module out of its holder's parameters and state, and shared when the holder is copied."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self

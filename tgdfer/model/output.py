@@ -5,7 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from tgdfer.model.adaptation import Adaptation
 from tgdfer.model.layers import masked_softmax
+
+EQUAL = 1e-4
+"""Nats of information that every frame is granted; a clip of equal frames would have none to share out."""
 
 
 class ModelOutput(NamedTuple):
@@ -40,6 +44,15 @@ class BagModel(nn.Module):
     enriches_labels = False
     """Whether the label features ``labels()`` are enriched for each clip before ``align`` compares frames with them."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.adaptation: Adaptation | None = None
+        """The encoder's adapted blocks: the model then takes the tokens of frames [B, T, K] in place of features."""
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """The features of the frames in a batch, which holds their tokens if the encoder is adapted."""
+        return x if self.adaptation is None else self.adaptation(x)
+
     def forward(self, x: torch.Tensor, mask: torch.Tensor, frame_position: torch.Tensor | None = None) -> ModelOutput:
         """Classify bags.
 
@@ -52,13 +65,27 @@ class BagModel(nn.Module):
 
 
 def relevance(output: ModelOutput) -> torch.Tensor:
-    """How much each frame speaks for the predicted class, eq. (15).
+    """How much each frame has to do with the answer, eq. (15): its share in the classes' scores times its information.
+
+    The shares are those of all classes, weighted by the model's probabilities, so that a wrong answer does not hide the
+    right frames. The information is the divergence of the frame's classes from the clip's average frame: a frame like
+    all others says nothing, whatever it resembles.
 
     Returns:
         [B, T], at least 0, sums to 1 over the valid frames, exactly 0 on padding.
     """
     if output.by_attention and output.attention is not None:
         return output.attention
-    predicted = output.logits.argmax(-1)
-    scores = output.alignment.gather(2, predicted[:, None, None].expand(-1, output.alignment.shape[1], 1))
-    return masked_softmax(scores.squeeze(2), output.mask)
+    mask = output.mask
+    shares = masked_softmax(output.alignment, mask[..., None])
+    share = torch.einsum("btc,bc->bt", shares, output.logits.softmax(-1))
+    logs = output.alignment.log_softmax(-1)
+    classes = logs.exp()
+    average = torch.einsum("bt,btc->bc", mask.to(classes.dtype), classes) / mask.sum(1, keepdim=True)
+    tiny = torch.finfo(classes.dtype).tiny
+    average = average[:, None].clamp_min(tiny)
+    # the last two terms sum to 0 and cancel rounding errors, which exceed the divergence of nearly equal frames
+    information = (classes * (logs - average.log()) - classes + average).sum(-1)
+    # where all frames are alike, only the share counts
+    scores = share.clamp_min(tiny).log() + (information.clamp_min(0) + EQUAL).log()
+    return masked_softmax(scores, mask)

@@ -1,4 +1,4 @@
-"""Label features from words: class names, a template or descriptions, with learnt context tokens in front.
+"""Label features from words: class names, a template or descriptions, with learnt context tokens before or after them.
 
 The frozen text tower of the encoder is not part of the model's state: a run names it by the encoder's fingerprint.
 """
@@ -13,16 +13,18 @@ from torch import nn
 from tgdfer.config.sections import ModelParams
 from tgdfer.config.words import DESCRIPTIONS, load_words, prompts
 from tgdfer.core.errors import UserError
+from tgdfer.model.layers import Hidden
 
 
 class LabelText(nn.Module):
     """Label features t_c: the normalised mean of the frozen text tower's output over a class's texts, eqs. (6), (7).
 
-    Without learnt tokens they are computed once and kept as a buffer. With them, each call in training runs the tower;
-    in evaluation the result is kept until the tokens change.
+    Without learnt tokens they are computed once and kept as a buffer. With them, each call in training runs the tower,
+    over whole texts or, if the tokens follow the words, over the tokens and the end of the text only; in evaluation the
+    result is kept until the tokens change.
 
     Args:
-        params: text, context_tokens, context, descriptions_per_class.
+        params: text, context_tokens, context_place, context, descriptions_per_class.
         classes: C names.
         encoder: gives ``text_tower()``.
 
@@ -33,8 +35,11 @@ class LabelText(nn.Module):
     features: torch.Tensor
     embedded: torch.Tensor
     eot: torch.Tensor
+    """int64 [N]: the place of the end in each text; where learnt tokens follow the words, of the first of them."""
     owner: torch.Tensor
     mean: torch.Tensor
+    fixed: torch.Tensor | None
+    """Keys and values of the words, where the learnt tokens follow them."""
 
     def __init__(self, params: ModelParams, classes: Sequence[str], encoder: Any) -> None:
         super().__init__()
@@ -59,11 +64,16 @@ class LabelText(nn.Module):
                 self.register_buffer("features", F.normalize(mean @ tower(embedded, eot).float(), dim=-1), False)
                 return
             first = _initial_context(tower, words.prefix, count, device)
-        self._start = tower.start_tokens()
-        self._tower = _Hidden(tower)
+            follows = params.context_place == "after"
+            self.register_buffer("fixed", tower.remember(embedded) if follows else None, persistent=False)
+            if follows:
+                embedded = embedded[torch.arange(len(eot), device=device), eot][:, None]  # the ends of the texts
+        self._start = 0 if follows else tower.start_tokens()
+        self._tower = Hidden(tower)
         self.per_class = params.context == "per-class"
         self.context = nn.Parameter(first.repeat(len(texts) if self.per_class else 1, 1, 1))
-        for name, buffer in (("embedded", embedded), ("eot", eot + count), ("owner", owner), ("mean", mean)):
+        eot = eot if follows else eot + count
+        for name, buffer in (("embedded", embedded), ("eot", eot), ("owner", owner), ("mean", mean)):
             self.register_buffer(name, buffer, persistent=False)
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -80,7 +90,10 @@ class LabelText(nn.Module):
         return "context" in self._parameters
 
     def embeddings(self) -> torch.Tensor:
-        """Token embeddings of all prompts, [SOS] [context] text [EOT]: [N, L, width]; eq. (6)."""
+        """Token embeddings of all prompts, eq. (6): [N, L, width].
+
+        [SOS] [context] words [EOT], or, where the context follows the words, only [context] [EOT].
+        """
         context = self.context[self.owner] if self.per_class else self.context.expand(len(self.embedded), -1, -1)
         return torch.cat([self.embedded[:, : self._start], context, self.embedded[:, self._start :]], dim=1)
 
@@ -95,18 +108,9 @@ class LabelText(nn.Module):
         return self._kept[1]
 
     def _encode(self) -> torch.Tensor:
-        features = self._tower.module(self.embeddings(), self.eot)
+        tower, embeddings = self._tower.module, self.embeddings()
+        features = tower(embeddings, self.eot) if self.fixed is None else tower.follow(embeddings, self.fixed, self.eot)
         return F.normalize(self.mean.to(features.dtype) @ features, dim=-1)
-
-
-class _Hidden:
-    """Keeps a frozen module out of its holder's parameters and state, and shared when the holder is copied."""
-
-    def __init__(self, module: Any) -> None:
-        self.module = module
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
 
 
 def _initial_context(tower: Any, prefix: str, count: int, device: torch.device) -> torch.Tensor:

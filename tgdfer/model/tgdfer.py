@@ -29,7 +29,7 @@ class TGDFER(BagModel):
         self.params = params
         self.labels = label_features(params, classes, dim, encoder)
         self.temporal = None if params.temporal == "none" else temporal_network(params, dim)
-        # only what is used is built: a parameter without a gradient would stop distributed training
+        # only what is used is built
         confident = params.visual_prompt == "pooled" or params.aggregation == "attention" or params.coarse_weight > 0
         self.confidence = InstanceConfidence(dim, max(1, dim // 2)) if confident else None
         self.prompt = (

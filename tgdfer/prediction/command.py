@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
-from tgdfer.core import storage
 from tgdfer.core.errors import UserError
-from tgdfer.core.escaping import csv_cell
 from tgdfer.core.progress import log, track
 from tgdfer.datasets.listing import VIDEO_SUFFIXES
+from tgdfer.datasets.walk import SYSTEM
 from tgdfer.media.images import LEADS_OUT, SUFFIXES, leads_out
-from tgdfer.prediction.cropping import Crop
+from tgdfer.prediction.cropping import Crop, Persons
+from tgdfer.prediction.folder import ResultFolder, columns, csv_text, rows
 from tgdfer.prediction.predictor import Predictor
 from tgdfer.prediction.result import NOTICE, Prediction, printable
 
-LONGEST = 200
-"""How many bytes of a video's name are used for the names of its files; file systems allow a few more."""
+Page = Literal["link", "embed", "none"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +27,12 @@ class Options:
     """The options of the command line."""
 
     crop: Crop = "auto"
+    person: Persons = "largest"
     window: float | None = None
     stride: float | None = None
     output: Path | None = Path("predictions")
     picture: bool = True
+    page: Page = "link"
     annotate: Path | None = None
     print_as: str = "text"
     """The format of standard output: text, json or csv."""
@@ -44,10 +41,12 @@ class Options:
 def options(
     run: str,
     crop: str,
+    person: str,
     window: float | None,
     stride: float | None,
     output: Path,
     picture: bool,
+    page: str,
     annotate: Path | None,
     as_json: bool,
     as_csv: bool,
@@ -57,10 +56,16 @@ def options(
         raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
     if crop not in get_args(Crop):
         raise UserError(f"--crop {crop}: expected one of {', '.join(get_args(Crop))}")
+    if person not in get_args(Persons):
+        raise UserError(f"--person {person}: expected one of {', '.join(get_args(Persons))}")
+    if page not in get_args(Page):
+        raise UserError(f"--page {page}: expected one of {', '.join(get_args(Page))}")
     if as_json and as_csv:
         raise UserError("--json and --csv: expected one of them; both are in the folder of --output anyway")
     print_as = "json" if as_json else "csv" if as_csv else "text"
-    return Options(cast(Crop, crop), window, stride, output, picture, annotate, print_as)
+    return Options(
+        cast(Crop, crop), cast(Persons, person), window, stride, output, picture, cast(Page, page), annotate, print_as
+    )
 
 
 def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
@@ -89,7 +94,7 @@ def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    members = sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    members = sorted(path for path in folder.iterdir() if not SYSTEM.fullmatch(path.name))
     if any(path.suffix.lower() in SUFFIXES and path.is_file() for path in members):
         yield folder
     for path in members:
@@ -108,39 +113,50 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
     paths = find_videos(given)
     if not paths:
         raise UserError("no video given; say: tgdfer predict VIDEO --run RUN")
+    folder = None
     if asked.output is not None:  # before the work begins
         with _writing(asked.output):
             asked.output.mkdir(parents=True, exist_ok=True)
+            folder = ResultFolder(asked.output, model.classes)
     if asked.annotate is not None and len(paths) != 1:
         raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; expected one")
+    if asked.annotate is not None and asked.annotate.exists():
+        raise UserError(f"--annotate {asked.annotate}: exists already; name another file, or remove it")
     done: list[Prediction] = []
     failed: dict[str, str] = {}
-    names = dict(zip(paths, _names(paths), strict=True))
     for path in track(list(paths), "predict", unit="videos") if len(paths) > 1 else paths:
         try:
             if leads_out(path, paths[path]):
                 raise UserError(f"{path}: {LEADS_OUT} {paths[path]}; it is predicted if you name the file itself")
             prediction = model.predict(
-                path, crop=asked.crop, window=asked.window, stride=asked.stride, progress=len(paths) == 1
+                path,
+                crop=asked.crop,
+                person=asked.person,
+                window=asked.window,
+                stride=asked.stride,
+                progress=len(paths) == 1,
             )
         except UserError as error:
             failed[printable(path)] = printable(str(error).removeprefix(f"{path}: "))
             log.error("%s", printable(error))
             continue
-        if asked.output is not None:
-            with _writing(asked.output):
-                _write(prediction, asked.output / names[path], asked.picture)
+        if folder is not None:
+            with _writing(folder.path):
+                folder.write(prediction, asked.picture, asked.page)
         if asked.annotate is not None:
             from tgdfer.prediction.annotate import annotate
 
             with _writing(asked.annotate):
                 annotate(prediction, asked.annotate)
-        done.append(replace(prediction, thumbnails=[]))
-    if asked.output is not None:
-        with _writing(asked.output):
-            storage.write_text(asked.output / "predictions.csv", _table(model, done, failed))
-            storage.write_text(asked.output / "NOTICE.txt", f"{NOTICE}\n")  # a CSV has no place for it
-    return _text(model, done, failed, asked.print_as), 1 if failed else 0
+        done.append(replace(prediction, persons=[replace(one, thumbnails=[]) for one in prediction.persons]))
+    if folder is not None:
+        with _writing(folder.path):
+            folder.write_lists(done, failed, index=asked.page != "none")
+    if asked.print_as == "csv":
+        text = csv_text(columns(model.classes), rows(done, failed, folder.files if folder else {}))
+    else:
+        text = _text(done, failed, asked.print_as == "json")
+    return text, 1 if failed else 0
 
 
 @contextmanager
@@ -151,41 +167,8 @@ def _writing(place: Path) -> Iterator[None]:
         raise UserError(f"{place}: cannot be written: {error.strerror or error}") from None
 
 
-def _names(paths: Iterable[Path]) -> list[str]:
-    """A file name for each video, from its own; equal names get a number, upper and lower case being equal."""
-    names: dict[str, str] = {}
-    for path in paths:
-        stem = os.fsencode(path.resolve().stem)[:LONGEST].decode("utf-8", "ignore") or "video"
-        candidates = chain([stem], (f"{stem}-{number}" for number in count(2)))
-        name = next(name for name in candidates if name.casefold() not in names)
-        names[name.casefold()] = name
-    return list(names.values())
-
-
-def _write(prediction: Prediction, base: Path, picture: bool) -> None:
-    storage.write_json(base.with_name(f"{base.name}.json"), prediction.to_dict())
-    if picture:
-        from tgdfer.prediction.timeline import write_timeline
-
-        write_timeline(prediction, base.with_name(f"{base.name}.png"))
-
-
-def _table(model: Predictor, done: Sequence[Prediction], failed: dict[str, str]) -> str:
-    """CSV: a row for each window of every video, and one for each unusable video."""
-    columns = ["source", "start_s", "end_s", "prediction", "entropy", "reason"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*columns, *(f"p_{name}" for name in model.classes)], lineterminator="\n")
-    writer.writeheader()
-    rows = chain.from_iterable(prediction.rows() for prediction in done)
-    for row in chain(rows, ({"source": source, "reason": reason} for source, reason in failed.items())):
-        writer.writerow({key: csv_cell(value) for key, value in row.items()})
-    return out.getvalue()
-
-
-def _text(model: Predictor, done: Sequence[Prediction], failed: dict[str, str], form: str) -> str:
-    if form == "csv":
-        return _table(model, done, failed)
-    if form == "json":
+def _text(done: Sequence[Prediction], failed: dict[str, str], as_json: bool) -> str:
+    if as_json:
         value: dict[str, Any] = {
             "notice": NOTICE,
             "predictions": [prediction.to_dict() for prediction in done],

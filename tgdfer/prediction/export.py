@@ -46,9 +46,10 @@ def card(saved: SavedModel) -> str:
     last = None
     if (saved.folder / "metrics.json").is_file():
         last = storage.read_json(saved.folder / "metrics.json").get("selections", {}).get("last")
+    tested = sum(map(any, last["confusion"])) if last else 0
     measured = (
         f"On the test clips of its fold: UAR {100 * last['uar']:.1f} %, WAR {100 * last['war']:.1f} % "
-        f"(last epoch, nothing selected on test clips; chance is {100 / len(about.classes):.1f} % UAR)."
+        f"(last epoch, nothing selected on test clips; chance is {100 / tested:.1f} % UAR)."
         if last
         else "This model comes without metrics; measure it before you use it."
     )

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 from tgdfer.config.params import DEMO_ENCODER, load_params
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import track
 from tgdfer.core.provenance import cores
 from tgdfer.media import images, videos
-from tgdfer.media.frame import UnusableError, clip_seconds
-from tgdfer.prediction.cropping import Crop, FaceCropper
-from tgdfer.prediction.result import NO_FACE, Prediction, Window
+from tgdfer.media.frame import Frame, UnusableError, clip_seconds
+from tgdfer.prediction.cropping import Crop, PersonCropper, Persons
+from tgdfer.prediction.result import ANOTHER, NO_FACE, FaceBox, Person, Prediction, Window
 from tgdfer.prediction.saved import SavedModel, load_saved
 from tgdfer.prediction.scoring import Scorer
 from tgdfer.prediction.thumbnails import ThumbnailCollector
 from tgdfer.prediction.windows import FrameWindow, sliding_windows, stream_sampling
 
+DRAWN = "demo"
+"""The embedded data set, whose faces are drawn."""
 TOGETHER = 4
 """How many windows go through the model at once."""
 CLIP_S = 3.0
@@ -32,8 +33,6 @@ STREAM_SIDE = 720
 """The largest shorter side of a stream's frames, in pixels: 4K frames would fill the memory and help no encoder."""
 ONE_CLIP = 1.5
 """A video is one clip if it is at most this many times as long as a window."""
-SEVERAL = 0.2
-"""The share of frames with several faces above which the prediction mentions them."""
 
 
 class Predictor:
@@ -53,8 +52,11 @@ class Predictor:
         """The default length of a window: the median duration of the clips that the model was trained on."""
         # without a face there is no prediction, whatever the training did with such clips
         self._frames = about.frames.settings.model_copy(update={"no_face": "reject"})
-        drawn = about.encoder.name == DEMO_ENCODER
-        self._caution = ["the model has only seen drawn faces: on people its numbers mean nothing"] if drawn else []
+        seen = {"encoder": about.encoder.name == DEMO_ENCODER, "training data": about.dataset == DRAWN}
+        drawn = " and ".join(f"its {name}" for name, value in seen.items() if value)
+        self._caution = (
+            [f"the model knows only drawn faces ({drawn}): on people its numbers mean nothing"] if drawn else []
+        )
         self._pool = ThreadPoolExecutor(cores())
         self._score = Scorer(saved, self._frames, self._pool)
 
@@ -100,6 +102,7 @@ class Predictor:
         path: str | Path,
         *,
         crop: Crop = "auto",
+        person: Persons = "largest",
         window: float | None = None,
         stride: float | None = None,
         progress: bool = False,
@@ -113,6 +116,8 @@ class Predictor:
             path: the video or folder.
             crop: ``face`` follows and crops the largest face; ``none`` leaves frames whole; ``auto`` does as the
                 training did, and if that did not crop, still crops a face that does not fill the frame.
+            person: ``largest`` answers for the person with the largest face, ``all`` for everybody; nobody is
+                recognised, so after a cut everybody counts as somebody else.
             window: the length of a window in seconds; None: ``window_s``; 0: the whole video is one clip.
             stride: seconds from one window to the next; None: half a window.
             progress: show the progress.
@@ -132,18 +137,21 @@ class Predictor:
             )
         began = time.monotonic()
         try:
-            found = self._predict(path, crop, length, step, progress)
+            found = self._predict(path, crop, person, length, step, progress)
         except UnusableError as error:
             raise UserError(f"{path}: {error}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
         return replace(found, seconds=time.monotonic() - began)
 
-    def _predict(self, path: Path, crop: Crop, length: float, step: float, progress: bool) -> Prediction:
+    def _predict(
+        self, path: Path, crop: Crop, persons: Persons, length: float, step: float, progress: bool
+    ) -> Prediction:
         # a face is cut out before it is resized
         whole = self._frames if crop == "none" else self._frames.model_copy(update={"resize": None})
         if path.is_dir():
-            frames, duration = images.read_images(path, whole, path)[0], None
+            frames = images.read_images(path, whole, path)[0]
+            start, end = 0.0, clip_seconds(frames)
         else:
             duration = videos.duration(path)
             if length and (duration or 0.0) > ONE_CLIP * length:
@@ -153,64 +161,87 @@ class Predictor:
                 spans = sliding_windows(frames_of, length, step)
                 if progress:
                     spans = track(spans, path.name, total=int((duration - length) / step) + 1, unit="windows")
-                return self._collect(path, spans, crop, duration)
+                return self._collect(path, spans, crop, persons, duration)
             frames = videos.read_video(path, whole)
-        if duration is None:
-            duration = clip_seconds(frames)
-        start = 0.0 if frames[0].time_s < duration else frames[0].time_s  # some files do not begin at time 0
-        return self._collect(path, [FrameWindow(start, start + duration, frames)], crop, duration)
+            start, end = videos.span(path)
+        return self._collect(path, [FrameWindow(start, end, frames)], crop, persons, end - start)
 
-    def _collect(self, path: Path, spans: Iterable[FrameWindow], crop: Crop, duration: float) -> Prediction:
+    def _collect(
+        self, path: Path, spans: Iterable[FrameWindow], crop: Crop, persons: Persons, duration: float
+    ) -> Prediction:
         whole = isinstance(spans, list)  # the video is one window
-        cropper = FaceCropper(self._pool, self._frames, crop, every=whole)
-        collector = ThumbnailCollector()
-        windows: list[Window] = []
-        cropped = False
+        cropper = PersonCropper(self._frames, crop, persons, every=whole)
+        followed: dict[int, _Followed] = {}
+        unseen: list[Window] = []
+        size, cropped = (0, 0), False
         spans = iter(spans)
+        start, end, total = math.inf, 0.0, 0
         while together := list(islice(spans, TOGETHER)):
-            inputs = [cropper(span.frames) for span in together]
-            scores = iter(self._score([one for one in inputs if one.frames], each_frame=whole))
-            for span, one in zip(together, inputs, strict=True):
-                if not one.frames:
-                    windows.append(Window(span.start, span.end, {}, [], one.faces, NO_FACE))
-                    continue
-                probabilities, frames, pictures = next(scores)
-                windows.append(Window(span.start, span.end, probabilities, frames, one.faces))
-                collector.add(pictures, windows[-1])
-                cropped |= one.boxes is not None
-        if not windows:
+            size = together[0].frames[0].width, together[0].frames[0].height
+            start, end, total = min(start, together[0].start), together[-1].end, total + len(together)
+            inputs = [(span, one) for span in together for one in cropper(span.frames)]
+            scores = self._score([one for _, one in inputs], each_frame=whole)
+            for (span, one), (probabilities, frames, pictures) in zip(inputs, scores, strict=True):
+                window = Window(span.start, span.end, probabilities, frames, one.faces)
+                followed.setdefault(one.person, _Followed()).add(window, one.boxes, pictures)
+                cropped |= one.places is not None
+            shown = {id(span) for span, _ in inputs}
+            unseen += [Window(one.start, one.end, {}, [], None, NO_FACE) for one in together if id(one) not in shown]
+        if not total:
             raise UnusableError("no frame could be decoded")
-        seen = [window for window in windows if window.probabilities]
-        mean = {name: float(np.mean([w.probabilities[name] for w in seen])) for name in self.classes} if seen else {}
+        order = sorted(followed, key=lambda person: -cropper.areas.get(person, 0.0))
+        if persons == "largest":
+            others = [window for person in order[1:] for window in followed[person].windows]
+            unseen += [Window(one.start_s, one.end_s, {}, [], None, ANOTHER) for one in others]
+            order = order[:1]
+        answers = [followed[person].person(number) for number, person in enumerate(order, 1)]
         return Prediction(
             source=str(path),
-            duration_s=duration if whole else windows[-1].end_s - windows[0].start_s,
-            probabilities=mean,
-            windows=windows,
-            crop="face" if cropped or not seen else "none",
+            start_s=start,
+            duration_s=duration if whole else end - start,
+            size=size,
+            persons=answers,
+            without_face=sorted(unseen, key=lambda one: one.start_s),
+            crop="face" if cropped or not answers else "none",
             model=self.saved.identity(),
             seconds=0.0,
-            reason=None if seen else _reason(windows),
-            notes=[*_notes(windows, seen), *(self._caution if seen else [])],
-            thumbnails=collector.thumbnails(mean),
+            notes=[*_notes(answers, len(cropper.persons), unseen, total), *(self._caution if answers else [])],
         )
 
 
-def _reason(windows: list[Window]) -> str:
-    if len(windows) > 1:  # windows overlap: a sum over them would count most frames twice
-        return f"{NO_FACE} in any of {len(windows)} windows"
-    searched = sum(window.faces.frames for window in windows if window.faces)
-    return f"{NO_FACE} in {searched} frames"
+class _Followed:
+    """What is collected of a person while the video is read."""
+
+    def __init__(self) -> None:
+        self.windows: list[Window] = []
+        self._boxes: dict[float, FaceBox] = {}  # windows overlap
+        self._thumbnails = ThumbnailCollector()
+
+    def add(self, window: Window, boxes: list[FaceBox], pictures: Mapping[int, Frame]) -> None:
+        self.windows.append(window)
+        self._boxes |= {box.time_s: box for box in boxes}
+        self._thumbnails.add(pictures, window)
+
+    def person(self, number: int) -> Person:
+        made = Person(number, self.windows, [self._boxes[time] for time in sorted(self._boxes)])
+        return replace(made, thumbnails=self._thumbnails.thumbnails(made.probabilities))
 
 
-def _notes(windows: list[Window], seen: list[Window]) -> list[str]:
+def _notes(persons: list[Person], count: int, unseen: list[Window], windows: int) -> list[str]:
     notes = []
-    found = [window.faces for window in windows if window.faces]
-    frames = sum(one.frames for one in found)
-    several = sum(one.with_several for one in found)
-    if frames and several >= SEVERAL * frames:
-        most = max(one.most for one in found)
-        notes.append(f"several faces (up to {most} in a frame): only the largest one is followed")
-    if seen and len(seen) < len(windows):
-        notes.append(f"{NO_FACE} in {len(windows) - len(seen)} of {len(windows)} windows, which have no number")
+    if count > len(persons) > 0:
+        (first, *_) = persons
+        notes.append(
+            f"{count} persons (after a cut, each counts again): the answer is for the largest, followed from "
+            f"{first.seen[0][0]:.1f} to {first.seen[-1][1]:.1f} s; --person all answers for each"
+        )
+    for person in persons:
+        if person.doubtful:
+            which = f"person {person.number}" if len(persons) > 1 else "it"
+            notes.append(
+                f"the detector is not sure that {which} is a face (score {person.score:.2f}): perhaps a drawing"
+            )
+    without = sum(one.reason == NO_FACE for one in unseen)
+    if persons and without:
+        notes.append(f"{NO_FACE} in {without} of {windows} windows, which have no number")
     return notes

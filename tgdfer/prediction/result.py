@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
+
+import numpy as np
+
+from tgdfer.media.faces.detection import CERTAIN
 
 NOTICE = (
     "A model's guess at how onlookers would label what the face does; it is not what the person feels, and no ground "
     "for a decision about anyone."
 )
 NO_FACE = "no face found"
+ANOTHER = "another person was larger"
 EDGE = 0.15
 """The share of a window at each end, at least one frame's share, that may lack frames and still counts as seen."""
 
@@ -50,15 +55,14 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class FaceCounts:
-    """What the face detection found in the frames that it searched."""
+    """What was found of a face in the frames of a window that were searched."""
 
     frames: int
     with_face: int
-    with_several: int
-    most: int
-    """The most faces in one frame; the largest one is followed."""
-    share: float | None
-    """The side of the followed face as a share of the frame's longer side (median); None without a face."""
+    share: float
+    """The side of the face as a share of the frame's longer side (median)."""
+    score: float
+    """The detector's confidence, 0 to 1 (median)."""
 
 
 class WithProbabilities:
@@ -96,34 +100,53 @@ class Thumbnail:
     time_s: float
     jpeg: bytes
     decisive: bool = False
-    """Whether it is one of the most relevant frames for the predicted class."""
+    """Whether it is one of the most relevant frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """Where a face is: its left upper corner and its size, as shares of the frame's width and height."""
+
+    time_s: float
+    left: float
+    top: float
+    width: float
+    height: float
+    score: float | None
+    """The detector's confidence, 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Prediction(WithProbabilities):
-    """The prediction for a video.
+class Person(WithProbabilities):
+    """A face that was followed without interruption, or the whole pictures if no face was cropped.
 
-    ``probabilities`` is the mean over the windows that show a face. If none does, it is empty and ``reason`` says so.
+    After a cut, or when somebody comes back, a new person begins: nobody is recognised.
     """
 
-    source: str
-    duration_s: float
-    probabilities: dict[str, float]
+    number: int
+    """From 1, the largest first."""
     windows: list[Window]
-    crop: str
-    """What the model saw: ``face`` (cropped) or ``none`` (whole frames)."""
-    model: dict[str, Any]
-    """The model's name, classes, and fingerprints of run and encoder."""
-    seconds: float
-    """How long the prediction took."""
-    reason: str | None = None
-    notes: list[str] = field(default_factory=list)
+    """Those that show the person, so that they have probabilities."""
+    boxes: list[FaceBox] = field(default_factory=list)
+    """Where the face was found, in the order of time."""
     thumbnails: list[Thumbnail] = field(default_factory=list, repr=False)
 
     @property
-    def speed(self) -> float:
-        """Seconds of video per second."""
-        return self.duration_s / self.seconds if self.seconds else 0.0
+    def probabilities(self) -> dict[str, float]:  # type: ignore[override]
+        """The mean over the windows."""
+        names = self.windows[0].probabilities
+        return {name: float(np.mean([one.probabilities[name] for one in self.windows])) for name in names}
+
+    @property
+    def score(self) -> float | None:
+        """The detector's confidence that it is a face (median); None if nobody looked for faces."""
+        scores = [box.score for box in self.boxes if box.score is not None]
+        return float(np.median(scores)) if scores else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the detector is not sure that it is a face."""
+        return self.score is not None and self.score < CERTAIN
 
     @property
     def relevance(self) -> list[tuple[float, float]]:
@@ -136,9 +159,9 @@ class Prediction(WithProbabilities):
 
     @property
     def seen(self) -> list[tuple[float, float]]:
-        """The intervals (start, end in seconds) with a face."""
+        """The intervals (start, end in seconds) with the face."""
         intervals: list[tuple[float, float]] = []
-        for window in (window for window in self.windows if window.frames):
+        for window in self.windows:
             edge = max(EDGE, 1 / len(window.frames)) * (window.end_s - window.start_s)
             first, last = window.frames[0].time_s, window.frames[-1].time_s
             begin = window.start_s if first - window.start_s <= edge else first
@@ -150,46 +173,92 @@ class Prediction(WithProbabilities):
 
     @property
     def curve(self) -> list[tuple[float, dict[str, float]]]:
-        """(time in seconds, probabilities) along the video: of its windows, or of the frames of its only window."""
-        frames = [window.frames for window in self.windows if window.frames]
-        if len(frames) == 1 and frames[0][0].probabilities:
-            return [(frame.time_s, frame.probabilities) for one in frames for frame in one]
+        """(time in seconds, probabilities) along the video: of the windows, or of the frames of the only window."""
+        if len(self.windows) == 1 and self.windows[0].frames[0].probabilities:
+            return [(frame.time_s, frame.probabilities) for frame in self.windows[0].frames]
         # the middle of the frames, not of the window: the face may be visible for only a part of it
-        middles = [(one[0].time_s + one[-1].time_s) / 2 for one in frames]
-        return list(zip(middles, (window.probabilities for window in self.windows if window.frames), strict=True))
+        return [((one.frames[0].time_s + one.frames[-1].time_s) / 2, one.probabilities) for one in self.windows]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; times in seconds, at most six decimal places."""
+        return {
+            "person": self.number,
+            "seen_s": [[round(start, 3), round(end, 3)] for start, end in self.seen],
+            "prediction": self.prediction,
+            "probabilities": _rounded(self.probabilities),
+            "entropy": _round(self.entropy),
+            "face_score": _round(self.score),
+            "windows": [_window(one) for one in self.windows],
+            "boxes": [[round(value, 4) if value is not None else None for value in astuple(one)] for one in self.boxes],
+        }
+
+
+@dataclass(frozen=True)
+class Prediction(WithProbabilities):
+    """The prediction for a video: that of its first person, the largest; ``reason`` says why there is nobody."""
+
+    source: str
+    start_s: float
+    """When the pictures begin."""
+    duration_s: float
+    size: tuple[int, int]
+    """Width and height of its pictures in pixels, upright."""
+    persons: list[Person]
+    without_face: list[Window]
+    """The windows that show none of ``persons``."""
+    crop: str
+    """What the model saw: ``face`` (cropped) or ``none`` (whole frames)."""
+    model: dict[str, Any]
+    """The model's name, classes, and fingerprints of run and encoder."""
+    seconds: float
+    """How long the prediction took."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no prediction; None if there is one."""
+        if self.persons:
+            return None
+        if len(self.without_face) > 1:  # windows overlap: a sum over them would count most frames twice
+            return f"{NO_FACE} in any of {len(self.without_face)} windows"
+        return NO_FACE
+
+    @property
+    def probabilities(self) -> dict[str, float]:  # type: ignore[override]
+        """Those of the first person; empty without one."""
+        return self.persons[0].probabilities if self.persons else {}
+
+    @property
+    def windows(self) -> list[Window]:
+        """All windows in the order of time: those of the persons, one after another, and those without them."""
+        both = [*(one for person in self.persons for one in person.windows), *self.without_face]
+        return sorted(both, key=lambda one: one.start_s)
+
+    @property
+    def speed(self) -> float:
+        """Seconds of video per second."""
+        return self.duration_s / self.seconds if self.seconds else 0.0
+
+    @property
+    def relevance(self) -> list[tuple[float, float]]:
+        """``Person.relevance`` of the first person."""
+        return self.persons[0].relevance if self.persons else []
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; times in seconds, at most six decimal places."""
         return {
             "source": printable(self.source),
+            "start_s": round(self.start_s, 6),
             "duration_s": round(self.duration_s, 3),
+            "size": list(self.size),
             "prediction": self.prediction,
             "probabilities": _rounded(self.probabilities),
             "entropy": _round(self.entropy),
             "reason": self.reason,
             "notes": self.notes,
             "crop": self.crop,
-            "windows": [
-                {
-                    "start_s": round(window.start_s, 6),
-                    "end_s": round(window.end_s, 6),
-                    "prediction": window.prediction,
-                    "probabilities": _rounded(window.probabilities),
-                    "entropy": _round(window.entropy),
-                    "reason": window.reason,
-                    "faces": vars(window.faces) if window.faces else None,
-                    "frames": [
-                        {
-                            "frame_index": frame.index,
-                            "time_s": frame.time_s,
-                            "relevance": _round(frame.relevance),
-                            **({"probabilities": _rounded(frame.probabilities)} if frame.probabilities else {}),
-                        }
-                        for frame in window.frames
-                    ],
-                }
-                for window in self.windows
-            ],
+            "persons": [person.to_dict() for person in self.persons],
+            "without_face": [_window(one) for one in self.without_face],
             "speed": {"seconds": round(self.seconds, 3), "video_seconds_per_second": round(self.speed, 2)},
             "model": self.model,
             "notice": NOTICE,
@@ -197,27 +266,53 @@ class Prediction(WithProbabilities):
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """A table row for each window, with the probabilities in columns ``p_<class>``."""
-        classes = self.model["classes"]
-        for window in self.windows or [Window(0.0, self.duration_s, {}, [], reason=self.reason)]:
+        numbered = [(person.number, one) for person in self.persons for one in person.windows]
+        for number, window in [*numbered, *(("", one) for one in self.without_face)]:
             yield {
                 "source": printable(self.source),
+                "person": number,
                 "start_s": round(window.start_s, 3),
                 "end_s": round(window.end_s, 3),
                 "prediction": window.prediction or "",
                 "entropy": _round(window.entropy),
                 "reason": window.reason or "",
-                **{f"p_{name}": _round(window.probabilities.get(name)) for name in classes},
+                **{f"p_{name}": _round(window.probabilities.get(name)) for name in self.model["classes"]},
             }
 
     def __str__(self) -> str:
-        if not self.probabilities:
+        if not self.persons:
             return f"{printable(self.source)}: {self.reason}"
-        first = sorted(self.probabilities.items(), key=lambda item: -item[1])[:3]
-        text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-        whole = f"{printable(self.source)}: {text}; uncertainty {self.entropy:.2f} of 1"
-        if len(self.windows) > 1:
-            whole += f"; mean over {sum(bool(w.probabilities) for w in self.windows)} of {len(self.windows)} windows"
-        return "; ".join([whole, *self.notes])
+        parts = []
+        for person in self.persons:
+            first = sorted(person.probabilities.items(), key=lambda item: -item[1])[:3]
+            text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
+            if len(self.persons) > 1:
+                text = f"person {person.number} ({person.seen[0][0]:.1f} to {person.seen[-1][1]:.1f} s) {text}"
+            parts.append(f"{text}; uncertainty {person.entropy:.2f} of 1")
+        if len(self.windows) > 1 and len(self.persons) == 1:
+            parts.append(f"mean over {len(self.persons[0].windows)} of {len(self.windows)} windows")
+        return f"{printable(self.source)}: " + "; ".join([*parts, *self.notes])
+
+
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "start_s": round(window.start_s, 6),
+        "end_s": round(window.end_s, 6),
+        "prediction": window.prediction,
+        "probabilities": _rounded(window.probabilities),
+        "entropy": _round(window.entropy),
+        "reason": window.reason,
+        "faces": vars(window.faces) if window.faces else None,
+        "frames": [
+            {
+                "frame_index": frame.index,
+                "time_s": frame.time_s,
+                "relevance": _round(frame.relevance),
+                **({"probabilities": _rounded(frame.probabilities)} if frame.probabilities else {}),
+            }
+            for frame in window.frames
+        ],
+    }
 
 
 def _round(value: float | None) -> float | None:

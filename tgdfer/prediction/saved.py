@@ -9,15 +9,14 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from tgdfer.config.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
 from tgdfer.config.sections import Name
 from tgdfer.core import paths, storage
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.errors import UserError
-from tgdfer.encoders import WEIGHTS, Encoder, load_encoder
-from tgdfer.model import build_model
+from tgdfer.encoders import WEIGHTS, Encoder, VisionTower, load_encoder
+from tgdfer.model import BagModel, build_model
 from tgdfer.training.description import FORMAT, answers
 from tgdfer.training.weights import load_own_state
 
@@ -69,8 +68,20 @@ class SavedModel:
     description: Description
     run: dict[str, Any]
     """run.json."""
-    model: nn.Module
+    model: BagModel
     encoder: Encoder
+
+    def tower(self, dtype: torch.dtype) -> VisionTower:
+        """The image tower that makes of a frame what the model takes: a feature, or tokens where it adapts the rest."""
+        block = self.description.features.keep
+        if self.model.adaptation is None or block is None:
+            return self.encoder.vision_tower(dtype)
+        return self.encoder.token_tower(block, dtype=dtype)
+
+    @property
+    def dim(self) -> int:
+        """How many numbers the model takes of a frame."""
+        return self.description.encoder.dim if self.model.adaptation is None else self.model.adaptation.dim
 
     @property
     def name(self) -> str:
@@ -118,14 +129,15 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
     described = _mapping(place / paths.encoder("").name, "fingerprint")
     if described["fingerprint"] != about.encoder.fingerprint:
         raise UserError(
-            f"{place}: encoder {str(described['fingerprint'])[:12]}, but the model was trained with "
-            f"{about.encoder.fingerprint[:12]}; its features would mean nothing to it. Use that encoder, or train again"
+            f"{place}: encoder {str(described['fingerprint'])[:12]}, but the model was trained with encoder "
+            f"{about.encoder.fingerprint[:12]}; use that encoder, or train again"
         )
     refuse_pickle(place / WEIGHTS)
     encoder = load_encoder(about.encoder.name, device, place)
     if about.encoder.dim != encoder.dim:
         raise UserError(f"{folder}/model.json: encoder.dim: {about.encoder.dim}, but the encoder makes {encoder.dim}")
-    model = build_model(about.model, about.classes, about.encoder.dim, encoder).to(encoder.device).eval()
+    model = build_model(about.model, about.classes, about.encoder.dim, encoder, about.features.keep)
+    model = model.to(encoder.device).eval()
     try:
         load_own_state(model, state)
     except (ValueError, RuntimeError) as error:
@@ -138,8 +150,8 @@ def load_saved(folder: Path, models: Path, device: str = "auto") -> SavedModel:
     distance = _distance(found, about.answers)
     if distance > TOLERANCE:
         raise UserError(
-            f"{folder}: the model answers the test question of model.json differently than after its training, by "
-            f"{distance:.3f}: this version's code or words differ; use the tgdfer that trained it, or train again"
+            f"{folder}: the probabilities of the test clip in model.json differ by {distance:.3f} from those after "
+            "training, because this version's code or words differ; use the tgdfer that trained it, or train again"
         )
     return SavedModel(folder, place, about, run, model, encoder)
 

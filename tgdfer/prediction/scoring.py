@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+import numpy as np
+import pyarrow as pa
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -13,6 +15,7 @@ from tgdfer.config.params import FramesParams
 from tgdfer.core.determinism import deterministic
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features.bags import Bags, segment_frames
+from tgdfer.features.cache import FeatureCache, Shard
 from tgdfer.features.forward import Forward
 from tgdfer.media.frame import Frame
 from tgdfer.model import relevance as relevance_of
@@ -43,7 +46,7 @@ class Scorer:
         self._saved, self._about, self._params, self._pool = saved, saved.description, params, pool
         self._device = saved.encoder.device
         dtype = choose_dtype(saved.encoder, self._about.features.dtype, self._device)
-        self._forward = Forward(saved.encoder.vision_tower(dtype), self._device)
+        self._forward = Forward(saved.tower(dtype), self._device)
 
     @torch.inference_mode()
     def __call__(self, windows: Sequence[ModelInput], each_frame: bool) -> list[WindowScore]:
@@ -59,24 +62,26 @@ class Scorer:
         every = [(window, place) for window in windows for place in range(len(window.frames))]
         needed = (segment_frames(lengths, about.frames * about.instance_frames, None) + starts[:, None]).unique()
         pictures = dict(zip(needed.tolist(), self._pool.map(self._picture, (every[n] for n in needed)), strict=True))
-        features = torch.zeros(1, len(every), self._about.encoder.dim, dtype=torch.float16)
+        features = torch.zeros(len(every), self._saved.dim, dtype=torch.float16)
         with deterministic():
             for rows in needed.split(self._about.features.batch_size):
                 images = torch.stack(list(self._pool.map(self._prepared, (pictures[n] for n in rows.tolist()))))
-                features[0, rows] = self._forward(images).cpu()
-            index = torch.tensor([window.frames[place].index for window, place in every], dtype=torch.int32)
-            ids, labels = [""] * len(windows), torch.zeros(len(windows), dtype=torch.int64)
-            every_bag = Bags(ids, labels, starts, lengths, features, index, about.frames, about.instance_frames)
-            batch = every_bag.batch(torch.arange(len(windows)), None)
-            x = batch.x.to(self._device)
-            output = self._saved.model(x, batch.mask.to(self._device), batch.frame_index.to(x))
+                features[rows] = self._forward(images).cpu()
+            numbers = np.array([window.frames[place].index for window, place in every], np.int32)
+            names = pa.array(f"{number:09d}" for number in range(len(windows)))
+            shard = Shard(names, np.cumsum([0, *lengths]), numbers, features[None].numpy())
+            number = torch.arange(len(windows))
+            bags = Bags(FeatureCache.of([shard], "", ""), number, number, about.frames, about.instance_frames)
+            batch = bags.batch(number, None, self._device)
+            output = self._saved.model(batch.x, batch.mask, batch.frame_index.to(batch.x))
         clips = output.logits.float().softmax(-1).tolist()
         relevance = relevance_of(output).float().tolist()
         each = output.alignment.float().softmax(-1).tolist()
+        index, mask = batch.frame_index.cpu(), batch.mask.cpu()
         scores = []
         for row, window in enumerate(windows):
             times = {frame.index: frame.time_s for frame in window.frames}
-            valid = batch.frame_index[row][batch.mask[row]].tolist()
+            valid = index[row][mask[row]].tolist()
             frames = [
                 FrameScore(number, times[number], relevance[row][t], self._named(each[row][t]) if each_frame else {})
                 for t, number in enumerate(valid)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
 from tgdfer.media.frame import Frame
@@ -60,6 +61,17 @@ class ThumbnailCollector:
         decisive = {one.time_s: replace(one, decisive=True) for _, _, one in self._best[name]}
         others = {one.time_s: one for one in self._along}
         return sorted((others | decisive).values(), key=lambda one: one.time_s)
+
+
+def choose(thumbnails: list[Thumbnail], most: int) -> list[Thumbnail]:
+    """At most ``most`` thumbnails: the decisive ones, and others evenly along the video."""
+    decisive = [one for one in thumbnails if one.decisive]
+    others = [one for one in thumbnails if not one.decisive]
+    count = min(len(others), most - len(decisive))
+    spaced: list[int] = (
+        [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
+    )
+    return sorted([*decisive, *(others[k] for k in spaced)], key=lambda one: one.time_s)
 
 
 def _thumbnail(frame: Frame) -> Thumbnail:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tgdfer.core.plots import COLOURS, GREY, style
 from tgdfer.core.storage import atomic
-from tgdfer.prediction.result import NOTICE, Prediction, Thumbnail, entropy, printable
+from tgdfer.prediction.result import NOTICE, Person, Prediction, Thumbnail, entropy, printable
+from tgdfer.prediction.thumbnails import choose
 
 WIDTH = 9.0
 """Inches."""
@@ -40,16 +41,17 @@ def draw(prediction: Prediction) -> Figure:
     figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
     rows = figure.subplots(4, 1, height_ratios=[0.8, 2.4, 1.0, 1.0])
     strip, curves, relevance, doubt = rows
-    start = prediction.windows[0].start_s
-    limits = (start, max(prediction.windows[-1].end_s, start + 1e-3))
+    start = prediction.start_s
+    limits = (start, start + max(prediction.duration_s, 1e-3))
     figure.suptitle(_headline(prediction), x=0.01, ha="left", fontsize=10.5, parse_math=False)
-    _strip(strip, prediction.thumbnails, limits)
-    _curves(curves, prediction)
-    _relevance(relevance, prediction)
-    _doubt(doubt, prediction)
+    person = prediction.persons[0]
+    _strip(strip, person.thumbnails, limits)
+    _curves(curves, person)
+    _relevance(relevance, person)
+    _doubt(doubt, person)
     for axis in (curves, relevance, doubt):
         axis.set_xlim(limits)
-        _blank(axis, prediction, limits)
+        _blank(axis, person, limits)
     for axis in (curves, relevance):
         axis.tick_params(labelbottom=False)
     doubt.set_xlabel("seconds")
@@ -87,7 +89,7 @@ def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float])
     axis.axis("off")
     axis.set_xlim(0, SLOTS)
     axis.set_ylim(-0.4, 1)
-    chosen = _choose(thumbnails)
+    chosen = choose(thumbnails, SLOTS)
     times = [SLOTS * (one.time_s - limits[0]) / (limits[1] - limits[0]) for one in chosen]
     for one, at, x in zip(chosen, times, _side_by_side(times), strict=True):
         image = np.asarray(Image.open(io.BytesIO(one.jpeg)))
@@ -102,16 +104,6 @@ def _strip(axis: Axes, thumbnails: list[Thumbnail], limits: tuple[float, float])
             axis.add_patch(Rectangle((x - half, 1 - tall), 2 * half, tall, fill=False, color=MARK, linewidth=2.2))
 
 
-def _choose(thumbnails: list[Thumbnail]) -> list[Thumbnail]:
-    decisive = [one for one in thumbnails if one.decisive]
-    others = [one for one in thumbnails if not one.decisive]
-    count = min(len(others), SLOTS - len(decisive))
-    spaced: list[int] = (
-        [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
-    )
-    return sorted([*decisive, *(others[k] for k in spaced)], key=lambda one: one.time_s)
-
-
 def _side_by_side(wanted: list[float]) -> list[float]:
     """Positions in the strip at least 1 apart, in the given order and close to the wanted ones."""
     places: list[float] = []
@@ -124,10 +116,10 @@ def _side_by_side(wanted: list[float]) -> list[float]:
     return places
 
 
-def _curves(axis: Axes, prediction: Prediction) -> None:
-    times, values = zip(*prediction.curve, strict=True)
-    order = sorted(prediction.probabilities, key=lambda name: -prediction.probabilities[name])
-    names = list(prediction.probabilities)
+def _curves(axis: Axes, person: Person) -> None:
+    times, values = zip(*person.curve, strict=True)
+    order = sorted(person.probabilities, key=lambda name: -person.probabilities[name])
+    names = list(person.probabilities)
     for name in order:
         number = names.index(name)
         axis.plot(
@@ -137,45 +129,43 @@ def _curves(axis: Axes, prediction: Prediction) -> None:
             linestyle="-" if number < len(COLOURS) else "--",
             linewidth=2.0 if name == order[0] else 1.0,
             marker="." if len(times) < 40 else None,
-            label=f"{100 * prediction.probabilities[name]:.0f} %  {printable(name)}",
+            label=f"{100 * person.probabilities[name]:.0f} %  {printable(name)}",
             zorder=3 if name == order[0] else 2,
         )
     axis.set_ylim(0, 1)
-    of = (
-        "single frames" if prediction.windows[0].frames and prediction.windows[0].frames[0].probabilities else "windows"
-    )
+    of = "single frames" if person.windows[0].frames[0].probabilities else "windows"
     axis.set_ylabel(f"probability\n({of})")
     for text in axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8).get_texts():
         text.set_parse_math(False)
     axis.grid(axis="y")
 
 
-def _relevance(axis: Axes, prediction: Prediction) -> None:
-    points = prediction.relevance
+def _relevance(axis: Axes, person: Person) -> None:
+    points = person.relevance
     times, values = [time for time, _ in points], [value for _, value in points]
     if len(points) <= 200:
-        length = prediction.windows[-1].end_s - prediction.windows[0].start_s
+        length = person.windows[-1].end_s - person.windows[0].start_s
         width = float(np.median(np.diff(times))) if len(times) > 1 else length
         axis.bar(times, values, width=0.8 * width, color=COLOURS[5])
     else:
         axis.fill_between(times, values, color=COLOURS[5], linewidth=0)
-    sizes = [len(window.frames) for window in prediction.windows if window.frames]
+    sizes = [len(window.frames) for window in person.windows]
     axis.axhline(1 / (sum(sizes) / len(sizes)), color=GREY, linewidth=0.7, linestyle="--")  # all frames alike
     axis.set_ylim(0, None)
     axis.set_ylabel("relevance\nof frames")
 
 
-def _doubt(axis: Axes, prediction: Prediction) -> None:
-    times, values = zip(*prediction.curve, strict=True)
+def _doubt(axis: Axes, person: Person) -> None:
+    times, values = zip(*person.curve, strict=True)
     axis.plot(times, [entropy(one) or 0.0 for one in values], color="black", linewidth=1.2)
-    axis.axhline(prediction.entropy or 0.0, color=GREY, linewidth=0.8, linestyle="--")
+    axis.axhline(person.entropy or 0.0, color=GREY, linewidth=0.8, linestyle="--")
     axis.set_ylim(0, 1)
     axis.set_ylabel("uncertainty\n(entropy)")
     axis.grid(axis="y")
 
 
-def _blank(axis: Axes, prediction: Prediction, limits: tuple[float, float]) -> None:
+def _blank(axis: Axes, person: Person, limits: tuple[float, float]) -> None:
     """Grey where no face was found."""
     axis.axvspan(*limits, color="#e5e7eb", linewidth=0, zorder=0)
-    for begin, end in prediction.seen:
+    for begin, end in person.seen:
         axis.axvspan(begin, end, color="white", linewidth=0, zorder=0.1)

@@ -59,6 +59,11 @@ class Comparison:
     """The difference with each training seed that all folds have."""
 
     @property
+    def estimate(self) -> Estimate:
+        """The difference with its interval."""
+        return Estimate(self.difference, low=self.low, high=self.high)
+
+    @property
     def significant(self) -> bool:
         """Whether the difference is significant after the correction."""
         return self.p_holm < LEVEL

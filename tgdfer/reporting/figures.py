@@ -29,7 +29,10 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 
 def confusion(part: Part) -> Figure | None:
-    """The reference, a panel per fold and one for their mean: rows are true classes, cells percent of the row."""
+    """The reference, a panel per fold and one for their mean: rows are true classes, cells percent of the row.
+
+    A class without test clips has no row, and a column only where it was predicted.
+    """
     classes = part.experiment.classes
     size = len(classes)
     counts = dict.fromkeys(part.experiment.folds, np.zeros((size, size)))
@@ -37,7 +40,11 @@ def confusion(part: Part) -> Figure | None:
         if outcome := run.outcomes.get(part.selection):
             cells = np.bincount(outcome.label * size + outcome.prediction, minlength=size * size)
             counts[run.key.fold] = counts[run.key.fold] + cells.reshape(size, size)
-    shares = {fold: _row_shares(total) for fold, total in counts.items() if total.any()}
+    total = sum(counts.values(), np.zeros((size, size)))
+    rows_of = [c for c in range(size) if classes[c] in part.tested]
+    columns_of = [c for c in range(size) if c in rows_of or total[:, c].any()]
+    names = [[classes[c] for c in places] for places in (rows_of, columns_of)]
+    shares = {fold: _row_shares(one[np.ix_(rows_of, columns_of)]) for fold, one in counts.items() if one.any()}
     if not shares:
         return None
     rows = (len(counts) + 1 + 2) // 3
@@ -45,12 +52,12 @@ def confusion(part: Part) -> Figure | None:
     figure = Figure(figsize=(3 * cell, rows * cell), layout="constrained")
     axes = figure.subplots(rows, 3, squeeze=False).ravel()
     for axis, fold in zip(axes, counts, strict=False):
-        _matrix(axis, shares.get(fold), classes, f"Fold {fold}")
+        _matrix(axis, shares.get(fold), names, f"Fold {fold}")
     known = np.array(list(shares.values()))
     present = (~np.isnan(known)).sum(axis=0)
     mean = np.where(present > 0, np.nansum(known, axis=0) / np.maximum(present, 1), np.nan)
     title = f"Mean of {len(shares)} folds" if len(counts) > 1 else "Mean (one fold)"
-    _matrix(axes[len(counts)], mean, classes, title)
+    _matrix(axes[len(counts)], mean, names, title)
     for axis in axes[len(counts) + 1 :]:
         axis.axis("off")
     return figure
@@ -61,18 +68,19 @@ def _row_shares(counts: np.ndarray) -> np.ndarray:
     return np.where(total > 0, 100 * counts / np.maximum(total, 1), np.nan)
 
 
-def _matrix(axis: Axes, share: np.ndarray | None, classes: list[str], title: str) -> None:
+def _matrix(axis: Axes, share: np.ndarray | None, names: list[list[str]], title: str) -> None:
     axis.set_title(title, fontweight="bold" if title.startswith("Mean") else "normal")
     if share is None:
         axis.axis("off")
         axis.text(0.5, 0.5, "no results", ha="center", va="center", transform=axis.transAxes, color=GREY)
         return
     axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
-    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
-    axis.set_yticks(range(len(classes)), classes, fontsize=7)
+    rows, columns = names
+    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
+    axis.set_yticks(range(len(rows)), rows, fontsize=7)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    small = 6.5 if len(classes) <= 8 else 5.5
+    small = 6.5 if len(columns) <= 8 else 5.5
     for i, row in enumerate(share):
         for j, value in enumerate(row):
             text, dark = ("–", False) if np.isnan(value) else (f"{value:.0f}", value > 55)
@@ -114,7 +122,7 @@ def recall(part: Part, variants: list[str]) -> Figure:
     """Recall of every class with its interval, variants side by side."""
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
     axis = figure.subplots()
-    classes = part.experiment.classes
+    classes = part.tested
     shown = [name for name in variants if part.shown[name].measured][: len(COLOURS)]
     for k, variant in enumerate(shown):
         x = np.arange(len(classes)) + (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / len(shown))
@@ -123,8 +131,8 @@ def recall(part: Part, variants: list[str]) -> Figure:
         axis.plot(x, mean, MARKERS[k], color=COLOURS[k], markersize=4.5, linestyle="none", label=part.label(variant))
     # any run of a fold has all its clips
     one = {run.key.fold: next(iter(run.outcomes.values())) for run in part.experiment.runs if run.problem is None}
-    clips = np.bincount(np.concatenate([outcome.label for outcome in one.values()]), minlength=len(classes))
-    ticks = [f"{name}\n{count:,} clips" for name, count in zip(classes, clips, strict=True)]
+    clips = np.bincount(np.concatenate([outcome.label for outcome in one.values()]))
+    ticks = [f"{name}\n{clips[part.experiment.classes.index(name)]:,} clips" for name in classes]
     axis.set_xticks(range(len(classes)), ticks)
     axis.set_ylim(0, 100)
     axis.set_ylabel("Recall (%)")
@@ -148,7 +156,7 @@ def ablation(part: Part) -> Figure:
     )
     _dots(left, [part.shown[name].uar for name in shown], colours)
     compared = [part.shown[name].comparisons.get("uar") for name in shown]
-    differences = [Estimate(c.difference, low=c.low, high=c.high) if c else Estimate() for c in compared]
+    differences = [c.estimate if c else Estimate() for c in compared]
     _dots(right, differences, colours, [bool(c and c.significant) for c in compared])
     if part.reference in shown:
         right.plot(0, shown.index(part.reference), "D", color=COLOURS[1], markersize=4.5)

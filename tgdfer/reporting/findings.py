@@ -43,7 +43,7 @@ def findings(part: Part, listed: int = LISTED) -> list[str]:
     if whole:
         best = max(whole, key=lambda name: whole[name].uar.mean)
         among = "all variants" if len(whole) == len(part.shown) else f"the {len(whole)} complete variants"
-        chance = 100 / len(part.experiment.classes)
+        chance = 100 / len(part.tested)
         sentences.append(
             f"Highest UAR of {among}: {part.label(best)}, {100 * whole[best].uar.mean:.1f} % "
             f"(chance is {chance:.1f} %)."

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tgdfer.core import plots
 from tgdfer.evaluation.protocol import SELECTIONS
-from tgdfer.reporting import figures, maps, strips
+from tgdfer.reporting import figures, low_shot, maps, strips
 from tgdfer.reporting.part import Part, Picture
 
 
@@ -66,6 +66,13 @@ def _figures(part: Part) -> Iterator[tuple[str, str, str, Figure | None]]:
         f"How often {label} is right on {dataset}, given its confidence: accuracy in bins of confidence with Wilson's "
         f"95 % intervals, and the number of test clips in each bin{over_seeds}. {protocol}",
         figures.reliability(part),
+    )
+    yield (
+        "low-shot",
+        low_shot.TITLE,
+        f"{label} and other variants on {dataset}, trained on fractions of the training clips, with {part.level} "
+        f"bootstrap intervals over clips. {low_shot.explained(part)} {protocol}",
+        low_shot.low_shot(part),
     )
     yield (
         "relevance",

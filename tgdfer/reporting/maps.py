@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tgdfer.core import storage
 from tgdfer.core.plots import COLOURS
 from tgdfer.reporting.figures import MARKERS
 from tgdfer.runs.results import Experiment, RunResult
@@ -20,19 +21,17 @@ PERPLEXITY = 20.0
 
 
 def read(experiment: Experiment, variant: str) -> tuple[RunResult, dict[str, np.ndarray]] | None:
-    """The vectors of the variant's first finished run, as training left them; None where it left none."""
+    """The vectors of the variant's first finished run; None where they are missing or damaged."""
     run = next(iter(experiment.finished(variant)), None)
     path = run.key.folder / "vectors.safetensors" if run else None
     if run is None or path is None or not path.exists():
         return None
-    from safetensors import SafetensorError
+    if storage.file_fingerprint(path) != run.info["outputs"].get(path.name):
+        experiment.problems.append(f"{storage.damaged(path)}: no map of features")
+        return None
     from safetensors.numpy import load_file
 
-    try:
-        return run, load_file(path)
-    except (SafetensorError, OSError):
-        experiment.problems.append(f"{path} is not readable: no map of features; train the run again")
-        return None
+    return run, load_file(path)
 
 
 def embed(vectors: np.ndarray) -> np.ndarray:

@@ -6,12 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths
+from tgdfer.core.html import render as render_page
 from tgdfer.core.storage import write_text
 from tgdfer.core.version import __version__
 from tgdfer.evaluation.protocol import SELECTIONS
@@ -27,17 +27,10 @@ RUNS_LIMIT = 2000
 
 def write_page(params: Params, parts: list[Part], path: Path) -> None:
     """Write the page for all data sets; it embeds the figures that are stored next to it."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     cards = [sources.data_card(part) for part in parts]
-    page = environment.get_template("page.html").render(
-        css=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
-        js=Markup((FOLDER / "page.js").read_text(encoding="utf-8")),
+    page = render_page(
+        FOLDER,
+        "page",
         version=__version__,
         selection=SELECTIONS[params.report.selection],
         selections=SELECTIONS,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tgdfer.config.params import Params
 from tgdfer.reporting.analysis import Result
+from tgdfer.reporting.gains import Gain
 from tgdfer.reporting.layout import Table
 from tgdfer.reporting.relevance import Relevance, Truth
 from tgdfer.runs.results import Experiment
@@ -31,6 +32,8 @@ class Part:
     """By selection, then by variant."""
     relevance: dict[str, dict[str, Relevance | None]] | None = None
     """Against the truth: by selection, then by variant or ranking; None without a truth table."""
+    gains: dict[str, dict[str, list[Gain]]] = field(default_factory=dict)
+    """By selection, then by variant: of the reference at every fraction of the training clips."""
     truth: Truth | None = None
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -39,6 +42,13 @@ class Part:
     def dataset(self) -> str:
         """The name of the data set."""
         return self.experiment.dataset
+
+    @property
+    def tested(self) -> list[str]:
+        """The classes with test clips, over which UAR is the mean; all of them as long as there are no results."""
+        labels = [set(outcome.label.tolist()) for run in self.experiment.runs for outcome in run.outcomes.values()]
+        found = set().union(*labels)
+        return [name for c, name in enumerate(self.experiment.classes) if c in found or not found]
 
     @property
     def selection(self) -> str:

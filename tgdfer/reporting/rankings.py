@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tgdfer.core.errors import UserError
-from tgdfer.core.storage import read_json
-
-if TYPE_CHECKING:
-    from tgdfer.features.cache import FeatureCache
+from tgdfer.core.storage import read_sealed
+from tgdfer.features.cache import FeatureCache, load_features
 
 Ranking = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """A score [n, T] of the frames numbered [n, T] (ascending, -1: padding, first) of clips [n]."""
@@ -32,11 +29,8 @@ def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dic
     if not fingerprints:
         return found
     try:
-        if {read_json(features)["fingerprint"]} != fingerprints:
+        if {read_sealed(features)["fingerprint"]} != fingerprints:
             raise UserError(f"{features}: not the features that the runs were made from")
-        # here and not above: with it comes torch, which no other part of the report needs
-        from tgdfer.features.cache import load_features
-
         cache = load_features(features)
     except UserError as error:
         problems.append(f"{error}: the frames are not ranked by their features")
@@ -68,13 +62,12 @@ def distance(
     cache: FeatureCache, origin: Callable[[np.ndarray], np.ndarray], clip_id: np.ndarray, frames: np.ndarray
 ) -> np.ndarray:
     """How far a frame's feature is from ``origin`` of its bag's features [t, D]: 1 - cosine."""
-    row = {clip: i for i, clip in enumerate(cache.clip_ids)}
-    offsets, index, features = cache.offsets.numpy(), cache.frame_index.numpy(), cache.features[0].numpy()
+    number = {clip: i for i, clip in enumerate(cache.clip_ids.to_pylist())}
     found = np.zeros(frames.shape)
     for n, clip in enumerate(clip_id.tolist()):
-        rows = slice(*offsets[row[clip] : row[clip] + 2])
+        features, index = cache.clip(number[clip])
         single = first_times(frames[n : n + 1])[0]
-        x = features[rows][np.searchsorted(index[rows], frames[n][single])].astype(np.float64)
+        x = features[np.searchsorted(index, frames[n][single])].astype(np.float64)
         x /= np.linalg.norm(x, axis=1, keepdims=True)
         start = origin(x)
         found[n, single] = 1 - x @ start / np.linalg.norm(start)

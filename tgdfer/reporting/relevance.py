@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from tgdfer.config.params import ReportParams
-from tgdfer.core.storage import read_table
+from tgdfer.core.errors import UserError
+from tgdfer.datasets.truth import read_truth as read_table
 from tgdfer.evaluation import statistics
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting.analysis import NAN, Comparison, Estimate, Paired, compare, generator
@@ -73,7 +74,7 @@ class Truth:
 
 def read_truth(path: Path) -> Truth:
     """The true intensity by clip and frame number."""
-    table = read_table(path, "truth")
+    table = read_table(path)
     clips, row = np.unique(table["clip_id"].to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     index = table["frame_index"].to_numpy()
     intensity = np.full((len(clips), int(index.max(initial=-1)) + 1), np.nan)
@@ -110,8 +111,14 @@ def evaluate(
     draws = _Draws(experiment.dataset, report)
     every = {name: measured(experiment, name, truth) for name in variants}
     base = next((v for v in (report.reference, *variants) if any(every[v].values())), None)
+    ranked: dict[str, dict[str, list[Bags]]] = {}
     if base is not None:
-        every = {name: measured(experiment, base, truth, ranking) for name, ranking in rankings.items()} | every
+        for name, ranking in rankings.items():
+            try:
+                ranked[name] = measured(experiment, base, truth, ranking)
+            except UserError as error:  # a feature is not what was written
+                experiment.problems.append(f"{error}: no ranking by {name}")
+    every = ranked | every
     results: dict[str, dict[str, Relevance | None]] = {}
     for selection in SELECTIONS:
         bags = {name: runs[selection] for name, runs in every.items()}

@@ -9,7 +9,7 @@ from tgdfer.reporting.layout import Cell, Column, Row, Table
 
 DASH = "–"
 STACKED = 20
-"""Up to this many rows, LaTeX prints intervals below their values, not beside them."""
+"""Up to this many rows, LaTeX prints intervals below their values, not next to them."""
 DEEP = 6
 """From more columns of percentages on, LaTeX prints deviations below their values too."""
 LATEX_SPECIAL = {

@@ -35,7 +35,7 @@ def compared_cells(found: Comparison | None, reference: bool) -> dict[str, Cell]
     if found is None:
         return {"delta": "reference"} if reference else {}
     return {
-        "delta": Estimate(found.difference, low=found.low, high=found.high),
+        "delta": found.estimate,
         "p": Estimate(found.p_holm),
         "wins": Estimate(found.win_share),
     }
@@ -77,7 +77,7 @@ def records_of(part: Part, variants: list[str]) -> list[dict[str, Any]]:
                 record |= compared_record(metric, found)
                 by_seed = found.by_seed if found else {}
                 record |= {f"{metric}_vs_reference_seed{seed}": by_seed.get(seed) for seed in part.params.seeds}
-            for name in part.experiment.classes:
+            for name in part.tested:
                 record |= rate_record(name, result.recall.get(name, Estimate()))
             records.append(record | {"note": "; ".join(missing_notes(result))})
     return records

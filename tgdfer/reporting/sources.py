@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
 from tgdfer.core import paths
-from tgdfer.core.storage import read_json, read_table
+from tgdfer.core.errors import UserError
+from tgdfer.core.storage import read_sealed, read_table
+from tgdfer.datasets.folds import protection
 from tgdfer.reporting.part import Part
 from tgdfer.runs.results import RunResult
 
+T = TypeVar("T")
+
 
 def data_card(part: Part) -> dict[str, Any]:
-    """Clips per class, frames, rejected clips and the encoder, as far as their files exist."""
+    """Clips per class, frames, rejected clips and the encoder, as far as their files exist and are undamaged."""
     chosen, dataset = part.params.dataset(part.dataset), part.dataset
     card: dict[str, Any] = {"layout": chosen.layout, "encoder": chosen.encoder, "truth": chosen.truth is not None}
-    if paths.clips(dataset).exists():
-        clips = read_table(paths.clips(dataset), "clips").to_pandas()
+    table = _read(part, read_table, paths.clips(dataset), "clips")
+    folds = _read(part, read_table, paths.folds(dataset), "folds")
+    if table is not None:
+        clips = table.to_pandas()
         counts = clips["label"].value_counts()
         card |= {"clips": len(clips), "subjects": clips["subject"].nunique()}
         card["per_class"] = {name: int(counts.get(name, 0)) for name in chosen.classes}
-    if paths.frames(dataset).exists():
-        stored = read_json(paths.frames(dataset))
+        card["absent"] = [name for name, count in card["per_class"].items() if not count]
+        if folds is not None:
+            subjects = {clip: name or None for clip, name in zip(clips["clip_id"], clips["subject"], strict=True)}
+            rows = folds.select(["clip_id", "fold", "split"]).to_pydict()
+            card["protection"] = protection(subjects, zip(*rows.values(), strict=True)).said
+    if stored := _read(part, read_sealed, paths.frames(dataset)):
         card |= {"frames": stored.get("frames"), "kept": stored.get("clips")}
-    rejects = paths.frames(dataset).with_name("rejects.parquet")
-    if rejects.exists():
-        card["rejects"] = read_table(rejects, "rejects").to_pylist()
-    if paths.encoder(chosen.encoder).exists():
-        described = read_json(paths.encoder(chosen.encoder))
+        if stored.get("searched"):
+            card["faces"] = {name: stored[name] for name in ("searched", "with_face", "face_side", "doubtful_faces")}
+    rejects = _read(part, read_table, paths.frames(dataset).with_name("rejects.parquet"), "rejects")
+    if rejects is not None:
+        card["rejects"] = rejects.to_pylist()
+    if described := _read(part, read_sealed, paths.encoder(chosen.encoder)):
         card |= {"encoder_fingerprint": described.get("fingerprint"), "dim": described.get("dim")}
     return card
+
+
+def _read(part: Part, read: Callable[..., T], path: Path, *kind: str) -> T | None:
+    """The content of a file; None where it is missing, or damaged, which the part's problems name then."""
+    try:
+        return read(path, *kind) if path.exists() else None
+    except UserError as error:
+        part.experiment.problems.append(str(error))
+        return None
 
 
 def run_line(run: RunResult, selection: str) -> dict[str, Any]:

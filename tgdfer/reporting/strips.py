@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tgdfer.core import paths
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
 from tgdfer.core.plots import COLOURS, GREY
-from tgdfer.core.storage import read_json
 from tgdfer.reporting.relevance import Truth
 from tgdfer.runs.results import Experiment
 
@@ -67,15 +67,27 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
     return examples
 
 
-def read_frames(dataset: str, wanted: dict[str, set[int]]) -> dict[tuple[str, int], bytes]:
-    """The JPEG bytes of the wanted frames, from the shards; frames that are not there are left out."""
+def read_frames(dataset: str, wanted: dict[str, set[int]], problems: list[str]) -> dict[tuple[str, int], bytes]:
+    """The JPEG bytes of the wanted frames; ``problems`` gets the files that are missing or damaged."""
     manifest = paths.frames(dataset)
     if not manifest.exists():
         return {}
     found: dict[tuple[str, int], bytes] = {}
-    for shard in read_json(manifest)["shards"]:
-        path = manifest.parent / shard["file"]
-        if not path.exists():
+    try:
+        shards = storage.read_sealed(manifest)["shards"]
+    except UserError as error:
+        problems.append(f"{error}: figures lack the frames")
+        return {}
+    for number in sorted({paths.shard_number(clip, len(shards)) for clip in wanted} if shards else ()):
+        path = manifest.parent / shards[number]["file"]
+        if not path.exists() or storage.file_fingerprint(path) != shards[number]["sha256"]:
+            problem = (
+                f"{path}: missing or not the file that its stage wrote: figures lack its frames; {storage.remedy(path)}"
+            )
+            if problem not in problems:
+                problems.append(problem)
+            continue
+        if "jpeg" not in pq.read_schema(path).names:  # features from elsewhere
             continue
         table = pq.read_table(
             path, columns=["clip_id", "frame_index", "jpeg"], filters=[("clip_id", "in", sorted(wanted))]
@@ -94,7 +106,9 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
         return None
     picks = {e.clip_id: _spaced(len(e.frame_index)) for e in examples}
     frames = read_frames(
-        experiment.dataset, {e.clip_id: {int(e.frame_index[k]) for k in picks[e.clip_id]} for e in examples}
+        experiment.dataset,
+        {e.clip_id: {int(e.frame_index[k]) for k in picks[e.clip_id]} for e in examples},
+        experiment.problems,
     )
     figure = Figure(figsize=(WIDTH, 1.3 * len(examples) + 0.3), layout="constrained")
     rows = figure.subplots(len(examples) * 2, 1, squeeze=False, height_ratios=[1.0, 1.1] * len(examples))[:, 0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from tgdfer.reporting.analysis import Estimate
 from tgdfer.reporting.choice import inner_choice
 from tgdfer.reporting.layout import Cell, Column, Row, Table, mark_best
+from tgdfer.reporting.low_shot import low_shot_table
 from tgdfer.reporting.part import Part
 from tgdfer.reporting.rows import compared_cells, measured_row, records_of, with_interval
 from tgdfer.reporting.settings import setting
@@ -23,6 +24,7 @@ MAIN = "Recall per class, UAR and WAR"
 def make_tables(part: Part) -> list[Table]:
     """Every table of a data set that has a row."""
     made = [main_table(part), *(ablation_table(part, name) for name in part.params.report.tables)]
+    made.append(low_shot_table(part))
     made += [relevance_table(part)] if part.relevance else []
     made.append(costs_table(part))
     tables = [table for table in made if table.rows]
@@ -38,7 +40,7 @@ def main_table(part: Part) -> Table:
     chosen = part.params.dataset(part.dataset)
     benchmark = BENCHMARKS.get(chosen.layout)
     columns = [Column("label", "Method"), *([Column("modality", "Input")] if benchmark else [])]
-    columns += [Column(name, name.capitalize(), "percent", 1) for name in part.experiment.classes]
+    columns += [Column(name, name.capitalize(), "percent", 1) for name in part.tested]
     columns += [Column("uar", "UAR", "percent", 1), Column("war", "WAR", "percent", 1)]
     rows, records = [], []
     for entry in published(benchmark) if benchmark else []:
@@ -54,14 +56,12 @@ def main_table(part: Part) -> Table:
         about = {"dataset": part.dataset, "row": entry["method"], "origin": "published", "note": note}
         records.append(about | rates)
     remarks = []
-    if benchmark and rows:
+    if benchmark:
         remarks.append(
             "Published rows are quoted from the sources in their notes. Their epoch is usually the best on the test "
             f"fold, and none has a spread. Rows measured here use {chosen.encoder} features and are not the numbers "
             "of any paper."
         )
-    elif benchmark:
-        remarks.append(f"No published results for {benchmark} are included.")
     measured = part.rows("main")
     for variant in measured:
         result = part.shown[variant]
@@ -86,9 +86,10 @@ def main_table(part: Part) -> Table:
 
 
 def published(benchmark: str) -> list[dict[str, str]]:
-    """The published rows of a benchmark."""
+    """The published rows of a benchmark; those that also use sound, with which nothing here compares, are the last."""
     with PUBLISHED.open(newline="", encoding="utf-8") as stream:
-        return [row for row in csv.DictReader(stream) if row["dataset"] == benchmark]
+        rows = [row for row in csv.DictReader(stream) if row["dataset"] == benchmark]
+    return sorted(rows, key=lambda row: "audio" in row["modality"])
 
 
 def ablation_table(part: Part, name: str) -> Table:

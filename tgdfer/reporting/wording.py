@@ -35,7 +35,7 @@ def stale_line(part: Part, variants: Iterable[str | None]) -> str | None:
     listed = "; ".join(f"{', '.join(labels)} ({reason})" for reason, labels in by_reason.items())
     names = next(iter(stale)) if len(stale) == 1 else f"{{{','.join(stale)}}}"
     target = paths.variant(part.dataset, names)
-    return f"Not current: {listed}. To train again: snakemake --profile local {target}"
+    return f"Not current: {listed}. To train again: {paths.SNAKEMAKE} {target}"
 
 
 def power_line(part: Part) -> str:

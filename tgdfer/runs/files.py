@@ -1,4 +1,4 @@
-"""The files of a run: what it depends on, whether a finished one still fits, writing it, and a variant's summary."""
+"""The files of a run: which they are, what they are made from, and how they are written."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, provenance, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.record import MADE_FROM
+from tgdfer.core.record import fingerprint as run_fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +28,7 @@ FILES = (
     "model.safetensors",
     "model.json",
 )
-"""What a run writes before run.json, which names their fingerprints."""
+"""What a run writes before run.json, which records their checksums."""
 ATTEMPT = "attempt.json"
 """What a run without run.json is: running, failed or interrupted; it is removed when run.json has been written."""
 SYSTEM = "system.jsonl"
@@ -42,7 +46,7 @@ class Key:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return paths.run(self.dataset, self.variant, self.fold, self.seed)
 
     @property
@@ -60,11 +64,6 @@ def made_by(params: Params, key: Key, inputs: Mapping[str, str | None]) -> dict[
     return dependencies.made_by("train", chosen, inputs, chosen["model"]["architecture"])
 
 
-def run_fingerprint(about: Mapping[str, Any]) -> str:
-    """The fingerprint of what ``made_by`` says, tool versions aside."""
-    return storage.fingerprint({name: about[name] for name in ("parameters", "inputs", "code")})
-
-
 @contextmanager
 def attempt(key: Key, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Keep attempt.json while the block trains; it gets the part of run.json that is known at the start.
@@ -73,10 +72,7 @@ def attempt(key: Key, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     block raises, attempt.json says when and why: an Exception is a failure, all else an interruption.
     """
     path, fingerprint = key.folder / ATTEMPT, run_fingerprint(about)
-    try:
-        earlier = storage.read_json(path)
-    except UserError:
-        earlier = {}
+    earlier = storage.read_object(path)
     resumed = key.checkpoint.exists() and earlier.get("fingerprint") == fingerprint
     for name in ("run.json", *FILES, *(() if resumed else (SYSTEM,))):
         (key.folder / name).unlink(missing_ok=True)
@@ -86,11 +82,9 @@ def attempt(key: Key, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "variant": key.variant,
         "fold": key.fold,
         "seed": key.seed,
-        "parameters": about["parameters"],
-        "inputs": about["inputs"],
-        "code": about["code"],
+        **{name: about[name] for name in MADE_FROM},
         "fingerprint": fingerprint,
-        "started": earlier["started"] if resumed else provenance.now(),
+        "started": earlier.get("started") if resumed else provenance.now(),
     }
     storage.write_json(path, record)
     storage.write_text(key.folder / "history.jsonl", "")
@@ -107,7 +101,7 @@ def write(
     key: Key,
     about: Mapping[str, Any],
     metrics: Mapping[str, Any],
-    predictions: Mapping[str, Sequence[Any]],
+    predictions: Mapping[str, Sequence[Any]] | pa.Table,
     vectors: dict[str, torch.Tensor],
     state: dict[str, torch.Tensor],
     description: Mapping[str, Any],
@@ -131,26 +125,18 @@ def write(
         with storage.atomic(folder / f"{name}.safetensors") as part:
             save_file(tensors, part, metadata={"fingerprint": run_fingerprint(about)})
     storage.write_json(folder / "model.json", {**description, "fingerprint": run_fingerprint(about)})
-    write_record(
-        folder,
-        {
-            **record,
-            "ended": provenance.now(),
-        },
-    )
+    write_record(folder, {**record, "ended": provenance.now()})
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json: ``record``, the checksums of the run's other files, and a checksum of its own content."""
+    """Write run.json: ``record``, and the checksums of the run's other files."""
     whole = {**record, "outputs": {name: storage.file_fingerprint(folder / name) for name in FILES}}
-    storage.write_json(folder / "run.json", {**whole, "checksum": storage.fingerprint(whole)})
+    storage.write_sealed(folder / "run.json", whole)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The content of run.json; empty where the file is missing or not what the run wrote."""
     try:
-        record = storage.read_json(folder / "run.json")
-        checksum = record.pop("checksum")
-    except (UserError, AttributeError, KeyError, TypeError):
+        return storage.read_sealed(folder / "run.json")
+    except UserError:
         return {}
-    return dict(record) if storage.fingerprint(record) == checksum else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
-from tgdfer.core.storage import check_schema, read_json, read_lines
+from tgdfer.core.storage import check_schema, read_json, read_lines, read_table
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.runs.files import Key
 from tgdfer.runs.state import Expected, State
@@ -135,8 +136,8 @@ def collect(params: Params, dataset: str) -> Experiment:
 
 def _folds(dataset: str, params: Params, problems: list[str]) -> list[int]:
     path = paths.folds(dataset)
-    if path.exists():
-        return sorted(set(pq.read_table(path, columns=["fold"])["fold"].to_pylist()))
+    with suppress(UserError):
+        return sorted(set(read_table(path, "folds")["fold"].to_pylist()))
     found = {
         int(folder.name.removeprefix("fold"))
         for variant in params.variants
@@ -144,7 +145,8 @@ def _folds(dataset: str, params: Params, problems: list[str]) -> list[int]:
         if folder.name.removeprefix("fold").isdigit()
     }
     if found:
-        problems.append(f"{path} is missing: only the folds of existing runs are known, others may be missing")
+        state = "damaged" if path.exists() else "missing"
+        problems.append(f"{path} is {state}: only the folds of existing runs are known, others may be missing")
     return sorted(found)
 
 

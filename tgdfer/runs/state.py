@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
-from tgdfer.core import paths, storage
+from tgdfer.config.sections import BagsParams, ModelParams, RunParams, TrainingParams
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by, read_record, run_fingerprint
 
+PARAMETER = "parameter "
+"""How the reason begins that a parameter is another now."""
 FRESH_S = 60.0
 """A run that wrote a file within this time is running; it writes its load every 10 s."""
 
@@ -37,7 +42,7 @@ class State:
     @property
     def usable(self) -> bool:
         """Whether its results are whole and of the parameters asked for; code or inputs may have changed since."""
-        other = any(reason.startswith("parameter ") for reason in self.reasons)
+        other = any(reason.startswith(PARAMETER) for reason in self.reasons)
         return self.done or (self.name == "outdated" and not other)
 
 
@@ -47,13 +52,18 @@ class Expected:
     def __init__(self, params: Params, dataset: str) -> None:
         self.params, self.dataset = params, dataset
         encoder = params.dataset(dataset).encoder
-        self.inputs: dict[str, str | None] = {
-            "clips": _of_file(paths.clips(dataset)),
-            "folds": _of_file(paths.folds(dataset)),
-            "features": _of_manifest(paths.features(dataset, encoder)),
-            "encoder": _of_manifest(paths.encoder(encoder)),
+        self.files = {
+            "clips": paths.clips(dataset),
+            "folds": paths.folds(dataset),
+            "features": paths.features(dataset, encoder),
+            "encoder": paths.encoder(encoder),
         }
-        """By name; None for an input that is not on disk, which no run can be compared with."""
+        """The inputs by name."""
+        self.inputs = {name: _fingerprint(path) for name, path in self.files.items()}
+        """Their fingerprints; None for one that is missing or damaged, which no run can be compared with."""
+        manifest = storage.read_object(self.files["features"])
+        self.tokens: str | None = manifest.get("tokens", {}).get("fingerprint")
+        """The fingerprint of the tokens, which only a variant that adapts the encoder reads."""
         self._words: dict[str, dict[str, str]] = {}
 
     def made_by(self, key: Key) -> dict[str, Any]:
@@ -61,12 +71,13 @@ class Expected:
         if key.variant not in self._words:
             texts = dependencies.words(self.params, self.dataset, key.variant)
             self._words[key.variant] = {"words": storage.fingerprint(texts)} if texts else {}
-        return made_by(self.params, key, {**self.inputs, **self._words[key.variant]})
+        tokens = {"tokens": self.tokens} if self.params.run(key.variant).model.adapts else {}
+        return made_by(self.params, key, {**self.inputs, **self._words[key.variant], **tokens})
 
     def state(self, key: Key, files: Collection[str] = FILES) -> State:
         """The state of a run, of whose files ``files`` are compared with the checksums that run.json records."""
         folder, record = key.folder, read_record(key.folder)
-        if not record and (attempt := _object(folder / ATTEMPT)):
+        if not record and (attempt := storage.read_object(folder / ATTEMPT)):
             return _unfinished(folder, attempt)
         if not record:
             if any((folder / name).exists() for name in FILES):
@@ -78,8 +89,12 @@ class Expected:
         return State("outdated" if changes else "done", changes, record)
 
     def unchecked(self) -> list[str]:
-        """The inputs that are not on disk."""
-        return [name for name, value in self.inputs.items() if value is None]
+        """The inputs that are missing or damaged, and why."""
+        return [
+            f"{name}: {self.files[name]} is {'damaged' if self.files[name].exists() else 'missing'}"
+            for name, value in self.inputs.items()
+            if value is None
+        ]
 
 
 def write_summary(expected: Expected, keys: Sequence[Key], failed: Mapping[Key, str]) -> bool:
@@ -108,18 +123,53 @@ def write_summary(expected: Expected, keys: Sequence[Key], failed: Mapping[Key, 
         )
     fingerprint = storage.fingerprint([run_fingerprint(expected.made_by(key)) for key in keys])
     label = expected.params.variants[variant].label
-    storage.write_json(
+    storage.write_sealed(
         path, {"dataset": dataset, "variant": variant, "label": label, "fingerprint": fingerprint, "runs": rows}
     )
     return True
 
 
+def keys(params: Params, dataset: str, variant: str) -> list[Key]:
+    """The runs of ``variant`` that the folds table and the seeds ask for.
+
+    Raises:
+        UserError: there is no readable folds table.
+    """
+    numbers = pc.unique(storage.read_table(paths.folds(dataset), "folds")["fold"]).to_pylist()
+    return [Key(dataset, variant, fold, seed) for fold in sorted(numbers) for seed in params.seeds]
+
+
+def collect(params: Params, dataset: str, variant: str) -> None:
+    """Write the summary of a variant whose runs are all done.
+
+    Raises:
+        UserError: a run is not.
+    """
+    expected, every = Expected(params, dataset), keys(params, dataset, variant)
+    if not write_summary(expected, every, {}):
+        key = next(key for key in every if not expected.state(key).done)
+        raise UserError(
+            f"{key.folder}: {expected.state(key).name}; train it first: "
+            f"tgdfer train --dataset {dataset} --variant {variant} --fold {key.fold} --seed {key.seed}"
+        )
+
+
+def is_listed(params: Params, dataset: str, variant: str) -> bool:
+    """Whether the summary of ``variant`` lists the runs that are asked for."""
+    try:
+        rows = storage.read_sealed(paths.variant(dataset, variant))["runs"]
+        asked = {(key.fold, key.seed) for key in keys(params, dataset, variant)}
+    except UserError:
+        return False
+    return {(row["fold"], row["seed"]) for row in rows} == asked
+
+
 def is_current(params: Params, dataset: str, variant: str) -> bool:
-    """Whether the runs that the summary of ``variant`` lists are those asked for, and each is done or failed."""
-    rows = _object(paths.variant(dataset, variant)).get("runs")
+    """Whether the summary of ``variant`` lists the runs that are asked for, and each is done or failed."""
     expected = Expected(params, dataset)
-    states = [expected.state(Key(dataset, variant, row["fold"], row["seed"])) for row in rows or []]
-    return rows is not None and all(state.name in ("done", "failed") for state in states)
+    return is_listed(params, dataset, variant) and all(
+        expected.state(key).name in ("done", "failed") for key in keys(params, dataset, variant)
+    )
 
 
 def _unfinished(folder: Path, attempt: Mapping[str, Any]) -> State:
@@ -146,12 +196,13 @@ def _damages(folder: Path, record: Mapping[str, Any], files: Collection[str]) ->
 
 
 def _changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a run was made from and is not so now."""
+    """What differs between what a run was made from and what is on disk now."""
     found = []
-    then, asked = _flat(record.get("parameters") or {}), _flat(now["parameters"])
+    # a key that params.yaml did not have then had no effect, as its default has none
+    then, asked = {**_defaults(), **flat(record.get("parameters") or {})}, flat(now["parameters"])
     for name in sorted(then.keys() | asked.keys()):
         if then.get(name) != asked.get(name):
-            found.append(f"parameter {name} was {then.get(name)}, is {asked.get(name)}")
+            found.append(f"{PARAMETER}{name} was {then.get(name)}, is {asked.get(name)}")
     for name in sorted(record.get("inputs", {}).keys() | now["inputs"].keys()):
         was, value = record.get("inputs", {}).get(name), now["inputs"].get(name)
         if was != value and not (name in now["inputs"] and value is None):
@@ -161,28 +212,23 @@ def _changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ..
     return tuple(found)
 
 
-def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _defaults() -> dict[str, Any]:
+    return flat(RunParams(bags=BagsParams(), model=ModelParams(), training=TrainingParams()).model_dump(mode="json"))
+
+
+def flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested parameters with dotted names, such as ``model.top_k``."""
+    found: dict[str, Any] = {}
     for name, value in parameters.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
-def _of_file(path: Path) -> str | None:
-    return storage.file_fingerprint(path) if path.is_file() else None
-
-
-def _of_manifest(path: Path) -> str | None:
-    return _object(path).get("fingerprint")
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where the file is missing or broken."""
-    try:
-        found = storage.read_json(path)
-    except UserError:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _fingerprint(path: Path) -> str | None:
+    """The fingerprint of a table or a manifest; None where it is missing or damaged."""
+    if not path.is_file() or not checksums.intact(path):
+        return None
+    return storage.read_sealed(path)["fingerprint"] if path.suffix == ".json" else storage.file_fingerprint(path)
 
 
 def duration(seconds: float) -> str:

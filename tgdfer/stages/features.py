@@ -4,13 +4,14 @@ Threads decode and preprocess ahead of the model. Batches have fixed boundaries 
 on one thread: a shard's bytes depend neither on the other shards nor on the number of threads.
 """
 
-import threading
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,83 +20,121 @@ import torch
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.config.sections import FeaturesParams
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.devices import choose_device, own_gpu
 from tgdfer.core.errors import UserError
-from tgdfer.core.progress import Meter, log
+from tgdfer.core.locks import writes
+from tgdfer.core.parts import Part
+from tgdfer.core.progress import Meter, log, track
 from tgdfer.core.record import recorded
-from tgdfer.encoders import Encoder, load_encoder
+from tgdfer.encoders import Encoder, VisionTower, load_encoder
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features import cache as feature_cache
+from tgdfer.features.elsewhere import write_listed
 from tgdfer.features.forward import Forward
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode, read_batches
 
 
+def _outputs(params: Params, dataset: str, part: Part | None = None, lists: Sequence[Path] = ()) -> list[Path]:
+    manifest = paths.features(dataset, params.dataset(dataset).encoder)
+    return [part.list_of(manifest) if part else manifest]
+
+
 @own_gpu()
-def run(params: Params, dataset: str) -> None:
-    """Encode the frames of ``dataset`` with its encoder; whole shards of the same cache are kept.
+@writes(_outputs)
+def run(params: Params, dataset: str, part: Part | None = None) -> None:
+    """Encode the frames of ``dataset`` with its encoder, or read its feature files; whole shards are kept.
+
+    Several jobs may share the work: each calls this with its ``part``, which encodes its shards and lists them in a
+    manifest; ``join`` makes one manifest of them. The files are the same.
 
     Raises:
         UserError: no frames or encoder yet, a frame shard that is not the one of its manifest, or a broken image.
     """
-    encoder_name, settings = params.dataset(dataset).encoder, params.features
-    frames_file, manifest_file = paths.frames(dataset), paths.features(dataset, encoder_name)
-    frames = storage.read_json(frames_file)
-    encoder = load_encoder(encoder_name, "cpu")
-    devices = _devices(settings.device)
-    dtype = choose_dtype(encoder, settings.dtype, devices[0])
-
-    made_by = dependencies.made_by(
-        "features",
-        dependencies.settings(params, "features", dataset=dataset),
-        {"frames": frames["fingerprint"], "encoder": encoder.fingerprint},
-    )
-    compute = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "device": devices[0].type,
-        "versions": {name: version(name) for name in ("torch", "torchvision", "open_clip_torch")},
-    }
+    section, settings = params.dataset(dataset), params.features
+    frames_file, manifest_file = paths.frames(dataset), paths.features(dataset, section.encoder)
+    frames, described = storage.read_sealed(frames_file), storage.read_sealed(paths.encoder(section.encoder))
+    chosen = dependencies.settings(params, "features", dataset=dataset)
+    # features do not depend on what else is kept
+    chosen["features"] = {key: value for key, value in chosen["features"].items() if key != "keep"}
+    inputs = {"frames": frames["fingerprint"], "encoder": described["fingerprint"]}
+    made_by, keep = dependencies.made_by("features", chosen, inputs), None
+    if section.features == "files":
+        views, compute = 1, {"dtype": "float32", "device": "cpu", "versions": {}}
+    else:
+        encoder = load_encoder(section.encoder, "cpu")
+        device = choose_device(settings.device, "features.device")
+        dtype = choose_dtype(encoder, settings.dtype, device)
+        views, keep = 1 + settings.views, settings.keep
+        shape = encoder.token_shape(keep) if keep else [0]
+        compute = {
+            "dtype": str(dtype).removeprefix("torch."),
+            "device": device.type,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "open_clip_torch")},
+        }
     cache = storage.fingerprint({"made_by": made_by, "compute": compute})
     folder = manifest_file.parent / cache[:16]
+    kept = storage.fingerprint({"cache": cache, "block": keep})
+    beside = manifest_file.parent / kept[:16] if keep else None
     shards = [
-        ShardTask(frames_file.parent / shard["file"], shard["sha256"], shard["rows"], folder / shard["file"])
-        for shard in frames["shards"]
+        ShardTask(
+            source,
+            shard["sha256"],
+            shard["rows"],
+            folder / f"{source.stem}.arrow",
+            beside and beside / f"{source.stem}.arrow",
+        )
+        for shard in (part.of(frames["shards"]) if part else frames["shards"])
+        for source in [frames_file.parent / shard["file"]]
     ]
-    todo = [shard for shard in shards if not feature_cache.is_whole(shard.target, cache, shard.sha256)]
+    todo = [
+        shard
+        for shard in shards
+        if not (
+            feature_cache.is_whole(shard.target, cache, shard.sha256)
+            and (shard.tokens is None or feature_cache.is_whole(shard.tokens, kept, shard.sha256))
+        )
+    ]
     log.info(
         "features of %s by %s: %d of %d shards to do, %s on %s",
-        *(dataset, encoder.name, len(todo), len(shards), compute["dtype"], ", ".join(map(str, devices))),
+        *(dataset, section.encoder, len(todo), len(shards), compute["dtype"], compute["device"]),
     )
-    for path in [manifest_file, *(shard.target for shard in todo)]:
-        for part in path.parent.glob(f".{path.name}.*.part"):  # left by a job that was killed
-            part.unlink()
+    if keep:
+        rows = views * sum(shard.rows for shard in shards)
+        log.info(
+            "%s: tokens after block %d take %.3f GB: %d frames of %s numbers in float16",
+            *(dataset, keep, 2 * rows * math.prod(shape) / 1e9, rows, " x ".join(map(str, shape))),
+        )
+    for shard in todo:
+        for target in filter(None, (shard.target, shard.tokens)):
+            for leftover in target.parent.glob(f".{target.name}.*.part"):  # of a job that was killed
+                leftover.unlink()
 
-    views = 1 + settings.views
-    header = {"cache": cache, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint}
-    work = Encoding(encoder, settings, dtype, header)
-    with recorded(made_by, dataset, encoder.name) as numbers:
+    header = {"cache": cache, "encoder": section.encoder, "encoder_fingerprint": described["fingerprint"]}
+    with recorded(made_by, dataset, section.encoder) as numbers:
         if todo:
             started = time.monotonic()
-            encode_shards(work, todo, devices, f"features {dataset}")
+            if section.features == "files":
+                for shard in track(todo, f"features {dataset}", unit="shards"):
+                    write_listed(shard.source, Path(section.root), described["dim"], shard.target, header, shard.sha256)
+            else:
+                work = Encoding(encoder, settings, dtype, header, keep, kept)
+                encode_shards(work, todo, device, f"features {dataset}")
             frames_done = sum(shard.rows for shard in todo)
             rate = frames_done / (time.monotonic() - started)
             numbers |= {"frames": frames_done, "shards": len(todo), "frames_per_s": rate, "views": views}
 
-    listed = [
-        {
-            "file": shard.target.name,
-            "frames": shard.rows,
-            "rows": shard.rows * views,
-            "sha256": storage.file_fingerprint(shard.target),
-        }
-        for shard in shards
-    ]
+    def entries(files: Sequence[Path]) -> list[dict[str, Any]]:
+        counted = zip(files, shards, strict=True)
+        return [{**checksums.entry(file), "frames": one.rows, "rows": one.rows * views} for file, one in counted]
+
+    listed = entries([shard.target for shard in shards])
     manifest = {
         "stage": "features",
-        "encoder": encoder.name,
-        "encoder_fingerprint": encoder.fingerprint,
-        "dim": encoder.dim,
+        "encoder": section.encoder,
+        "encoder_fingerprint": described["fingerprint"],
+        "dim": described["dim"],
         "dtype": "float16",
         "views": ["plain", *(f"view-{number}" for number in range(1, views))],
         "folder": folder.name,
@@ -106,18 +145,60 @@ def run(params: Params, dataset: str) -> None:
             "clip_seconds": frames.get("clip_seconds"),
         },
         "shards": listed,
-        "fingerprint": storage.fingerprint([cache, *(shard["sha256"] for shard in listed)]),
+        "fingerprint": _fingerprint(cache, listed),
         "made_by": made_by,
     }
-    storage.write_json(manifest_file, manifest)
+    if beside:
+        others = entries([shard.tokens for shard in shards if shard.tokens])
+        manifest["tokens"] = {
+            "block": keep,
+            "shape": shape,
+            "folder": beside.name,
+            "cache": kept,
+            "shards": others,
+            "fingerprint": _fingerprint(kept, others),
+        }
+    storage.write_sealed(part.list_of(manifest_file) if part else manifest_file, manifest)
 
 
-def _devices(setting: str) -> list[torch.device]:
-    """The chosen device, or every GPU where none is named."""
-    first = choose_device(setting, "features.device")
-    if setting in ("auto", "cuda") and first.type == "cuda":
-        return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    return [first]
+@writes(lambda params, dataset, lists: _outputs(params, dataset))
+def join(params: Params, dataset: str, lists: Sequence[Path]) -> None:
+    """Write the manifest of ``dataset`` from the ``lists`` of all parts.
+
+    Raises:
+        UserError: the parts have other frames or another encoder than there are now, do not have all shards, or were
+            encoded in different ways.
+    """
+    encoder_name = params.dataset(dataset).encoder
+    frames, encoder = storage.read_sealed(paths.frames(dataset)), storage.read_sealed(paths.encoder(encoder_name))
+    first, *others = parts = [storage.read_sealed(path) for path in lists]
+    for path, other in zip(lists[1:], others, strict=True):
+        if other["cache"] != first["cache"] or other.get("tokens", {}).get("cache") != first.get("tokens", {}).get(
+            "cache"
+        ):
+            kinds = [f"{made['compute']['dtype']} on {made['compute']['device']}" for made in (first, other)]
+            raise UserError(
+                f"{lists[0]} and {path}: encoded in different ways ({kinds[0]}, {kinds[1]}); if the nodes differ, set "
+                "features.dtype and features.device"
+            )
+    shards = {shard["file"]: shard for made in parts for shard in made["shards"]}
+    inputs = {"frames": frames["fingerprint"], "encoder": encoder["fingerprint"]}
+    if first["made_by"]["inputs"] != inputs or len(shards) != len(frames["shards"]):
+        raise UserError(f"{lists[0].parent}: the parts lack the features of some frames; run all parts again")
+    whole = {**first, **_joined(parts)}
+    if "tokens" in first:
+        whole["tokens"] = {**first["tokens"], **_joined([made["tokens"] for made in parts])}
+    storage.write_sealed(paths.features(dataset, encoder_name), whole)
+
+
+def _joined(caches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The shards of all parts of a cache, and their fingerprint."""
+    listed = sorted((shard for cache in caches for shard in cache["shards"]), key=lambda shard: shard["file"])
+    return {"shards": listed, "fingerprint": _fingerprint(caches[0]["cache"], listed)}
+
+
+def _fingerprint(cache: str, listed: Sequence[Mapping[str, Any]]) -> str:
+    return storage.fingerprint([cache, *(shard["sha256"] for shard in listed)])
 
 
 @dataclass(frozen=True)
@@ -128,6 +209,16 @@ class Encoding:
     settings: FeaturesParams
     dtype: torch.dtype
     header: dict[str, Any]
+    keep: int | None
+    """The block after which tokens are kept."""
+    kept: str
+    """The cache of the tokens."""
+
+    def tower(self, device: torch.device) -> VisionTower:
+        """The image tower; with tokens, they follow each feature."""
+        if self.keep is None:
+            return self.encoder.vision_tower(self.dtype, device)
+        return self.encoder.token_tower(self.keep, True, self.dtype, device)
 
     @property
     def batch(self) -> int:
@@ -135,40 +226,16 @@ class Encoding:
         return max(1, self.settings.batch_size // (1 + self.settings.views))
 
 
-def encode_shards(work: Encoding, shards: list[ShardTask], devices: list[torch.device], what: str) -> None:
-    """Encode ``shards``, each on the first device that is free, and report the progress of ``what``."""
-    pending, stop = iter(shards), threading.Event()
-    lock = threading.Lock()
-
-    def take() -> Iterator[ShardTask]:
-        while not stop.is_set():
-            with lock:
-                shard = next(pending, None)
-            if shard is None:
-                return
-            yield shard
-
-    threads = max(1, torch.get_num_threads() // len(devices))
+def encode_shards(work: Encoding, shards: list[ShardTask], device: torch.device, what: str) -> None:
+    """Encode ``shards``, threads decoding ahead, and report the progress of ``what``; each is written when complete."""
     total = sum(-(-shard.rows // work.batch) for shard in shards)
-    with deterministic(), Meter(what, total, "batches") as meter, ThreadPoolExecutor(len(devices)) as pool:
-        jobs = [pool.submit(_encode, work, take(), device, threads, meter.add, stop) for device in devices]
-        try:
-            for job in as_completed(jobs):
-                job.result()
-        finally:
-            stop.set()
+    with deterministic(), Meter(what, total, "batches") as meter:
+        _encode(work, shards, device, meter)
 
 
-def _encode(
-    work: Encoding,
-    shards: Iterable[ShardTask],
-    device: torch.device,
-    threads: int,
-    batch_done: Callable[[], None],
-    stop: threading.Event,
-) -> None:
-    """Encode ``shards`` on one device, ``threads`` threads decoding ahead; write each shard when it is complete."""
-    forward = Forward(work.encoder.vision_tower(work.dtype, device), device)
+def _encode(work: Encoding, shards: list[ShardTask], device: torch.device, meter: Meter) -> None:
+    threads = torch.get_num_threads()
+    forward = Forward(work.tower(device), device)
     on_cpu = device.type == "cpu"
 
     def prepare(batch: FrameBatch) -> torch.Tensor:
@@ -181,35 +248,75 @@ def _encode(
     source = read_batches(shards, work.batch)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[FrameBatch, Future[torch.Tensor] | None]] = deque()
-    encoded: list[tuple[FrameBatch, torch.Tensor]] = []
+    writer: _Writer | None = None
     try:
-        while not stop.is_set():
+        while True:
             while len(waiting) < 2 * threads and (ahead := next(source, None)):
                 waiting.append((ahead, pool.submit(prepare, ahead) if ahead.jpegs else None))
             if not waiting:
                 return
             batch, future = waiting.popleft()
+            writer = writer or _Writer(work, batch.shard)
             if future is not None:
                 prepared = future.result()
-                encoded.append((batch, prepared if on_cpu else forward(prepared)))
-                batch_done()
+                writer.add(batch, (prepared if on_cpu else forward(prepared)).cpu())
+                meter.add()
             if batch.last:
-                _write(work, batch.shard, encoded)
-                encoded = []
+                writer.write()
+                writer = None
     finally:
         pool.shutdown(cancel_futures=True)
+        if writer:
+            writer.close()
 
 
-def _write(work: Encoding, shard: ShardTask, encoded: list[tuple[FrameBatch, torch.Tensor]]) -> None:
-    views, dim = 1 + work.settings.views, work.encoder.dim
-    clip_ids = [clip_id for batch, _ in encoded for clip_id in batch.clip_ids]
-    index = [number for batch, _ in encoded for number in batch.frame_index]
-    flat = torch.cat([torch.zeros(0, dim, dtype=torch.float16), *(features.cpu() for _, features in encoded)])
-    if not bool(torch.isfinite(flat).all()):
-        raise UserError(
-            f"{shard.source}: {work.encoder.name} gives features that are not finite in {work.dtype}; "
-            "set features.dtype to float32"
-        )
-    features = flat.view(len(clip_ids), views, dim).permute(1, 0, 2).numpy()
-    made_by = {**work.header, "source": shard.sha256}
-    feature_cache.write_shard(shard.target, clip_ids, np.array(index, np.int32), features, made_by)
+class _Writer:
+    """Collects the features of a shard, and its tokens in a file: they are too many for the memory."""
+
+    def __init__(self, work: Encoding, shard: ShardTask) -> None:
+        self.work, self.shard, self.views = work, shard, 1 + work.settings.views
+        # not the batches: their JPEGs are too many for the memory
+        self.clip_ids: list[str] = []
+        self.index: list[int] = []
+        self.features = [torch.zeros(0, work.encoder.dim, dtype=torch.float16)]
+        self.tokens: np.ndarray | None = None
+        self.rows = 0
+        self.scratch = shard.tokens and shard.tokens.with_name(f".{shard.tokens.name}.tokens.part")
+
+    def add(self, batch: FrameBatch, encoded: torch.Tensor) -> None:
+        """Add the float16 rows of a batch, the views of a frame next to each other."""
+        if not bool(torch.isfinite(encoded).all()):
+            raise UserError(
+                f"{self.shard.source}: {self.work.encoder.name} gives features that are not finite in "
+                f"{self.work.dtype}; set features.dtype to float32"
+            )
+        self.clip_ids += batch.clip_ids
+        self.index += batch.frame_index
+        dim, frames = self.work.encoder.dim, len(batch.jpegs)
+        self.features.append(encoded[:, :dim].clone())  # without the tokens, which it would hold in memory
+        if self.scratch:
+            if self.tokens is None:
+                self.scratch.parent.mkdir(parents=True, exist_ok=True)
+                shape = self.views, self.shard.rows, encoded.shape[1] - dim
+                self.tokens = np.memmap(self.scratch, np.float16, "w+", shape=shape)
+            tokens = encoded[:, dim:].view(frames, self.views, -1).permute(1, 0, 2).numpy()
+            self.tokens[:, self.rows : self.rows + frames] = tokens
+        self.rows += frames
+
+    def write(self) -> None:
+        """Write the shard, and that of its tokens."""
+        clip_ids, index = self.clip_ids, np.array(self.index, np.int32)
+        features = torch.cat(self.features).view(len(clip_ids), self.views, self.work.encoder.dim).permute(1, 0, 2)
+        made_by = {**self.work.header, "source": self.shard.sha256}
+        feature_cache.write_shard(self.shard.target, clip_ids, index, features.numpy(), made_by)
+        if self.shard.tokens:
+            size = math.prod(self.work.encoder.token_shape(self.work.keep or 1))
+            tokens = np.zeros((self.views, 0, size), np.float16) if self.tokens is None else self.tokens
+            feature_cache.write_shard(self.shard.tokens, clip_ids, index, tokens, {**made_by, "cache": self.work.kept})
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.tokens = None
+        if self.scratch:
+            self.scratch.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -19,69 +19,155 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tgdfer.config import dependencies
+from tgdfer.config.ahead import feature_dim
 from tgdfer.config.params import Params
-from tgdfer.core import paths, storage
+from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.core.locks import writes
+from tgdfer.core.parts import Part
 from tgdfer.core.progress import Meter, log
 from tgdfer.core.provenance import cores
 from tgdfer.core.record import recorded
-from tgdfer.media import ffmpeg, shards, workers
-from tgdfer.media.shards import ClipSource, ShardPlan
+from tgdfer.features.elsewhere import check_files
+from tgdfer.media import ffmpeg, shards, sources, workers
+from tgdfer.media.faces.detection import CERTAIN
+from tgdfer.media.shards import ClipSource, ShardPlan, written
 
+OTHERS = ("rejects.parquet", "faces.json")
+"""What is written next to the shards."""
 MANY_FOLDERS = 1000
 """With this many image folders, starting processes pays off."""
 
 
-def run(params: Params, dataset: str) -> None:
+def _outputs(params: Params, dataset: str, part: Part | None = None, lists: Sequence[Path] = ()) -> list[Path]:
+    return [part.list_of(paths.frames(dataset)) if part else paths.frames(dataset)]
+
+
+@writes(_outputs)
+def run(params: Params, dataset: str, part: Part | None = None, lists: Sequence[Path] = ()) -> None:
     """Write the frame shards, the rejects and, last, the manifest of ``dataset``.
 
+    Several jobs may share the work: each calls this with its ``part``, which writes its shards and a list of them, and
+    a last call gets the ``lists`` of all parts. The files are the same.
+
     Raises:
-        UserError: there is no clips table or no data root, or more than ``frames.max_reject_fraction`` of the clips are
-            unusable.
+        UserError: there is no clips table or no data root, more than ``frames.max_reject_fraction`` of the clips are
+            unusable, or the lists are not those of all shards.
     """
     section = params.dataset(dataset)
     params = params.model_copy(update={"frames": params.frames_of(dataset)})
     root, manifest = Path(section.root), paths.frames(dataset)
     if not root.is_dir():
         raise UserError(f"params.yaml: datasets.{dataset}.root: {root}: no such folder")
-    clips = _read_clips(dataset, confined=section.links == "inside")
+    clips = sources.read_clips(params, dataset)
+    if section.features == "files":
+        _list_files(params, dataset, clips, part)
+        return
     plans = shards.plan_shards(manifest.parent, clips, params.frames)
-    _remove_leftovers(manifest.parent, plans)
+    chosen = part.of(plans) if part else plans
+    if not part:
+        _remove_others(manifest.parent, plans)
     settings = dependencies.settings(params, "frames", dataset=dataset)
     made_by = dependencies.made_by("frames", settings, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     made_by["versions"]["ffmpeg"] = ffmpeg.version(ffmpeg.executable())
+    manifest.unlink(missing_ok=True)  # it describes shards that may be replaced
+    if part:
+        storage.write_sealed(part.list_of(manifest), _make(params, dataset, root, chosen))
+        return
     with recorded(made_by, dataset) as metrics:
-        started = time.monotonic()
-        manifest.unlink(missing_ok=True)  # it describes shards that may be replaced
-        written = _update_shards(params, dataset, root, clips, plans)
-        seconds = time.monotonic() - started
+        made = _join(lists, plans) if lists else _make(params, dataset, root, plans)
         records = [storage.made_by(plan.file) for plan in plans]
         _write_rejects(params, dataset, len(clips), records, made_by)
         _write_face_counts(params, dataset, records)
-        contents = _write_manifest(params, dataset, plans, records, made_by)
-        if written:
-            rows = sum(shard["rows"] for shard, plan in zip(contents["shards"], plans, strict=True) if plan in written)
+        sources.record(dataset, made["sources"])
+        contents = _write_manifest(params, dataset, made["shards"], records, made_by)
+        if made["written"]:
+            rows = sum(shard["rows"] for shard in made["shards"] if shard["file"] in made["written"])
             metrics |= {name: contents[name] for name in ("clips", "frames", "rejects")}
-            metrics |= {"shards": len(written), "frames_per_s": rows / seconds}
+            metrics |= {"shards": len(made["written"]), "frames_per_s": rows / made["seconds"]}
 
 
-def _read_clips(dataset: str, confined: bool) -> list[ClipSource]:
-    table = storage.read_table(paths.clips(dataset), "clips").select(["clip_id", "source", "kind"])
-    return [ClipSource(**row, confined=confined) for row in table.to_pylist()]
+def _list_files(params: Params, dataset: str, clips: list[ClipSource], part: Part | None) -> None:
+    """In place of frames, list the feature files of ``dataset``, once all of them are sound; parts have nothing to do.
+
+    Raises:
+        UserError: a file is broken; the log names each.
+    """
+    manifest, root = paths.frames(dataset), Path(params.dataset(dataset).root)
+    if part:
+        storage.write_sealed(part.list_of(manifest), {"shards": []})
+        return
+    manifest.unlink(missing_ok=True)
+    stats = sources.look(root, clips)
+    frames, faults = check_files(root, [clip.source for clip in clips], feature_dim(params, dataset))
+    for fault in faults:
+        log.error("%s: %s", dataset, fault)
+    if faults:
+        raise UserError(f"{dataset}: {len(faults)} of {len(clips)} feature files are broken, the first: {faults[0]}")
+    settings = dependencies.settings(params, "frames", dataset=dataset)
+    made_by = dependencies.made_by("frames", settings, {"clips": storage.file_fingerprint(paths.clips(dataset))})
+    entries = []
+    for path in manifest.parent.glob("*.*"):
+        path.unlink()
+    for number in range(params.frames.shards):
+        rows = [
+            (clip.clip_id, clip.source, count, storage.file_fingerprint(root / clip.source))
+            for clip, count in sorted(zip(clips, frames, strict=True), key=lambda pair: pair[0].clip_id)
+            if paths.shard_number(clip.clip_id, params.frames.shards) == number
+        ]
+        columns = zip(
+            storage.SCHEMAS["feature_files"].names, zip(*rows, strict=True) if rows else [()] * 4, strict=True
+        )
+        path = manifest.with_name(f"shard-{number:05d}.parquet")
+        storage.write_table(path, "feature_files", dict(columns), {})
+        entries.append({**checksums.entry(path), "rows": sum(row[2] for row in rows), "clips": len(rows)})
+    sources.record(dataset, stats)
+    with recorded(made_by, dataset):
+        _write_manifest(params, dataset, entries, [], made_by)
 
 
-def _remove_leftovers(folder: Path, plans: list[ShardPlan]) -> None:
-    """Remove half-written files of killed calls, and the shards of a division into another number of shards."""
+def _make(params: Params, dataset: str, root: Path, plans: list[ShardPlan]) -> dict[str, Any]:
+    """Bring ``plans`` up to date: the list of their shards, those written, their sources, and the seconds it took."""
+    started = time.monotonic()
+    looked = sources.look(root, chain.from_iterable(plan.clips for plan in plans))  # before they are read
+    written = _update_shards(params, dataset, root, plans)
+    seconds = time.monotonic() - started
+    with ThreadPoolExecutor(cores()) as pool:  # Python hashes large files in threads at the same time
+        entries = list(pool.map(checksums.entry, [plan.file for plan in plans]))
+    shards = [
+        {**entry, "rows": pq.read_metadata(plan.file).num_rows, "clips": storage.made_by(plan.file)["clips"]}
+        for plan, entry in zip(plans, entries, strict=True)
+    ]
+    names = [plan.file.name for plan in written]
+    return {"shards": shards, "written": names, "sources": looked, "seconds": seconds}
+
+
+def _join(lists: Sequence[Path], plans: list[ShardPlan]) -> dict[str, Any]:
+    """The lists of several parts as one, in the order of ``plans``, which made them."""
+    parts = [storage.read_sealed(path) for path in lists]
+    shards = {shard["file"]: shard for part in parts for shard in part["shards"]}
+    for plan in plans:
+        if plan.file.name not in shards or written(plan.file).get("plan") != plan.fingerprint:
+            raise UserError(f"{plan.file}: not made with the present parameters and data; run all parts again")
+    return {
+        "shards": [shards[plan.file.name] for plan in plans],
+        "written": [name for part in parts for name in part["written"]],
+        "sources": {clip_id: stats for part in parts for clip_id, stats in part["sources"].items()},
+        "seconds": sum(part["seconds"] for part in parts),
+    }
+
+
+def _remove_others(folder: Path, plans: list[ShardPlan]) -> None:
+    """Remove the shards of a division into another number of shards."""
     files = {plan.file for plan in plans}
-    for path in folder.glob("*shard-*.parquet*"):
+    for path in folder.glob("shard-*.parquet"):
         if path not in files:
             path.unlink()
 
 
-def _update_shards(
-    params: Params, dataset: str, root: Path, clips: list[ClipSource], plans: list[ShardPlan]
-) -> list[ShardPlan]:
+def _update_shards(params: Params, dataset: str, root: Path, plans: list[ShardPlan]) -> list[ShardPlan]:
     """Write the shards that are missing or outdated; returns them."""
+    clips = [clip for plan in plans for clip in plan.clips]
     processes = min(2 * cores(), len(plans))  # more than cores: while some wait for the disk, others work
     only_folders = all(clip.kind == "frames" for clip in clips)
     with Meter(f"{dataset}: frames", len(clips), "clips") as meter:
@@ -99,7 +185,7 @@ def _write_rejects(
 ) -> None:
     """Write the table of rejects and log them; a UserError if there are too many."""
     rejects = sorted((clip_id, reason) for record in records for clip_id, reason in record["rejects"])
-    path = paths.frames(dataset).with_name("rejects.parquet")
+    path = paths.frames(dataset).with_name(OTHERS[0])
     columns = {
         "clip_id": [clip_id for clip_id, _ in rejects],
         "stage": ["frames"] * len(rejects),
@@ -120,29 +206,29 @@ def _write_rejects(
 
 
 def _write_face_counts(params: Params, dataset: str, records: Iterable[dict[str, Any]]) -> None:
-    """Write how many frames of each clip show a face, where faces are cropped."""
-    path = paths.frames(dataset).with_name("faces.json")
+    """Write in how many frames of each clip a face was found, how large and how surely, where faces are cropped."""
+    path = paths.frames(dataset).with_name(OTHERS[1])
     if params.frames.crop == "face":
         counts = chain.from_iterable(record["faces"].items() for record in records)
-        storage.write_json(path, {clip_id: {"with_face": a, "frames": b} for clip_id, (a, b) in counts})
+        storage.write_json(path, dict(counts))
     else:
         path.unlink(missing_ok=True)
 
 
 def _write_manifest(
-    params: Params, dataset: str, plans: list[ShardPlan], records: list[dict[str, Any]], made_by: dict[str, Any]
+    params: Params,
+    dataset: str,
+    entries: list[dict[str, Any]],
+    records: list[dict[str, Any]],
+    made_by: dict[str, Any],
 ) -> dict[str, Any]:
-    with ThreadPoolExecutor(cores()) as pool:  # Python hashes large files in threads at the same time
-        digests = list(pool.map(storage.file_fingerprint, [plan.file for plan in plans]))
-    entries = [
-        {"file": plan.file.name, "rows": pq.read_metadata(plan.file).num_rows, "clips": record["clips"], "sha256": sha}
-        for plan, record, sha in zip(plans, records, digests, strict=True)
-    ]
     seconds = [length for record in records for length in record["seconds"]]
+    others = [paths.frames(dataset).with_name(name) for name in OTHERS]
     contents = {
         "stage": "frames",
-        "fingerprint": storage.fingerprint(digests),
+        "fingerprint": storage.fingerprint([entry["sha256"] for entry in entries]),
         "shards": entries,
+        "files": [checksums.entry(path) for path in others if path.exists()],
         "clips": sum(entry["clips"] for entry in entries),
         "frames": sum(entry["rows"] for entry in entries),
         "rejects": sum(len(record["rejects"]) for record in records),
@@ -150,8 +236,13 @@ def _write_manifest(
         "made_by": made_by,
     }
     if params.frames.crop == "face":
-        contents["with_face"] = sum(found for record in records for found, _ in record["faces"].values())
-    storage.write_json(paths.frames(dataset), contents)
+        found = [one for record in records for one in record["faces"].values()]
+        sides = [one["side"] for one in found if one["side"] is not None]
+        contents["searched"] = sum(one["frames"] for one in found)
+        contents["with_face"] = sum(one["with_face"] for one in found)
+        contents["face_side"] = median(sides) if sides else None
+        contents["doubtful_faces"] = sum(one["score"] is not None and one["score"] < CERTAIN for one in found)
+    storage.write_sealed(paths.frames(dataset), contents)
     log.info(
         "%s: %d frames of %d clips in %d shards, %d clips rejected",
         *(dataset, contents["frames"], contents["clips"], len(entries), contents["rejects"]),

@@ -9,12 +9,13 @@ from tgdfer.config.params import DEMO_ENCODER, Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.determinism import deterministic
+from tgdfer.core.locks import writes
 from tgdfer.core.progress import log
 from tgdfer.core.provenance import cores
 from tgdfer.core.record import recorded
 from tgdfer.demo.captioned import render_faces
 from tgdfer.demo.captions import descriptions
-from tgdfer.encoders import write_encoder
+from tgdfer.encoders import is_made_by, write_encoder
 from tgdfer.encoders.demo_clip import CONFIG, PREPROCESS, accuracy, fit
 
 HELD_OUT = 2100
@@ -24,13 +25,17 @@ PROMPTS = {
 }
 
 
+@writes(lambda params: [paths.encoder(DEMO_ENCODER).parent])
 def run(params: Params) -> None:
-    """Write models/demo-clip/: metrics.json first and encoder.json last."""
+    """Write models/demo-clip/, metrics.json first and encoder.json last, unless it is up to date."""
     demo = params.demo
     folder = paths.encoder(DEMO_ENCODER).parent
     started = time.monotonic()
     # before the work, because the fingerprint is that of the code that does it
     made_by = dependencies.made_by("train-demo-encoder", dependencies.settings(params, "train-demo-encoder"), {})
+    if is_made_by(folder, made_by):
+        log.info("demo encoder: up to date")
+        return
     with recorded(made_by, encoder=DEMO_ENCODER) as numbers:
         faces = render_faces(demo.seed, demo.encoder_faces, held_out=False, workers=cores())
         unseen = render_faces(demo.seed, HELD_OUT, held_out=True, workers=cores())

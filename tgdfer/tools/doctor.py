@@ -14,6 +14,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from tgdfer.config.ahead import is_file, refusals
 from tgdfer.config.params import DEMO_ENCODER, Params, load_params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
@@ -46,7 +47,7 @@ def examine(params_file: Path) -> list[Finding]:
         return [*findings, Finding("parameters", BAD, str(error), f"correct {params_file}")]
     data = f"{len(params.datasets)} data set{'s' * (len(params.datasets) > 1)}"
     findings.append(Finding("parameters", GOOD, f"{params_file}: {data}, {len(params.grid)} variants in the grid"))
-    for what, look in (("encoders", _encoders), ("data", _data), ("MLflow", _tracking)):
+    for what, look in (("encoders", _encoders), ("data", _data), ("later stages", _later), ("MLflow", _tracking)):
         findings += _whatever_happens(what, partial(look, params))
     return findings
 
@@ -176,14 +177,18 @@ def _encoders(params: Params) -> Iterator[Finding]:
         elif name == DEMO_ENCODER:
             yield Finding(what, NOTE, "not trained yet: the graph does it", "tgdfer train-demo-encoder")
         else:
-            pretrained = params.encoders[name].pretrained
-            is_file = pretrained is not None and ("/" in pretrained or "." in pretrained)
-            if is_file and not Path(str(pretrained)).is_file():
-                remedy = f"correct encoders.{name}.pretrained in params.yaml"
-                yield Finding(what, BAD, f"no file {pretrained}", remedy)
-            else:
-                need = "" if is_file else "; its weights are downloaded, on a machine with a network"
-                yield Finding(what, NOTE, f"not imported yet{need}", f"tgdfer import-encoder --name {name}")
+            need = (
+                ""
+                if is_file(params.encoders[name].pretrained) or params.encoders[name].model is None
+                else "; its weights are downloaded, which needs a network"
+            )
+            yield Finding(what, NOTE, f"not imported yet{need}", f"tgdfer import-encoder --name {name}")
+
+
+def _later(params: Params) -> Iterator[Finding]:
+    """What a later stage would refuse."""
+    for refusal in refusals(params):
+        yield Finding(refusal.about, BAD, refusal.problem, refusal.remedy)
 
 
 def _data(params: Params) -> Iterator[Finding]:
@@ -195,8 +200,9 @@ def _data(params: Params) -> Iterator[Finding]:
             yield Finding(what, BAD, f"{closed}: may not be read", f"chmod -R u+rX {closed}, or ask its owner")
         elif root.is_dir() and annotations.exists():
             yield Finding(what, GOOD, f"{root} (what is in it: tgdfer validate --dataset {name})")
-        elif root == paths.DEMO_ROOT:
-            yield Finding(what, NOTE, "not rendered yet: the graph does it", "tgdfer render-demo")
+        elif annotations in params.rendered:
+            stage = "render-demo" if root == paths.DEMO_ROOT else f"render --name {root.name}"
+            yield Finding(what, NOTE, "not rendered yet: the graph does it", f"tgdfer {stage}")
         else:
             key, path = ("root", root) if not root.is_dir() else ("annotations", annotations)
             yield Finding(what, BAD, f"{path}: not there", f"correct datasets.{name}.{key} in params.yaml")

@@ -14,6 +14,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.evaluation.statistics import mean_and_deviation
 from tgdfer.runs.files import Key
+from tgdfer.runs.outputs import verify
 from tgdfer.runs.state import Expected, State
 
 TARGET = re.compile(r"(?:.*/)?runs/(.+)|([^/]+/.+)")
@@ -22,7 +23,7 @@ RUN = re.compile(r"([^/]+)/([^/]+)(?:/fold(\d+)/seed(\d+))?")
 
 @dataclass(frozen=True)
 class Explained:
-    """A run, its state, and its metrics.json; empty where the run is missing or damaged: no table has it then."""
+    """A run, its state, and its metrics.json, which is empty where the run is missing or damaged."""
 
     key: Key
     state: State
@@ -62,7 +63,7 @@ def explain(params: Params, target: str) -> tuple[str, bool]:
 
 
 def _find(params: Params, target: str) -> tuple[list[Explained], list[str]]:
-    """The runs that ``target`` names, and what they cannot be compared with."""
+    """The runs that ``target`` names, and what is wrong with the inputs that they are compared with."""
     place = TARGET.fullmatch(target.rstrip("/"))
     named = RUN.fullmatch((place.group(1) or place.group(2)).removesuffix("/summary.json")) if place else None
     if not named:
@@ -72,7 +73,8 @@ def _find(params: Params, target: str) -> tuple[list[Explained], list[str]]:
     params.run(variant)
     expected = Expected(params, dataset)
     places = [(int(fold), int(seed))] if fold else [(k, s) for k in _folds(dataset, variant) for s in params.seeds]
-    unchecked = [f"{name}: not on disk, so no run was compared with it" for name in expected.unchecked()]
+    unchecked = [f"{why}, so no run was compared with it" for why in expected.unchecked()]
+    unchecked += [damage for damages in verify(expected.files.values()).values() for damage in damages]
     return [_explained(expected, Key(dataset, variant, *where)) for where in places], unchecked
 
 
@@ -176,8 +178,9 @@ def _again(dataset: str, variant: str, runs: list[Explained]) -> list[str]:
     commits = dict.fromkeys((run.record.get("git") or {}).get("commit") for run in runs)
     lines = [f"git checkout {commit}" for commit in commits if commit]
     target = shlex.quote(str(paths.variant(dataset, variant)))
-    lines.append(f"snakemake --profile local {target}   # with everything before it that is missing")
+    lines.append(f"{paths.SNAKEMAKE} {target}   # with everything before it that is missing")
     if len(runs) == 1:
         options = f"--dataset {dataset} --variant {variant} --fold {runs[0].key.fold} --seed {runs[0].key.seed}"
-        lines.append(f"python -m tgdfer train {options}   # only this run, from the features on disk")
+        study = f"--study {paths.STUDY} " if paths.STUDY else ""
+        lines.append(f"python -m tgdfer {study}train {options}   # only this run, from the features on disk")
     return lines

@@ -1,4 +1,4 @@
-"""``tgdfer status``: how far a project is, per data set, variant, fold and seed, only from its files.
+"""``tgdfer status``: how far a project is, per data set, variant, fold and seed, and which of its files are damaged.
 
 No lock is taken and nothing is written, so it may be asked while a run goes on.
 """
@@ -6,6 +6,7 @@ No lock is taken and nothing is written, so it may be asked while a run goes on.
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Any
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.runs import state
+from tgdfer.media import sources
+from tgdfer.runs import outputs, state
 from tgdfer.runs.files import Key
 
+SHOWN = 20
+"""How many damaged files are listed."""
 STATES = ("done", "outdated", "damaged", "running", "interrupted", "failed", "missing")
 
 
@@ -32,10 +36,10 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A stage before training: done or missing, and what it made."""
+    """A stage before training: done, outdated, damaged or missing, and what it made."""
 
     stage: str
-    done: bool
+    state: str
     about: str = ""
 
 
@@ -47,40 +51,97 @@ class Status:
     prepared: list[Prepared]
     rejects: dict[str, int]
     variants: dict[str, list[RunStatus]]
+    changed: list[Path]
+    """The sources that are not those that the frames were made from."""
 
 
-def look(params: Params) -> list[Status]:
-    """The status of every data set: the variants of the grid, and other variants that have runs."""
-    return [_dataset(params, name) for name in params.datasets]
+@dataclass(frozen=True)
+class Damage:
+    """The files that are missing or damaged, by the output that the graph declares."""
+
+    found: dict[Path, list[str]]
+    unseen: list[Path]
+    """The outputs whose damage the graph does not see unless it is told."""
+
+    def state(self, *outputs: Path) -> str:
+        """The state of a stage that makes ``outputs``."""
+        if any(path in self.found for path in outputs):
+            return "damaged"
+        return "done" if all(path.is_file() for path in outputs) else "missing"
 
 
-def _dataset(params: Params, name: str) -> Status:
+@dataclass(frozen=True)
+class Project:
+    """The status of every data set, and the damaged files."""
+
+    datasets: list[Status]
+    damage: Damage
+
+    @property
+    def runs(self) -> list[RunStatus]:
+        """Every run."""
+        return [run for one in self.datasets for runs in one.variants.values() for run in runs]
+
+    @property
+    def damages(self) -> list[str]:
+        """The damaged files of stages other than the training, each with what is wrong."""
+        return [text for texts in self.damage.found.values() for text in texts]
+
+    @property
+    def changed(self) -> list[Path]:
+        """The sources of all data sets that are not those that the frames were made from."""
+        return [path for one in self.datasets for path in one.changed]
+
+
+def look(params: Params, verify: bool = False) -> Project:
+    """The status of every data set, for the variants of the grid and others that have runs.
+
+    ``verify``: hash large files too, and look at the sources of however many clips.
+    """
+    every = outputs.declared(params)
+    seen = {path: damages for path in every if (damages := outputs.damages(path))}
+    found = outputs.verify(every) if verify else seen
+    changed = {name: sources.changed(params, name, verify) for name in params.datasets}
+    unseen = [path for path in found if path not in seen]
+    unseen += [paths.frames(name) for name in params.datasets if changed[name] and not sources.changed(params, name)]
+    damage = Damage(found, unseen)
+    return Project([_dataset(params, damage, changed[name], name) for name in params.datasets], damage)
+
+
+def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> Status:
     folds = _folds(name)
     expected = state.Expected(params, name)
-    variants = {
-        variant: [_run(expected, Key(name, variant, fold, seed)) for fold in folds or [0] for seed in params.seeds]
-        for variant in params.variants
-        if variant in params.grid or (paths.RUNS / name / variant).is_dir()
-    }
-    return Status(name, _prepared(params, name, folds), _rejects(name), variants)
+    variants = {}
+    for variant in params.variants:
+        runs = [_run(expected, Key(name, variant, fold, seed)) for fold in folds or [0] for seed in params.seeds]
+        shown = [run for run in runs if variant in params.grid or run.state != "missing"]  # nobody asked for the others
+        if shown:
+            variants[variant] = shown
+    return Status(name, _prepared(params, damage, changed, name, folds), _rejects(name), variants, changed)
 
 
-def _prepared(params: Params, name: str, folds: list[int]) -> list[Prepared]:
+def _prepared(params: Params, damage: Damage, changed: list[Path], name: str, folds: list[int]) -> list[Prepared]:
     encoder = params.datasets[name].encoder
-    frames, features = _json(paths.frames(name)), _json(paths.features(name, encoder))
+    frames, features = paths.frames(name), paths.features(name, encoder)
     clips = len(_column(paths.clips(name), "clips", "clip_id"))
     return [
-        Prepared("encoder", bool(_json(paths.encoder(encoder))), encoder),
-        Prepared("clips", bool(clips and folds), f"{clips} clips, {len(folds)} folds" if folds else ""),
-        Prepared("frames", bool(frames), _shards(paths.frames(name), frames)),
-        Prepared("features", bool(features), _shards(paths.features(name, encoder), features)),
+        Prepared("encoder", damage.state(paths.encoder(encoder)), encoder),
+        Prepared(
+            "clips",
+            damage.state(paths.clips(name), paths.folds(name)),
+            f"{clips} clips, {len(folds)} folds" if folds else "",
+        ),
+        Prepared("frames", "outdated" if changed else damage.state(frames), _shards(frames)),
+        Prepared("features", damage.state(features), _shards(features)),
     ]
 
 
-def _shards(manifest: Path, found: dict[str, Any]) -> str:
+def _shards(manifest: Path) -> str:
     """What a manifest says, or how many shards there are of a stage that is not at its end."""
-    if found:
-        return f"{sum(shard.get('rows', 0) for shard in found.get('shards', []))} frames"
+    try:
+        return f"{sum(shard['rows'] for shard in storage.read_sealed(manifest)['shards'])} frames"
+    except UserError:
+        pass
     made = len(list(manifest.parent.rglob("shard-*.parquet"))) if manifest.parent.is_dir() else 0
     return f"{made} shards so far" if made else ""
 
@@ -111,39 +172,34 @@ def _column(path: Path, kind: str, name: str) -> list[Any]:
         return []
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where that is not there or cannot be read."""
-    try:
-        found = storage.read_json(path)
-    except UserError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def as_json(found: list[Status]) -> str:
+def as_json(found: Project) -> str:
     """Everything, for programs."""
     return json.dumps(
-        [
-            {
-                "dataset": one.dataset,
-                "prepared": [vars(stage) for stage in one.prepared],
-                "rejects": one.rejects,
-                "variants": {name: [vars(run) for run in runs] for name, runs in one.variants.items()},
-            }
-            for one in found
-        ],
+        {
+            "datasets": [
+                {
+                    "dataset": one.dataset,
+                    "prepared": [vars(stage) for stage in one.prepared],
+                    "rejects": one.rejects,
+                    "variants": {name: [vars(run) for run in runs] for name, runs in one.variants.items()},
+                }
+                for one in found.datasets
+            ],
+            "damaged": found.damages,
+            "changed": list(map(str, found.changed)),
+        },
         indent=2,
         ensure_ascii=False,
     )
 
 
-def as_text(found: list[Status], folds: bool = False) -> str:
-    """A block for each data set and a line for each variant, or with ``folds`` for each run that is not done."""
+def as_text(found: Project, folds: bool = False) -> str:
+    """A block for each data set, a line for each variant or with ``folds`` for each run, the damages, and advice."""
     lines = []
-    for one in found:
+    for one in found.datasets:
         lines.append(one.dataset)
         for stage in one.prepared:
-            lines.append(f"  {stage.stage:10}{'done' if stage.done else 'missing':9}{stage.about}")
+            lines.append(f"  {stage.stage:10}{stage.state:9}{stage.about}")
         if one.rejects:
             most = ", ".join(f"{count} {reason}" for reason, count in list(one.rejects.items())[:3])
             where = paths.frames(one.dataset).with_name("rejects.parquet")
@@ -157,14 +213,23 @@ def as_text(found: list[Status], folds: bool = False) -> str:
                 if run.state in ("damaged", "running", "interrupted", "failed") or (folds and run.fold):
                     about = f": {run.about}" if run.about else ""
                     lines.append(f"  {'':{width}}    fold {run.fold} seed {run.seed} {run.state}{about}")
-    return "\n".join([*lines, *_next(found)])
+    for what, files in (("damaged", found.damages), ("changed since its frames were made", found.changed)):
+        lines += [f"{what}: {file}" for file in files[:SHOWN]]
+        if len(files) > SHOWN:
+            lines.append(f"{what}: and {len(files) - SHOWN} more files")
+    return "\n".join([*lines, _next(found)])
 
 
-def _next(found: list[Status]) -> list[str]:
-    states = Counter(run.state for one in found for runs in one.variants.values() for run in runs)
+def _next(found: Project) -> str:
+    """How many runs are done, and the command that makes or repairs what is missing."""
+    states = Counter(run.state for run in found.runs)
     total = sum(states.values())
-    if states["done"] == total:
+    if states["done"] == total and not found.damages and not found.changed:
         page = paths.REPORT_PAGE
-        return [f"all {total} runs are done; {page if page.is_file() else 'next: tgdfer report'}"]
-    next_step = "running" if states["running"] else "next: snakemake --profile local all (or --profile slurm)"
-    return [f"{states['done']} of {total} runs are done; {next_step}"]
+        return f"all {total} runs are done; {page if page.is_file() else 'next: tgdfer report'}"
+    command = f"{paths.SNAKEMAKE} all (or --profile slurm)"
+    if found.damage.unseen:
+        forced = " ".join(shlex.quote(str(path)) for path in found.damage.unseen)
+        study = f" --config study={paths.STUDY}" if paths.STUDY else ""
+        command = f"snakemake --profile local{study} --forcerun {forced} -- all (or --profile slurm)"
+    return f"{states['done']} of {total} runs are done; {'running' if states['running'] else f'next: {command}'}"

@@ -15,6 +15,13 @@ from tgdfer.core.progress import log
 
 EVERY_S = 5.0
 
+# MLflow reads these when it is imported
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # a server that is down is noticed in seconds
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for each run
+
 
 def update(params: Params) -> int:
     """Bring MLflow to what the files of the workspace say, however often this is called, also during trainings.
@@ -25,36 +32,32 @@ def update(params: Params) -> int:
     Raises:
         UserError: MLflow cannot be reached or written to.
     """
-    from tgdfer.tracking.store import Store, line, lock
+    from tgdfer.tracking.server import connected, lock, one_line
     from tgdfer.tracking.sync import sync
     from tgdfer.tracking.wanted import wanted
 
-    try:
-        with lock():
-            runs = wanted(params)
-            store = Store(params)
-            changed = 0
-            for name in dict.fromkeys(run.experiment for run in runs):
-                changed += sync(store, store.experiment(name), [run for run in runs if run.experiment == name])
-    except UserError:
-        raise
-    except Exception as error:  # whatever MLflow raises
-        raise UserError(
-            f"MLflow does not answer as it should ({line(error)}); start it, or correct MLFLOW_TRACKING_URI or "
-            "tracking.uri, then run tgdfer tracking: nothing is lost"
-        ) from error
+    with lock():
+        runs = wanted(params)
+        try:
+            with connected(params) as client:
+                changed = sync(client, params, runs)
+        except Exception as error:  # whatever MLflow raises
+            raise UserError(
+                f"MLflow does not answer as it should ({one_line(error)}); start it, or correct MLFLOW_TRACKING_URI or "
+                "tracking.uri, then run tgdfer tracking: nothing is lost"
+            ) from error
     log.info("tracking: %d of %d runs written to MLflow", changed, len(runs))
     return changed
 
 
 def follow(params: Callable[[], Params]) -> None:
-    """Call ``update`` every few seconds until the process is interrupted; a failure is a warning."""
+    """Call ``update`` every few seconds until the process is interrupted; a new failure is a warning."""
     failed = ""
     while True:
         try:
             update(params())
             failed = ""
-        except UserError as error:
+        except (UserError, OSError) as error:  # a file may be replaced while it is read
             if str(error) != failed:
                 log.warning("tracking: %s", error)
             failed = str(error)
@@ -62,15 +65,16 @@ def follow(params: Callable[[], Params]) -> None:
 
 
 def update_after(params: Params) -> None:
-    """Call ``update`` after other work, which is not worth less if it fails.
+    """Call ``update`` at the end of another command; a failure is a warning.
 
-    A SLURM job leaves an SQLite file to the machine that started it, since nodes must not share one over a network.
+    A SLURM job does not write to an SQLite file, since nodes must not share one over a network.
     """
-    from tgdfer.tracking.store import SQLITE, uri_of
+    from tgdfer.config.sections import SQLITE
+    from tgdfer.tracking.server import uri_of
 
     if "SLURM_JOB_ID" in os.environ and uri_of(params).startswith(SQLITE):
         return
     try:
         update(params)
-    except UserError as error:
+    except (UserError, OSError) as error:
         log.warning("tracking: %s", error)

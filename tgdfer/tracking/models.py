@@ -2,107 +2,77 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import mlflow
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.tracking.store import Store, line
+from tgdfer.tracking.server import connected, one_line
 from tgdfer.tracking.wanted import MODEL_FILES, Wanted
 
 LOADER = "tgdfer.prediction.pyfunc"
 """The module that loads a model from safetensors and JSON; no pickle is involved."""
-MODEL = "model"
+DATA = "model"
 
 
-def log_model(store: Store, run_id: str, run: Wanted) -> Any:
-    """The logged model of a run, made if there is none."""
-    from mlflow.entities import LoggedModelOutput
-    from mlflow.models import Model
-    from mlflow.models.signature import ModelSignature
-    from mlflow.types import ColSpec, Schema
-
+def log_model(client: Any, experiment: str, run: Wanted) -> str:
+    """The id of the logged model of a run; it is logged if it is not there."""
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run.run_id}'"):
+        if model.status == "READY":
+            return str(model.model_id)
     assert run.model
-    client = store.client
-    experiment = client.get_run(run_id).info.experiment_id
-    ready = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND status = 'READY'")
-    if ready:
-        return ready[0]
-    title, tags = run.title.replace(" ", "-"), {key: run.tags[key] for key in run.tags if key.startswith("tgdfer.")}
-    logged = client.create_logged_model(experiment, title, run_id, tags, run.parameters, "tgdfer")
     classes = storage.read_json(run.model / "model.json")["classes"]
-    outputs = [ColSpec("string", "path"), ColSpec("string", "label"), *(ColSpec("double", name) for name in classes)]
-    signature = ModelSignature(Schema([ColSpec("string", "path")]), Schema([*outputs, ColSpec("string", "reason")]))
-    about = Model(MODEL, run_id, signature=signature, model_id=logged.model_id)
-    about.add_flavor("python_function", loader_module=LOADER, data=MODEL, python_version=platform.python_version())
+    columns = {"path": "string", "label": "string", **dict.fromkeys(classes, "double"), "reason": "string"}
+    outputs = Schema([ColSpec(kind, name) for name, kind in columns.items()])
+    name = run.tags["tgdfer.run"].partition("/")[2].replace("/", "-")
+    number: str = client.create_logged_model(experiment, name, run.run_id, run.tags, run.parameters).model_id
+    about = Model(DATA, run.run_id, signature=ModelSignature(Schema([ColSpec("string", "path")]), outputs))
+    about.add_flavor("python_function", loader_module=LOADER, data=DATA, python_version=platform.python_version())
     with TemporaryDirectory() as folder:
-        data = Path(folder) / MODEL
+        data = Path(folder) / DATA
         data.mkdir()
-        for name in MODEL_FILES:
-            shutil.copyfile(run.model / name, data / name)
+        for file in MODEL_FILES:
+            shutil.copy(run.model / file, data)
         storage.write_json(data / "project.json", {"models": str(paths.MODELS.resolve())})
         about.save(f"{folder}/MLmodel")
-        client.log_model_artifacts(logged.model_id, folder)
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-    return client.finalize_logged_model(logged.model_id, "READY")
+        client.log_model_artifacts(number, folder)
+    client.log_outputs(run.run_id, [LoggedModelOutput(number, 0)])
+    results = [point for point in run.points if point.step == 0]
+    client.log_batch(run.run_id, [Metric(p.key, p.value, p.timestamp, 0, model_id=number) for p in results])
+    client.finalize_logged_model(number, "READY")
+    return number
 
 
-def set_aliases(store: Store, name: str, runs: dict[str, Wanted]) -> None:
-    """Register the models of the current runs as ``name``; the alias of a fold and seed leads to its current run."""
-    from mlflow.exceptions import MlflowException
-
-    client = store.client
-    try:
-        aliases = client.get_registered_model(name).aliases
-    except MlflowException:
-        if not runs:
-            return
-        aliases = client.create_registered_model(name).aliases
-    versions = {version.run_id: str(version.version) for version in client.search_model_versions(f"name = '{name}'")}
+def set_aliases(client: Any, experiment: str, name: str, runs: list[Wanted]) -> None:
+    """Register the models of current ``runs`` as ``name``; the alias of a fold and seed leads to its current run."""
+    found = client.search_registered_models(f"name = '{name}'")
+    if not (found or runs):
+        return
+    aliases = (found[0] if found else client.create_registered_model(name)).aliases
+    versions = {version.run_id: version.version for version in client.search_model_versions(f"name = '{name}'")}
     asked = {}
-    for run_id, run in runs.items():
-        if run_id not in versions:
-            model = log_model(store, run_id, run).model_id
+    for run in runs:
+        if run.run_id not in versions:
+            model = log_model(client, experiment, run)
             tags = {key: run.tags[key] for key in ("tgdfer.variant", "tgdfer.fold", "tgdfer.seed")}
-            with _default_uri(store.uri):
-                made = client.create_model_version(
-                    name, f"models:/{model}", run_id, tags, description=_about(run), model_id=model
-                )
-            versions[run_id] = str(made.version)
-        asked[f"fold{run.tags['tgdfer.fold']}-seed{run.tags['tgdfer.seed']}"] = versions[run_id]
+            made = client.create_model_version(name, f"models:/{model}", run.run_id, tags, model_id=model)
+            versions[run.run_id] = made.version
+        asked[f"fold{run.tags['tgdfer.fold']}-seed{run.tags['tgdfer.seed']}"] = str(versions[run.run_id])
     for alias in aliases.keys() - asked.keys():
         client.delete_registered_model_alias(name, alias)
     for alias, version in asked.items():
         if str(aliases.get(alias)) != version:
             client.set_registered_model_alias(name, alias, version)
-
-
-@contextmanager
-def _default_uri(uri: str) -> Iterator[None]:
-    """Make ``uri`` MLflow's default, which it asks for a logged model when a version of it is registered or fetched."""
-    import mlflow
-
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(None)
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
-
-
-def _about(run: Wanted) -> str:
-    rates = {key: value for key, value, _, step in run.points if step == 0 and key.split("/")[-1] in ("uar", "war")}
-    said = ", ".join(f"{key} {100 * value:.1f} %" for key, value in rates.items() if not key.startswith("other/"))
-    return f"{run.title} of {run.tags['tgdfer.dataset']}: {said} on the fold's test clips"
 
 
 def folder_of(params: Params, uri: str) -> Path:
@@ -111,24 +81,22 @@ def folder_of(params: Params, uri: str) -> Path:
     Raises:
         UserError: MLflow cannot be reached or does not know the run or model, or its files are nowhere.
     """
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
     try:
-        client = Store(params).client
-        if uri.startswith("runs:/"):
-            run = client.get_run(uri.removeprefix("runs:/").strip("/").split("/")[0])
-            model = next(iter(run.outputs.model_outputs), None) if run.outputs else None
-            if model is None:
-                own = paths.RUNS.joinpath(
-                    *(part for part in run.data.tags.get("tgdfer.run", "").split("/") if part != "..")
-                )
-                about = storage.read_json(own / "run.json")
-                if about.get("fingerprint") != run.data.tags.get("tgdfer.fingerprint"):
-                    raise UserError(f"{own}: another run than MLflow's {uri}")
-                return own
-            uri = f"models:/{model.model_id}"
-        with _default_uri(client.tracking_uri):
-            return Path(mlflow.artifacts.download_artifacts(uri)) / MODEL
+        with connected(params) as client:
+            if uri.startswith("runs:/"):
+                run = client.get_run(uri.removeprefix("runs:/").strip("/").split("/")[0])
+                if not (run.outputs and run.outputs.model_outputs):
+                    return _own_folder(uri, run.data.tags)
+                uri = f"models:/{run.outputs.model_outputs[0].model_id}"
+            return Path(mlflow.artifacts.download_artifacts(uri)) / DATA
     except (MlflowException, OSError) as error:
-        raise UserError(f"{uri}: MLflow has no such model ({line(error)}); give a run's folder instead") from None
+        reason = one_line(error)
+        raise UserError(f"{uri}: MLflow has no such model ({reason}); give a run's folder instead") from None
+
+
+def _own_folder(uri: str, tags: dict[str, str]) -> Path:
+    """The folder in ``runs/`` of a run whose model is not in MLflow."""
+    folder = paths.RUNS / tags.get("tgdfer.run", "")
+    if storage.read_object(folder / "run.json").get("fingerprint") != tags.get("tgdfer.fingerprint", ""):
+        raise UserError(f"{folder}: has been replaced since MLflow recorded {uri}; give a run's folder instead")
+    return folder

@@ -1,166 +1,107 @@
-"""Bring one experiment of MLflow to what the files say; doing so again changes nothing."""
+"""Bring MLflow to what the files say; doing so again changes nothing."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterable
 from typing import Any
 
+from mlflow.entities import Param, RunTag
+
+from tgdfer.config.params import Params
+from tgdfer.core import storage
 from tgdfer.tracking.models import log_model, set_aliases
-from tgdfer.tracking.store import Store
+from tgdfer.tracking.server import experiment
 from tgdfer.tracking.wanted import Wanted, in_copy
 
-LONGEST_PARAMETER = 6000
-BATCH_PARAMETERS = 100
-BATCH_METRICS = 1000
+DIGEST = "tgdfer.digest"
+"""The tag with the fingerprint of all that a run has; it is set last, so that an interrupted call is made up for."""
+PAST = "superseded"
+MOST_RUNS = 50_000
+"""MLflow returns no more runs at a time."""
 
 
-def sync(store: Store, experiment: str, wanted: list[Wanted]) -> int:
-    """Make, continue and mark the runs of an experiment; a variant stands before its trainings in ``wanted``.
+def sync(client: Any, params: Params, runs: list[Wanted]) -> int:
+    """Make, continue and mark MLflow's runs; a variant comes before its trainings in ``runs``.
 
     Returns:
         How many runs were written to.
     """
-    there = store.runs(experiment)
-    ids: dict[int, str] = {}
+    experiments = {name: experiment(client, params, name) for name in dict.fromkeys(run.experiment for run in runs)}
+    found = client.search_runs([*experiments.values()], "tags.`tgdfer.run` != ''", max_results=MOST_RUNS)
+    there = {(run.data.tags["tgdfer.run"], run.data.tags["tgdfer.fingerprint"]): run for run in found}
     changed = 0
-    for run in wanted:
-        before = there.pop((run.name, run.fingerprint), None)
-        if before is not None and _was_made_again(run, before):
-            store.client.delete_run(before.info.run_id)
+    for run in runs:
+        before = there.pop((run.tags["tgdfer.run"], run.tags["tgdfer.fingerprint"]), None)
+        if before is not None and _cannot_continue(before, run):
+            client.delete_run(before.info.run_id)
             before = None
-        run_id, wrote = _write(store, experiment, run, before, ids[id(run.parent)] if run.parent else None)
-        ids[id(run)] = run_id
-        changed += wrote
+        changed += _write(client, experiments[run.experiment], run, before)
     if not in_copy():  # which does not hold the workspace's runs
-        changed += sum(_mark_as_past(store, run) for run in there.values())
-        models = {ids[id(run)]: run for run in wanted if run.model and run.current}
-        set_aliases(store, wanted[0].experiment.replace("/", "-"), models)
+        changed += sum(_mark_as_past(client, run) for run in there.values())
+        for name, number in experiments.items():
+            with_model = [run for run in runs if run.experiment == name and run.model and run.current]
+            set_aliases(client, number, name.replace("/", "-"), with_model)
     return changed
 
 
-def _was_made_again(run: Wanted, before: Any) -> bool:
-    """Whether the files hold another execution than MLflow: it cannot take back what it has."""
-    tags = before.data.tags
-    if run.tags["tgdfer.kind"] == "variant" or tags.get("tgdfer.digest") == run.digest:
-        return False
-    return tags.get("tgdfer.started") != str(run.started) or before.info.status == "FINISHED"
+def _cannot_continue(before: Any, run: Wanted) -> bool:
+    """Whether MLflow holds a start or a metric that the files no longer have; it takes neither back."""
+    gone = before.data.metrics.keys() - {point.key for point in run.points}
+    return bool(gone) or before.info.start_time != run.started
 
 
-def _write(store: Store, experiment: str, run: Wanted, before: Any, parent: str | None) -> tuple[str, bool]:
-    client = store.client
-    tags = {
-        **run.tags,
-        "tgdfer.run": run.name,
-        "tgdfer.fingerprint": run.fingerprint,
-        "tgdfer.started": str(run.started),
-        "tgdfer.current": str(run.current).lower(),
-        "mlflow.runName": _title(run.title, run.tags, run.current, "outdated"),
-        "mlflow.note.content": run.note,
-        **({"mlflow.parentRunId": parent} if parent else {}),
-    }
-    digest = run.digest
-    whole = before is not None and before.data.tags.get("tgdfer.digest") == digest
+def _write(client: Any, experiment: str, run: Wanted, before: Any) -> bool:
+    """Write what MLflow lacks of a run; whether that was anything."""
+    tags = {**run.tags, "mlflow.runName": _title(run.tags, "" if run.current else "outdated")}
+    if run.parent:
+        tags["mlflow.parentRunId"] = run.parent.run_id
+    files = {path.as_posix(): storage.file_fingerprint(path) for path in run.artifacts}
+    points = [(point.key, point.value, point.step) for point in run.points]
+    digest = storage.fingerprint([tags, run.status, run.ended, run.parameters, points, files, bool(run.model)])
     if before is None:
-        run_id = client.create_run(experiment, run.started, tags, tags["mlflow.runName"]).info.run_id
+        run.run_id = client.create_run(experiment, run.started, run_name=tags["mlflow.runName"]).info.run_id
     else:
-        run_id = before.info.run_id
-        _tag(store, before, tags)
-        for key in before.data.tags.keys() - tags.keys() - {"tgdfer.digest"}:
+        run.run_id = before.info.run_id
+        if before.data.tags.get(DIGEST) == digest:
+            return False
+        for key in before.data.tags.keys() - tags.keys():
             if key.startswith("tgdfer."):  # the error of an earlier attempt; a user's own tags stay
-                client.delete_tag(run_id, key)
-        if whole:
-            return run_id, False
-        if before.info.status != run.status:
-            client.update_run(run_id, status=run.status)
-    _fill(store, run_id, run, before)
-    if run.status != "RUNNING":
-        client.set_terminated(run_id, run.status, run.ended)
-        client.set_tag(run_id, "tgdfer.digest", digest)  # last: without it the next call goes on here
-    return run_id, True
-
-
-def _fill(store: Store, run_id: str, run: Wanted, before: Any) -> None:
-    """Add what the run lacks."""
-    from mlflow.entities import Metric, Param
-
-    client = store.client
-    if before is None:
-        pairs = [Param(key, value[:LONGEST_PARAMETER]) for key, value in run.parameters.items()]
-        for part in _batches(pairs, BATCH_PARAMETERS):
-            client.log_batch(run_id, params=part)
-    _log_data(store, run_id, run)
+                client.delete_tag(run.run_id, key)
+    latest = {metric.key: metric for metric in before.data.to_proto().metrics} if before else {}
+    new = [point for point in run.points if point.key not in latest or _is_newer(point, latest[point.key])]
+    parameters = [Param(key, value) for key, value in run.parameters.items()]
+    client.log_batch(run.run_id, new, parameters, [RunTag(key, value) for key, value in tags.items()])
+    if run.data:
+        client.log_inputs(run.run_id, run.data)
     for path in run.artifacts:
-        client.log_artifact(run_id, str(path))
-    model = log_model(store, run_id, run).model_id if run.model else None
-    if run.tags["tgdfer.kind"] == "variant":  # the latest of a step is shown
-        now = int(time.time() * 1000)
-        run.points = [(key, value, now, step) for key, value, _, step in run.points]
-    points = [
-        Metric(key, value, at, step, model_id=model if step == 0 else None)
-        for key, value, at, step in (_missing(store, run_id, run, before) if before else run.points)
-    ]
-    for part in _batches(points, BATCH_METRICS):
-        client.log_batch(run_id, metrics=part)
+        client.log_artifact(run.run_id, str(path))
+    if run.model:
+        log_model(client, experiment, run)
+    if run.status == "RUNNING":
+        client.update_run(run.run_id, run.status)
+    else:
+        client.set_terminated(run.run_id, run.status, run.ended)
+    client.set_tag(run.run_id, DIGEST, digest)
+    return True
 
 
-def _missing(store: Store, run_id: str, run: Wanted, before: Any) -> list[Any]:
-    """The points that MLflow does not have: new epochs, new seconds of system metrics, and results."""
-    steps: dict[bool, set[int]] = {}
-    new = []
-    for key, value, at, step in run.points:
-        system = key.startswith("system/")
-        if step == 0:
-            known = before.data.metrics.get(key) == value
-        else:  # the points of a step arrive together
-            if system not in steps:
-                steps[system] = {point.step for point in store.client.get_metric_history(run_id, key)}
-            known = step in steps[system]
-        if not known:
-            new.append((key, value, at, step))
-    return new
+def _is_newer(point: Any, latest: Any) -> bool:
+    """Whether MLflow lacks a point of a metric, of which it has ``latest``."""
+    return bool(point.step > latest.step or (point.step == latest.step and point.value != latest.value))
 
 
-def _log_data(store: Store, run_id: str, run: Wanted) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    inputs = []
-    for context, data in run.data.items():
-        profile = json.dumps({"num_rows": data["num_rows"]}) if data["num_rows"] else None
-        source = json.dumps({"uri": data["source"]})
-        tags = [InputTag("mlflow.data.context", context)] if context else []
-        inputs.append(DatasetInput(Dataset(data["name"], data["digest"], "local", source, profile=profile), tags))
-    if inputs:
-        store.client.log_inputs(run_id, inputs)
-
-
-def _mark_as_past(store: Store, before: Any) -> bool:
+def _mark_as_past(client: Any, before: Any) -> bool:
     """Mark a run that the workspace no longer has; whether it was not marked."""
     tags = before.data.tags
-    title = tags.get("mlflow.runName", "").split(" (")[0].split(" [")[0]
+    if tags.get(DIGEST) == PAST:
+        return False
     if before.info.status == "RUNNING":
-        store.client.update_run(before.info.run_id, status="KILLED")
-    return _tag(
-        store,
-        before,
-        {"tgdfer.current": "false", "mlflow.runName": _title(title, tags, False, "superseded")},
-    )
+        client.update_run(before.info.run_id, "KILLED")
+    new = {"tgdfer.current": "false", "mlflow.runName": _title(tags, PAST), DIGEST: PAST}
+    client.log_batch(before.info.run_id, tags=[RunTag(key, value) for key, value in new.items()])
+    return True
 
 
-def _title(title: str, tags: dict[str, str], current: bool, otherwise: str) -> str:
-    experiment = tags.get("tgdfer.dvc_experiment")
-    return title + (f" [{experiment}]" if experiment else "") + ("" if current or experiment else f" ({otherwise})")
-
-
-def _tag(store: Store, run: Any, tags: dict[str, str]) -> bool:
-    from mlflow.entities import RunTag
-
-    new = [RunTag(key, value) for key, value in tags.items() if run.data.tags.get(key) != value]
-    if new:
-        store.client.log_batch(run.info.run_id, tags=new)
-    return bool(new)
-
-
-def _batches(items: list[Any], size: int) -> Iterable[list[Any]]:
-    return (items[at : at + size] for at in range(0, len(items), size))
+def _title(tags: dict[str, str], mark: str) -> str:
+    """A run's name in the UI, such as ``no-text fold1 seed0``, with its DVC experiment or ``mark``."""
+    name, experiment = tags["tgdfer.run"].partition("/")[2].replace("/", " "), tags.get("tgdfer.dvc_experiment")
+    return f"{name} [{experiment}]" if experiment else f"{name} ({mark})" if mark else name

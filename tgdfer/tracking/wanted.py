@@ -1,4 +1,4 @@
-"""The MLflow runs that the files of a workspace ask for: trainings, their variants, and stages; without MLflow."""
+"""The runs that MLflow should show, by the files of a workspace: trainings, their variants, and stages."""
 
 from __future__ import annotations
 
@@ -6,62 +6,57 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
+
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
 from tgdfer.config.params import Params
 from tgdfer.core import paths, record, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
 from tgdfer.runs.files import ATTEMPT, SYSTEM, Key
-from tgdfer.runs.state import Expected, State
+from tgdfer.runs.state import Expected, State, flat
 
-STATUS = {"running": "RUNNING", "interrupted": "KILLED", "failed": "FAILED"}
-"""The states of a run without a result, in MLflow's words; every other run that has files is FINISHED."""
-SHOWN = ("metrics.json", "history.jsonl")
+STATUS = {"running": "RUNNING", "failed": "FAILED"}
+"""MLflow's words for the states of a run without a result; one that was interrupted is KILLED."""
+SHOWN = ("metrics.json", "history.jsonl", "run.json")
 MODEL_FILES = ("model.safetensors", "model.json", "run.json")
+RECORDED = ("stage", "dataset", "variant", "encoder", "fold", "seed", "code", "dvc_experiment")
+OF_A_RUN = ("tgdfer.fold", "tgdfer.seed", "tgdfer.state", "tgdfer.error", "tgdfer.slurm_job")
+"""Tags that a variant does not have."""
+SPLIT = re.compile("^(train|val|test)_")
 UNNAMEABLE = re.compile(r"[^/\w.\- :]")
 """What MLflow does not take in the name of a metric; a user's classes may contain it."""
-
-Point = tuple[str, float, int, int]
-"""Metric, value, time in milliseconds, step. Results have step 0, so that MLflow draws bars of them."""
 
 
 @dataclass
 class Wanted:
-    """A run of MLflow."""
+    """A run of MLflow; times are in milliseconds. Results have step 0, so that MLflow draws bars of them."""
 
-    name: str
-    """The tag ``tgdfer.run``; two runs of one name differ in their fingerprint."""
-    fingerprint: str
     experiment: str
-    title: str
     status: str
     started: int
-    ended: int | None
+    ended: int
     parameters: dict[str, str]
     tags: dict[str, str]
-    note: str = ""
-    current: bool = True
-    points: list[Point] = field(default_factory=list)
+    points: list[Metric]
     artifacts: list[Path] = field(default_factory=list)
-    data: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Data sets by context (train, test): name, digest, source and number of clips."""
+    data: list[DatasetInput] = field(default_factory=list)
     parent: Wanted | None = None
     model: Path | None = None
-    """The folder whose model is to be registered."""
+    """The folder whose model is to be logged."""
+    run_id: str = ""
 
     @property
-    def digest(self) -> str:
-        """The fingerprint of all that never changes once a run has ended."""
-        files = {path.as_posix(): storage.file_fingerprint(path) for path in self.artifacts}
-        times = [self.started, self.ended] if self.tags["tgdfer.kind"] != "variant" else []
-        points = self.points if times else [(key, value) for key, value, _, _ in self.points]
-        return storage.fingerprint([self.status, self.parameters, times, points, files, self.data])
+    def current(self) -> bool:
+        """Whether the files are those of the present parameters, data and code."""
+        return self.tags["tgdfer.current"] == "true"
 
 
 def wanted(params: Params) -> list[Wanted]:
@@ -74,14 +69,10 @@ def wanted(params: Params) -> list[Wanted]:
     for dataset in params.datasets:
         groups: dict[str, list[Wanted]] = {}
         for run in _trainings(params, dataset):
-            run.parent = groups.setdefault(run.tags["tgdfer.variant_fingerprint"], [_variant(params, run)])[0]
-            groups[run.tags["tgdfer.variant_fingerprint"]].append(run)
-        for parent, *runs in groups.values():
-            _summarise(parent, runs)
-            found += [parent, *runs]
-    if in_copy():
-        for run in found:
-            run.current = False
+            groups.setdefault(run.tags["tgdfer.variant_fingerprint"], []).append(run)
+        for runs in groups.values():
+            variant = _variant(params, runs)
+            found += [variant, *(replace(run, parent=variant) for run in runs)]
     return found
 
 
@@ -101,203 +92,165 @@ def _trainings(params: Params, dataset: str) -> Iterator[Wanted]:
         variant, fold, seed = folder.parts[-3], folder.parts[-2][len("fold") :], folder.parts[-1][len("seed") :]
         if variant in params.variants and fold.isdigit() and seed.isdigit():
             key = Key(dataset, variant, int(fold), int(seed))
-            shown = (*SHOWN, *(MODEL_FILES[:2] if variant == params.report.reference else ()))
+            read = (*SHOWN[:2], *(MODEL_FILES[:2] if variant == params.report.reference else ()))
             try:
-                if run := _training(params, key, expected.state(key, shown)):
+                if run := _training(params, key, expected.state(key, read)):
                     yield run
             except (UserError, AttributeError, KeyError, TypeError, ValueError) as error:
                 log.warning("tracking: %s is left out: %s", folder, " ".join(str(error).split()))
 
 
 def _training(params: Params, key: Key, state: State) -> Wanted | None:
-    folder, about = key.folder, state.record
-    finished = bool(about)
-    if not finished:
-        if not (folder / ATTEMPT).exists():
-            return None
-        about = storage.read_json(folder / ATTEMPT)
-    experiment = about.get("dvc_experiment")
-    if in_copy() and experiment != os.environ["DVC_EXP_NAME"]:
+    about = state.record or storage.read_object(key.folder / ATTEMPT)
+    if not about or (in_copy() and about.get("dvc_experiment") != os.environ["DVC_EXP_NAME"]):
         return None
-    parameters = {"variant": key.variant, **_flat(about["parameters"])}
-    common = {name: value for name, value in parameters.items() if name not in ("fold", "seed")}
-    status = "FINISHED" if finished else STATUS.get(state.name, "KILLED")
-    rows, load = storage.read_lines(folder / "history.jsonl"), storage.read_lines(folder / SYSTEM)
-    ended = about.get("ended") or (load[-1]["time"] if load else about["started"])
+    rows, load = (storage.read_lines(key.folder / name) for name in ("history.jsonl", SYSTEM))
+    started, ended = _ms(about["started"]), _ms(about.get("ended") or (load[-1]["time"] if load else about["started"]))
     run = Wanted(
-        name=f"{key.dataset}/{key.variant}/fold{key.fold}/seed{key.seed}",
-        fingerprint=about["fingerprint"],
         experiment=f"{params.tracking.project}/{key.dataset}",
-        title=f"{key.variant} fold{key.fold} seed{key.seed}",
-        status=status,
-        started=_ms(about["started"]),
-        ended=None if status == "RUNNING" else _ms(ended),
-        parameters=parameters,
-        tags={
-            **{f"tgdfer.{name}": str(getattr(key, name)) for name in ("dataset", "variant", "fold", "seed")},
-            "tgdfer.variant_fingerprint": storage.fingerprint([common, about["inputs"], about["code"]]),
-            **_tags("run", about, state.name),
-        },
-        note=_label(params, key.variant) + "".join(f"\n\n{reason}" for reason in state.reasons),
-        current=state.done or not finished,
-        points=[*_epochs(rows, _ms(about["started"]), _ms(ended)), *_load(load)],
+        status="FINISHED" if state.record else STATUS.get(state.name, "KILLED"),
+        started=started,
+        ended=ended,
+        parameters={"variant": key.variant, **_text(about["parameters"])},
+        tags=_tags(f"{key.dataset}/{key.variant}/fold{key.fold}/seed{key.seed}", about, state.done or not state.record),
+        points=[],
     )
-    if finished:
-        metrics = storage.read_json(folder / "metrics.json")
-        run.points += _results(params, metrics, about, run.ended or 0)
-        run.artifacts = [folder / name for name in ("metrics.json", "history.jsonl", "run.json")]
-        run.data = {
-            context: {
-                "name": f"{key.dataset} fold{key.fold} {context}",
-                "digest": storage.fingerprint(about["inputs"])[:12],
-                "source": paths.features(key.dataset, about["encoder"]).as_posix(),
-                "num_rows": metrics[f"n_{context}"],
-            }
-            for context in ("train", "test")
-        }
-        if key.variant == params.report.reference and state.done:
-            run.model = folder
+    shared = {name: value for name, value in run.parameters.items() if name not in ("fold", "seed")}
+    run.tags |= {
+        "tgdfer.kind": "run",
+        "tgdfer.state": state.name,
+        "tgdfer.variant_fingerprint": storage.fingerprint([shared, about["inputs"], about["code"]]),
+        "mlflow.note.content": "\n\n".join([_label(params, key.variant), *state.reasons]),
+    }
+    if state.record:
+        metrics = storage.read_json(key.folder / "metrics.json")
+        run.points += _points(_results(params, metrics, about), ended, 0)  # the UI offers the first that it gets first
+        run.artifacts = [key.folder / name for name in SHOWN]
+        source = json.dumps({"uri": paths.features(key.dataset, about["encoder"]).as_posix()})
+        digest = storage.fingerprint(about["inputs"])[:12]
+        for context in ("train", "test"):
+            name, profile = f"{key.dataset} fold{key.fold} {context}", {"num_rows": metrics[f"n_{context}"]}
+            data = Dataset(name, digest, "local", source, profile=json.dumps(profile))
+            run.data.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
+        run.model = key.folder if key.variant == params.report.reference and state.done else None
+    run.points += [*_epochs(rows, started, ended), *_load(load)]
     return run
 
 
-def _variant(params: Params, run: Wanted) -> Wanted:
-    """The parent of the trainings that differ from ``run`` in fold and seed only."""
-    dataset, variant = run.tags["tgdfer.dataset"], run.tags["tgdfer.variant"]
-    return Wanted(
-        name=f"{dataset}/{variant}",
-        fingerprint=run.tags["tgdfer.variant_fingerprint"],
-        experiment=run.experiment,
-        title=variant,
-        status="FINISHED",
-        started=run.started,
-        ended=None,
-        parameters={name: value for name, value in run.parameters.items() if name not in ("fold", "seed")},
-        tags={name: value for name, value in run.tags.items() if name not in ("tgdfer.fold", "tgdfer.seed")}
-        | {"tgdfer.kind": "variant"},
-        note=_label(params, variant),
-    )
-
-
-def _summarise(variant: Wanted, runs: list[Wanted]) -> None:
-    """Give a variant the mean and deviation of the results of its finished runs, and the time that they span."""
+def _variant(params: Params, runs: list[Wanted]) -> Wanted:
+    """The parent of ``runs``, which differ in fold and seed only: means and deviations of their results."""
+    tags, statuses = runs[0].tags, {run.status for run in runs}
     done = [run for run in runs if run.status == "FINISHED"]
-    values: dict[str, list[float]] = {}
-    for run in done:
-        for key, value, _, step in run.points:
-            if step == 0:
-                values.setdefault(key, []).append(value)
-    running = any(run.status == "RUNNING" for run in runs)
-    variant.started = min(run.started for run in runs)
-    variant.ended = None if running else max(run.ended or 0 for run in runs)
-    variant.status = "RUNNING" if running else "FINISHED" if done else "FAILED"
-    variant.current = any(run.current for run in runs)
-    at = max(run.ended or run.started for run in runs)
-    variant.points = [("runs", float(len(done)), at, 0), *((key, fmean(found), at, 0) for key, found in values.items())]
-    variant.points += [(f"{key}_std", stdev(found), at, 0) for key, found in values.items() if len(found) > 1]
-    if with_data := [run for run in done if run.data]:
-        data = with_data[0].data["train"]
-        variant.data = {"": {**data, "name": variant.tags["tgdfer.dataset"], "num_rows": None}}
+    results = pd.DataFrame([{point.key: point.value for point in run.points if point.step == 0} for run in done])
+    values = {**results.mean(), **results.std().dropna().add_suffix("_std"), "runs": len(done)}
+    return replace(
+        runs[0],
+        status=next(status for status in ("RUNNING", "FINISHED", "FAILED", "KILLED") if status in statuses),
+        started=min(run.started for run in runs),
+        ended=max(run.ended for run in runs),
+        parameters={name: value for name, value in runs[0].parameters.items() if name not in ("fold", "seed")},
+        tags={name: value for name, value in tags.items() if name not in OF_A_RUN}
+        | {
+            "tgdfer.run": f"{tags['tgdfer.dataset']}/{tags['tgdfer.variant']}",
+            "tgdfer.fingerprint": tags["tgdfer.variant_fingerprint"],
+            "tgdfer.current": str(any(run.current for run in runs)).lower(),
+            "tgdfer.kind": "variant",
+            "mlflow.note.content": _label(params, tags["tgdfer.variant"]),
+        },
+        points=[*_points(values, int(time.time() * 1000), 0)],  # of the values of a step, MLflow shows the latest
+        artifacts=[],
+        data=[],
+        model=None,
+    )
 
 
 def _stages(params: Params) -> Iterator[Wanted]:
     for about, current in record.load():
+        name = "/".join(filter(None, ("stages", about["stage"], about["dataset"], about["encoder"])))
         started, ended = _ms(about["started"]), _ms(about["ended"])
-        numbers = {**about["metrics"], "seconds": (ended - started) / 1000}
-        series = {key: numbers.pop(key) for key, value in about["metrics"].items() if isinstance(value, list)}
-        columns = zip(*series.values(), strict=True)
-        rows = [{"epoch": epoch, **dict(zip(series, row, strict=True))} for epoch, row in enumerate(columns, start=1)]
+        by_epoch = {key: value for key, value in about["metrics"].items() if isinstance(value, list)}
+        numbers = {key: value for key, value in about["metrics"].items() if key not in by_epoch}
         report = (paths.REPORT_METRICS, paths.REPORT_PAGE) if current and about["stage"] == "report" else ()
-        title = " ".join(filter(None, (about["stage"], about["dataset"], about["encoder"])))
         yield Wanted(
-            name=f"stages/{title.replace(' ', '/')}",
-            fingerprint=about["fingerprint"],
             experiment=f"{params.tracking.project}-stages",
-            title=title,
             status="FAILED" if about["failed"] else "FINISHED",
             started=started,
             ended=ended,
-            parameters=_flat(about["parameters"]),
-            tags={
-                **{f"tgdfer.{key}": about[key] for key in ("stage", "dataset", "encoder", "code") if about[key]},
-                **_tags("stage", about),
-            },
-            current=current,
-            points=[*_points(numbers, ended, 0), *_epochs(rows, started, ended), *_load(about["system"])],
+            parameters=_text(about["parameters"]),
+            tags={**_tags(name, about, current), "tgdfer.kind": "stage"},
+            points=[
+                *_points({**numbers, "seconds": (ended - started) / 1000}, ended, 0),
+                *_epochs(pd.DataFrame(by_epoch).to_dict("records"), started, ended),
+                *_load(about["system"]),
+            ],
             artifacts=[path for path in report if path.exists()],
         )
 
 
-def _tags(kind: str, about: Mapping[str, Any], state: str = "done") -> dict[str, str]:
+def _tags(name: str, about: Mapping[str, Any], current: bool) -> dict[str, str]:
     """Tags that say how a run was made; those that MLflow knows fill columns of its UI."""
     git, slurm = about.get("git") or {}, about.get("slurm") or {}
     tags = {
-        "tgdfer.kind": kind,
-        "tgdfer.state": state,
-        **{f"tgdfer.input.{name}": value for name, value in about["inputs"].items()},
+        "tgdfer.run": name,
+        "tgdfer.fingerprint": about["fingerprint"],
+        "tgdfer.started": about["started"],
+        "tgdfer.current": str(current and not in_copy()).lower(),
+        **{f"tgdfer.{key}": about.get(key) for key in RECORDED},
+        **{f"tgdfer.input.{key}": value for key, value in about["inputs"].items()},
         "tgdfer.dirty": git.get("dirty"),
         "tgdfer.slurm_job": slurm.get("SLURM_JOB_ID"),
-        "tgdfer.dvc_experiment": about.get("dvc_experiment"),
         "tgdfer.error": about.get("failed"),
         "mlflow.source.name": about.get("command"),
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": git.get("commit"),
         "mlflow.user": about.get("user"),
     }
-    return {name: str(value) for name, value in tags.items() if value is not None}
+    return {key: str(value) for key, value in tags.items() if value is not None}
 
 
-def _results(params: Params, metrics: Mapping[str, Any], about: Mapping[str, Any], at: int) -> Iterator[Point]:
-    """The rates of the primary selection come first in MLflow, which sorts by name; the others are below ``other/``."""
-    for name, chosen in metrics["selections"].items():
+def _results(params: Params, metrics: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, float | None]:
+    """Results by name. Those of the primary selection come first, in the order of this and by their names."""
+    values: dict[str, float | None] = {}
+    for name, chosen in sorted(metrics["selections"].items(), key=lambda item: item[0] != params.report.selection):
         primary = name == params.report.selection
-        rates = {"uar": chosen["uar"], "war": chosen["war"]}
-        yield from _points({f"{name if primary else f'other/{name}'}/{key}": rates[key] for key in rates}, at, 0)
-        if primary:
-            yield from _points({f"recall/{label}": value for label, value in chosen["recall"].items()}, at, 0)
-        yield from _points({f"other/{name}/macro_f1": chosen["macro_f1"]}, at, 0)
+        prefix = name if primary else f"other/{name}"
+        values |= {f"{prefix}/uar": chosen["uar"], f"{prefix}/war": chosen["war"]}
+        values |= {f"recall/{label}": value for label, value in chosen["recall"].items() if primary}
+        values[f"other/{name}/macro_f1"] = chosen["macro_f1"]
     cost = {"seconds": about["seconds"], "peak_memory_mb": about["peak_memory_mb"]}
-    yield from _points({**cost, "parameters": metrics["parameters_trainable"]}, at, 0)
+    return {**values, **cost, "parameters": metrics["parameters_trainable"]}
 
 
-def _epochs(rows: list[dict[str, Any]], started: int, ended: int) -> Iterator[Point]:
+def _epochs(rows: list[dict[Any, Any]], started: int, ended: int) -> Iterator[Metric]:
     """Rows of a history as metrics: ``train/loss``, ``val/uar``, ``test/war``; spread evenly over the run's time."""
-    for number, row in enumerate(rows, start=1):
-        named = {}
-        for key, value in row.items():
-            part, _, rest = key.partition("_")
-            named[f"{part}/{rest}" if part in ("train", "val", "test") else f"train/{key}"] = value
-        epoch = named.pop("train/epoch")
-        yield from _points(named, started + (ended - started) * number // len(rows), epoch)
+    for epoch, row in enumerate(rows, start=1):
+        named = {SPLIT.sub(r"\1/", key): value for key, value in row.items() if key != "epoch"}
+        named = {key if "/" in key else f"train/{key}": value for key, value in named.items()}
+        yield from _points(named, started + (ended - started) * epoch // len(rows), epoch)
 
 
-def _load(lines: list[dict[str, Any]]) -> Iterator[Point]:
+def _load(lines: list[dict[str, Any]]) -> Iterator[Metric]:
     for step, line in enumerate(lines, start=1):
         yield from _points({key: value for key, value in line.items() if key != "time"}, _ms(line["time"]), step)
 
 
-def _points(values: Mapping[str, float | None], at: int, step: int) -> Iterator[Point]:
-    """Metrics as points; absent and infinite values are left out."""
+def _points(values: Mapping[str, float | None], at: int, step: int) -> Iterator[Metric]:
+    """Metrics of a step; absent and infinite values are left out."""
     for key, value in values.items():
         if value is not None and math.isfinite(value):
-            yield UNNAMEABLE.sub("_", key), float(value), at, step
+            yield Metric(UNNAMEABLE.sub("_", key), float(value), at, step)
 
 
 def _label(params: Params, variant: str) -> str:
     """The variant's name in print, and the parameters that it changes."""
     about = params.variants[variant]
-    changes = _flat(about.set.model_dump(exclude_defaults=True))
-    return about.label + "".join(f"\n\n{key} = {value}" for key, value in sorted(changes.items()))
+    changes = _text(about.set.model_dump(exclude_defaults=True))
+    return "\n\n".join([about.label, *(f"{key} = {value}" for key, value in sorted(changes.items()))])
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested parameters as dotted keys and text, the form that MLflow stores."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return found
+def _text(values: Mapping[str, Any]) -> dict[str, str]:
+    """Nested parameters as dotted keys and text."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat(values).items()}
 
 
 def _ms(moment: str) -> int:

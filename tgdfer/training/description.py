@@ -1,7 +1,7 @@
 """model.json: all that a saved model needs besides its weights, and what it answers to a fixed question.
 
-Whoever loads the model asks the same question. Another answer means that code, words or weights are no longer those of
-the run: numbers would differ without a sign of it.
+The code that loads the model asks the same question. Another answer means that code, words or weights are no longer
+those of the run: numbers would differ without a sign of it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import torch
 from torch import nn
 
 from tgdfer.core import paths, storage
+from tgdfer.model import BagModel
 
 FORMAT = 1
 """Of model.json and of the names in model.safetensors; a reader refuses any other."""
 
 
 def describe(
-    dataset: str, encoder: str, about: Mapping[str, Any], model: nn.Module, dim: int, frames: int
+    dataset: str, encoder: str, about: Mapping[str, Any], model: BagModel, dim: int, frames: int, block: int | None
 ) -> dict[str, Any]:
     """The content of model.json.
 
@@ -30,10 +31,12 @@ def describe(
         model: the trained model.
         dim: D of its features.
         frames: T of its bags.
+        block: the block after which the tokens are that it takes, if it adapts the encoder.
     """
     from tgdfer.core.version import __version__
 
-    features = storage.read_json(paths.features(dataset, encoder))
+    features = storage.read_sealed(paths.features(dataset, encoder))
+    made = features.get("made_by", {}).get("parameters", {}).get("features", {})
     return {
         "format": FORMAT,
         "tgdfer": __version__,
@@ -41,7 +44,7 @@ def describe(
         **{key: about["parameters"][key] for key in ("classes", "bags", "model")},
         "encoder": {"name": encoder, "fingerprint": about["inputs"]["encoder"], "dim": dim},
         "frames": features.get("frames"),
-        "features": features.get("made_by", {}).get("parameters", {}).get("features"),
+        "features": made | ({"keep": block} if block else {}),
         "answers": answers(model, dim, frames),
     }
 
@@ -49,6 +52,9 @@ def describe(
 @torch.no_grad()
 def answers(model: nn.Module, dim: int, frames: int) -> Sequence[Sequence[float]]:
     """The probabilities that ``model`` gives for two made-up bags of ``frames`` instances, the second half empty."""
+    adaptation: Any = getattr(model, "adaptation", None)
+    if adaptation is not None:
+        dim = adaptation.dim
     device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
     # sines and no generator: the same on every machine and in every version
     x = torch.arange(2 * frames * dim, dtype=torch.float64).mul(0.7).sin().view(2, frames, dim)

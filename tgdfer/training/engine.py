@@ -6,7 +6,6 @@ runs in the same process, and after any number of kills.
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ import torch
 from torch import nn
 
 from tgdfer.config.sections import RunParams
-from tgdfer.core import storage
+from tgdfer.core import checksums, storage
 from tgdfer.core.determinism import derive, random_state, set_random_state
 from tgdfer.core.progress import log
 from tgdfer.evaluation.metrics import rates
+from tgdfer.features.bags import Bags
 from tgdfer.model.losses import loss as loss_of
-from tgdfer.training.distributed import Group
-from tgdfer.training.evaluation import Scores, batches, place, score
+from tgdfer.training.evaluation import Scores, evaluate
 from tgdfer.training.folds import FoldBags
 from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 from tgdfer.training.weights import load_own_state, own_state
@@ -63,7 +62,6 @@ class Engine:
         checkpoint: The file for resuming.
         fingerprint: Of all that the run depends on; a checkpoint with another one is not used.
         stop: Asked before every step; true means save and raise ``Stopped``.
-        group: The processes that share the run.
     """
 
     def __init__(
@@ -76,31 +74,28 @@ class Engine:
         checkpoint: Path,
         fingerprint: str,
         stop: Callable[[], bool] = lambda: False,
-        group: Group | None = None,
     ) -> None:
         self.model, self.fold, self.params, self.device = model.to(device), fold, params, device
-        self.checkpoint, self.fingerprint, self.stop, self.group = checkpoint, fingerprint, stop, group or Group()
+        self.checkpoint, self.fingerprint, self.stop = checkpoint, fingerprint, stop
         self.random = seed, fold.number
         self.classes = len(fold.train_counts)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.epochs = params.training.epochs if getattr(model, "trainable", True) else 0
         self.steps = -(-len(fold.train) // params.training.batch_size)
         self.epoch, self.step = 1, 0
-        self.stopping = self.saving = False
         self.saved = time.monotonic()
         self.rate = 0.0
         self.part_names: list[str] = []
-        self.agreed = self.group.size == 1
         self.started, self.earlier = time.monotonic(), 0.0
-        self.records: list[torch.Tensor] = []
+        # of each step of the epoch [steps, L]: the losses and the number of right answers. One tensor, because a small
+        # one for each step would keep the memory around it from being used again
+        self.records = torch.empty(0)
         self.history: list[dict[str, Any]] = []
         self.selections: dict[str, Selection] = {}
         self.sampling = torch.Generator().manual_seed(derive(*self.random, "sampling"))
-        self.test_parts = batches(fold.test, device)
-        self.validation_parts = batches(fold.validation, device) if fold.validation is not None else []
         # older GPUs compute in bfloat16 by detours that are slower than float32
         self.mixed = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        torch.manual_seed(derive(*self.random, "dropout", self.group.rank))
+        torch.manual_seed(derive(*self.random, "dropout", 0))
         if self.epochs:
             self.optimiser = AdamW(parameter_groups(model, params.training))
             decay = params.training.ema
@@ -119,7 +114,7 @@ class Engine:
             Stopped: ``stop`` said so; calling again with the same checkpoint goes on exactly.
         """
         if not self.epochs:
-            self._select(0, score(self.model, self.test_parts), self._validate())
+            self._select(0, self._score(self.fold.test), self._validate())
             return
         self._resume()
         for row in self.history:
@@ -135,57 +130,40 @@ class Engine:
                 self.average.swap()  # after the last epoch the average is the model
             self.history.append(row)
             on_epoch(row)
-            self.epoch, self.step, self.records = self.epoch + 1, 0, []
+            self.epoch, self.step = self.epoch + 1, 0
 
     def _train_epoch(self) -> None:
         shuffle = torch.Generator().manual_seed(derive(*self.random, "order", self.epoch))
         order = torch.randperm(len(self.fold.train), generator=shuffle)
         size = self.params.training.batch_size
         while self.step < self.steps:
-            if self.group.size == 1:
-                self.stopping, self.saving = self._asked()
-            if self.stopping or self.saving:
+            stopping = self.stop()
+            if stopping or time.monotonic() - self.saved > SAVE_EVERY_S:
                 self._save()
-            if self.stopping:
+            if stopping:
                 raise Stopped
             self._train_step(order[self.step * size : (self.step + 1) * size])
             self.step += 1
-
-    def _asked(self) -> tuple[bool, bool]:
-        """Whether this process is to stop, and whether a checkpoint is due, by the clock of the first process."""
-        return self.stop(), self.group.first and time.monotonic() - self.saved > SAVE_EVERY_S
 
     def _train_step(self, chosen: torch.Tensor) -> None:
         training = self.params.training
         total = self.epochs * self.steps
         share = rate((self.epoch - 1) * self.steps + self.step, total, training.warmup_epochs * self.steps)
         self.rate = share * training.learning_rate
-        batch = self.fold.train.batch(chosen, self.sampling)  # drawn in full by every process: the same clips, frames
-        mine = self.group.share(len(chosen))
-        part = place(batch, self.device, mine)
+        batch = self.fold.train.batch(chosen, self.sampling, self.device)
         for parameter in self.trainable:
             parameter.grad = None
-        weight = len(part.y) / len(chosen)
-        if len(part.y):
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.mixed):
-                output = self.model(part.x, part.mask, part.frame_index.to(part.x.dtype))
-                loss, parts = loss_of(output, part.y, self.params.model, self.fold.train_counts)
-            (loss * weight).backward()
-            self.part_names = list(parts)
-        if not self.agreed:  # a process without clips does not know the parts of the loss
-            self.part_names, self.agreed = max(self.group.gather(self.part_names), key=len), True
-        if len(part.y):
-            right = (output.logits.detach().argmax(dim=-1) == part.y).sum()
-            record = torch.stack([loss.detach(), *(value.detach() for value in parts.values())]).float() * weight
-            record = torch.cat([record, right.float()[None]])
-        else:
-            record = torch.zeros(len(self.part_names) + 2, device=self.device)
-        if self.group.size > 1:
-            # what one process is asked for, all of them do before the same step
-            asked = torch.tensor(self._asked(), dtype=record.dtype, device=self.device)
-            record, asked = self.group.sum(self.trainable, torch.cat([record, asked])).split([len(record), 2])
-            self.stopping, self.saving = (asked > 0).tolist()
-        self.records.append(record)
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.mixed):
+            output = self.model(batch.x, batch.mask, batch.frame_index.to(batch.x.dtype))
+            loss, parts = loss_of(output, batch.y, self.params.model, self.fold.train_counts)
+        loss.backward()
+        self.part_names = list(parts)
+        right = (output.logits.detach().argmax(dim=-1) == batch.y).sum()
+        values = [loss, *parts.values(), right]
+        record = torch.stack([value.detach().float() for value in values])
+        if not self.step:
+            self.records = record.new_empty(self.steps, len(record))
+        self.records[self.step] = record
         nn.utils.clip_grad_norm_(self.trainable, training.clip_norm)
         self.optimiser.step(share)
         if self.average:
@@ -194,7 +172,7 @@ class Engine:
     def _finish_epoch(self) -> dict[str, Any]:
         sizes = torch.full((self.steps,), float(self.params.training.batch_size))
         sizes[-1] = len(self.fold.train) - self.params.training.batch_size * (self.steps - 1)
-        records = torch.stack(self.records).cpu()
+        records = self.records.cpu()
         bad = torch.nonzero(~records.isfinite().all(dim=1))
         if len(bad):
             raise RunError(f"the loss is not finite at epoch {self.epoch}, step {int(bad[0]) + 1} of {self.steps}")
@@ -202,13 +180,16 @@ class Engine:
         row: dict[str, Any] = {"epoch": self.epoch, "learning_rate": self.rate}
         row |= dict(zip(["loss", *(f"loss_{name}" for name in self.part_names)], losses.tolist(), strict=True))
         row["train_war"] = float(records[:, -1].sum()) / len(self.fold.train)
-        scores, validation = score(self.model, self.test_parts), self._validate()
+        scores, validation = self._score(self.fold.test), self._validate()
         if not scores.finite:
             raise RunError(f"the probabilities of test clips are not finite after epoch {self.epoch}")
         return row | self._select(self.epoch, scores, validation)
 
+    def _score(self, bags: Bags) -> Scores:
+        return evaluate(self.model, bags, self.device, self.params.training.test_views)
+
     def _validate(self) -> Scores | None:
-        return score(self.model, self.validation_parts) if self.validation_parts else None
+        return self._score(self.fold.validation) if self.fold.validation else None
 
     def _select(self, epoch: int, scores: Scores, validation: Scores | None) -> dict[str, float]:
         """Keep ``scores`` for the selections that choose this epoch; the earliest of equals wins."""
@@ -228,13 +209,10 @@ class Engine:
 
     def _save(self) -> None:
         """Write the checkpoint: everything that the rest of the run depends on."""
-        random = self.group.gather(random_state(self.device))
         self.saved = time.monotonic()
-        if not self.group.first:
-            return
         state = {
+            checksums.KEY: checksums.BLANK,
             "fingerprint": self.fingerprint,
-            "processes": self.group.size,
             "seconds": self.seconds,
             "device": self.device.type,
             "epoch": self.epoch,
@@ -242,45 +220,39 @@ class Engine:
             "model": own_state(self.model),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average.state_dict() if self.average else None,
-            "random": random,
+            "random": random_state(self.device),
             "sampling": self.sampling.get_state(),
             "parts": self.part_names,
-            "records": [record.cpu() for record in self.records],
+            "records": self.records.cpu(),
             "history": self.history,
             "selections": {
                 name: (chosen.epoch, chosen.value, *map(torch.from_numpy, _arrays(chosen.scores)))
                 for name, chosen in self.selections.items()
             },
         }
-        with storage.atomic(self.checkpoint) as part:
+        with storage.atomic(self.checkpoint, sealed=True) as part:
             torch.save(state, part)
 
     def _resume(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
+        if not self.checkpoint.exists():
             return
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            log.warning(
-                "%s: not a readable checkpoint (%s); the run starts over", self.checkpoint, type(error).__name__
-            )
+        if not checksums.intact(self.checkpoint):
+            log.warning("%s: damaged, or of an earlier version; the run starts over", self.checkpoint)
             return
-        fits = {"fingerprint": self.fingerprint, "processes": self.group.size, "device": self.device.type}
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        fits = {"fingerprint": self.fingerprint, "device": self.device.type}
         if any(state.get(name) != value for name, value in fits.items()):
-            log.info(
-                "%s: from other parameters, data, code, processes or another device; the run starts over",
-                self.checkpoint,
-            )
+            log.info("%s: from other parameters, data, code or another device; the run starts over", self.checkpoint)
             return
         load_own_state(self.model, state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.average:
             self.average.load_state_dict(state["average"])
-        set_random_state(self.device, state["random"][self.group.rank])
+        set_random_state(self.device, state["random"])
         self.sampling.set_state(state["sampling"])
         self.epoch, self.step, self.part_names = state["epoch"], state["step"], state["parts"]
         self.earlier = state["seconds"]
-        self.records = [record.to(self.device) for record in state["records"]]
+        self.records = state["records"].to(self.device)
         self.history = state["history"]
         self.selections = {
             name: Selection(epoch, value, Scores(probabilities.numpy(), relevance.numpy()))

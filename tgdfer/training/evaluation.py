@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,21 +31,25 @@ class Scores:
         return bool(np.isfinite(self.probabilities).all() and np.isfinite(self.relevance).all())
 
 
-def place(batch: BagBatch, device: torch.device, part: slice = slice(None)) -> BagBatch:
-    """The clips ``part`` of ``batch`` on ``device``."""
-    return BagBatch(*(tensor[part].to(device, non_blocking=True) for tensor in batch))
+LARGEST = 4096
+"""Numbers of a frame up to which that many clips fit into the memory; where tokens are more, fewer clips are taken."""
 
 
-def batches(bags: Bags, device: torch.device, size: int = BATCH) -> list[BagBatch]:
-    """The clips of ``bags`` as they are evaluated (middle frames, plain view), in batches on ``device``."""
-    return [
-        place(bags.batch(torch.arange(start, min(start + size, len(bags))), None), device)
-        for start in range(0, len(bags), size)
-    ]
+def batches(bags: Bags, device: torch.device, size: int = BATCH, view: int = 0) -> Iterator[BagBatch]:
+    """The clips of ``bags`` as they are evaluated (middle frames, one view), in batches on ``device``."""
+    size = max(1, size * LARGEST // max(LARGEST, bags.cache.dim))
+    for indices in torch.arange(len(bags)).split(size):
+        yield bags.batch(indices, None, device, view)
+
+
+def evaluate(model: nn.Module, bags: Bags, device: torch.device, views: int = 1) -> Scores:
+    """The scores of ``bags``, the mean over their first ``views`` views; the first is the plain one."""
+    found = [score(model, batches(bags, device, view=view)) for view in range(views)]
+    return Scores(*(np.mean([getattr(one, name) for one in found], axis=0) for name in ("probabilities", "relevance")))
 
 
 @torch.no_grad()
-def score(model: nn.Module, parts: Sequence[BagBatch]) -> Scores:
+def score(model: nn.Module, parts: Iterable[BagBatch]) -> Scores:
     """Evaluate ``model`` in evaluation mode and float32; its mode afterwards is as before."""
     training = model.training
     model.eval()
@@ -60,11 +64,8 @@ def score(model: nn.Module, parts: Sequence[BagBatch]) -> Scores:
         model.train(training)
 
 
-def frames_and_relevance(parts: Sequence[BagBatch], scores: Scores) -> Mapping[str, list[list[float]]]:
-    """The columns ``frame_index`` and ``relevance`` of a predictions table: padding left out."""
-    mask = torch.cat([part.mask for part in parts]).cpu().numpy()
-    index = torch.cat([part.frame_index for part in parts]).cpu().numpy()
-    return {
-        "frame_index": [row[valid].tolist() for row, valid in zip(index, mask, strict=True)],
-        "relevance": [row[valid].tolist() for row, valid in zip(scores.relevance, mask, strict=True)],
-    }
+def shown_frames(parts: Iterable[BagBatch]) -> tuple[np.ndarray, np.ndarray]:
+    """The masks bool [N, T] and frame numbers int32 [N, T] of all clips of ``parts``."""
+    found = [(part.mask.cpu().numpy(), part.frame_index.cpu().numpy()) for part in parts]
+    mask, index = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return mask, index

@@ -69,19 +69,27 @@ class AdamW:
 
 
 def parameter_groups(model: nn.Module, params: TrainingParams) -> list[dict[str, Any]]:
-    """Groups for ``AdamW``: parameters of two dimensions, which decay, then the rest, then prompt tokens.
+    """Groups for ``AdamW``: parameters of two dimensions, which decay, the rest, prompt tokens, and the encoder's.
 
     Groups without a parameter are left out.
     """
-    groups: dict[str, list[nn.Parameter]] = {"weights": [], "rest": [], "prompt": []}
+    groups: dict[str, list[nn.Parameter]] = {
+        "weights": [],
+        "rest": [],
+        "prompt": [],
+        "encoder weights": [],
+        "encoder rest": [],
+    }
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = "prompt" if name.endswith("labels.context") else "weights" if parameter.ndim > 1 else "rest"
-            groups[kind].append(parameter)
+            groups[f"encoder {kind}" if name.startswith("adaptation.") else kind].append(parameter)
     settings = {
         "weights": {"lr": params.learning_rate, "weight_decay": params.weight_decay},
         "rest": {"lr": params.learning_rate, "weight_decay": 0.0},
         "prompt": {"lr": params.prompt_learning_rate, "weight_decay": 0.0},
+        "encoder weights": {"lr": params.encoder_learning_rate, "weight_decay": params.weight_decay},
+        "encoder rest": {"lr": params.encoder_learning_rate, "weight_decay": 0.0},
     }
     return [{"params": group, **settings[name]} for name, group in groups.items() if group]
 

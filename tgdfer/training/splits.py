@@ -1,4 +1,4 @@
-"""The inner validation split of a training fold: by class in proportion, by subject where subjects are known."""
+"""Parts of a training fold: the inner validation split, and a fraction of the clips of each class."""
 
 from __future__ import annotations
 
@@ -53,3 +53,27 @@ def inner_split(
     inside = np.zeros(len(labels), dtype=bool)
     inside[chosen] = True
     return np.flatnonzero(~inside), np.flatnonzero(inside)
+
+
+def part_of_each_class(clip_ids: Sequence[str], labels: np.ndarray, fraction: float, key: str) -> np.ndarray:
+    """Choose ``fraction`` of the clips of each class, rounded, but at least one.
+
+    The clips of a class are ranked by hashes of their names and ``key``, so a smaller fraction is a subset of a larger.
+
+    Args:
+        clip_ids: N names.
+        labels: int [N] class indices.
+        fraction: above 0, at most 1.
+        key: Other keys give other choices.
+
+    Returns:
+        Indices of the chosen clips, ascending.
+    """
+    ranked = sorted(range(len(labels)), key=lambda i: hashlib.sha256(f"{key}\0{clip_ids[i]}".encode()).digest())
+    left = np.maximum(1, np.round(fraction * np.bincount(labels, minlength=1)))
+    chosen = []
+    for index in ranked:
+        if left[labels[index]] > 0:
+            left[labels[index]] -= 1
+            chosen.append(index)
+    return np.sort(chosen).astype(np.int64)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,21 +19,16 @@ def chosen(labels: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def vectors(model: Any, parts: Sequence[BagBatch], labels: np.ndarray) -> dict[str, torch.Tensor]:
-    """Vectors of ``n`` test clips of ``parts``, whose class indices are ``labels`` [N].
+def vectors(model: Any, bags: BagBatch) -> dict[str, torch.Tensor]:
+    """Vectors of ``bags`` of ``n`` test clips.
 
     Returns:
         ``label`` int64 [n], ``mask`` bool [n, T] and ``frames`` float16 [n, T, D]: the frames' features, behind the
         temporal network where the model has one. Of TG-DFER also ``labels_before`` float16 [C, D], the label features,
         and with a visual prompt ``labels_after`` [n, C, D], enriched for each clip, eq. (11).
     """
-    places = torch.from_numpy(chosen(labels))
-    ends = np.cumsum([0, *(len(part.x) for part in parts)])
-    inside = [places[(places >= a) & (places < b)] - a for a, b in pairwise(ends.tolist())]
-    picked = [[tensor[rows.to(tensor.device)] for tensor in part] for part, rows in zip(parts, inside, strict=True)]
-    bags = BagBatch(*(torch.cat(tensors) for tensors in zip(*picked, strict=True)))
-    frames: torch.Tensor = bags.x
-    found = {"label": torch.from_numpy(labels)[places].long(), "mask": bags.mask}
+    frames: torch.Tensor = model.features(bags.x)
+    found = {"label": bags.y, "mask": bags.mask}
     if getattr(model, "enriches_labels", False):
         seen: list[torch.Tensor] = []
         hook = model.align.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))

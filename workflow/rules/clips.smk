@@ -1,6 +1,7 @@
 rule clips:
     input:
         annotations=lambda wildcards: PARAMS.datasets[wildcards.dataset].annotations,
+        whole=whole(paths.clips("{dataset}"), paths.folds("{dataset}")),
     output:
         clips=paths.clips("{dataset}"),
         folds=paths.folds("{dataset}"),
@@ -11,7 +12,7 @@ rule clips:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grow(4000),
+        mem_mb=grow(4000, memory(5)),
         runtime=grow(60),
     params:
         settings=settings("clips"),

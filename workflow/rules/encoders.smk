@@ -1,4 +1,6 @@
 rule train_demo_encoder:
+    input:
+        whole=whole(paths.encoder("demo-clip")),
     output:
         paths.encoder("demo-clip"),
     log:
@@ -19,6 +21,8 @@ rule train_demo_encoder:
 
 
 rule import_encoder:
+    input:
+        whole=whole(paths.encoder("{encoder}")),
     output:
         paths.encoder("{encoder}"),
     log:

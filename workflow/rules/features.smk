@@ -1,7 +1,37 @@
+rule features_part:
+    input:
+        frames=paths.frames("{dataset}"),
+        encoder=encoder_of,
+    output:
+        temp(
+            Part("{part}", "{parts}").list_of(paths.features("{dataset}", "{encoder}"))
+        ),
+    log:
+        "logs/features/{dataset}-{encoder}/{part}-of-{parts}.log",
+    benchmark:
+        "logs/benchmarks/features/{dataset}-{encoder}/{part}-of-{parts}.tsv"
+    wildcard_constraints:
+        encoder="[^/]+",
+    conda:
+        "../../environment.yml"
+    threads: 2
+    resources:
+        mem_mb=grow(8000),
+        runtime=grow(120, features_minutes),
+        gpu=1,
+    params:
+        settings=settings("features"),
+        code=code("features"),
+    shell:
+        "python -m tgdfer features --dataset {wildcards.dataset} --part {wildcards.part}/{wildcards.parts} > {log} 2>&1"
+
+
 rule features:
     input:
         frames=paths.frames("{dataset}"),
         encoder=encoder_of,
+        whole=whole(paths.features("{dataset}", "{encoder}")),
+        parts=parts_of("features", paths.features("{dataset}", "{encoder}")),
     output:
         paths.features("{dataset}", "{encoder}"),
     log:
@@ -12,13 +42,13 @@ rule features:
         encoder="[^/]+",
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1 if SPLIT["features"] else 2
     resources:
-        mem_mb=grow(8000),
-        runtime=grow(240),
-        gpu=1,
+        mem_mb=grow(4000 if SPLIT["features"] else 8000),
+        runtime=grow(30) if SPLIT["features"] else grow(120, features_minutes),
+        gpu=0 if SPLIT["features"] else 1,
     params:
         settings=settings("features"),
         code=code("features"),
     shell:
-        "python -m tgdfer features --dataset {wildcards.dataset} > {log} 2>&1"
+        "python -m tgdfer features --dataset {wildcards.dataset} {input.parts} > {log} 2>&1"

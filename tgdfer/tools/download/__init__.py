@@ -87,10 +87,13 @@ def _fetch_all(files: list[RemoteFile], source: OpenDataset, folder: Path, base:
 
     def one(file: RemoteFile) -> None:
         path = folder / file.name
+        yours = path.is_file()
         fetch(source.url(base, file), path, file.size, file.checksum, meter.add, stop)
         if source.unpack:
             archives.unpack(path, folder, file)
-            if not keep_archives:
+            if yours:
+                log.info("%s: it was here before, so it is kept", path)
+            elif not keep_archives:
                 path.unlink()
 
     with Meter(source.name, sum(file.size for file in files), "B") as meter, ThreadPoolExecutor(AT_ONCE) as pool:

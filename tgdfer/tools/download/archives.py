@@ -12,6 +12,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.core.storage import atomic, read_json, write_json
 from tgdfer.datasets.listing import below_root
 from tgdfer.tools.download.sources import RemoteFile
+from tgdfer.tools.download.transfer import set_aside
 
 SWOLLEN = 20
 """An archive that grows by more than this factor is refused: videos are hardly compressed."""
@@ -37,6 +38,8 @@ def unpack(archive: Path, folder: Path, file: RemoteFile) -> None:
                 target = folder / below_root(info.filename, where)
                 if not target.resolve().is_relative_to(folder.resolve()):
                     raise UserError(f"{where}: leads out of {folder}")
+                if target.is_file() and not _is_member(target, info):
+                    set_aside(target)
                 with opened.open(info) as stream, atomic(target) as part, part.open("wb") as out:
                     shutil.copyfileobj(stream, out, 1 << 20)
                 members[target.relative_to(folder).as_posix()] = info.file_size
@@ -57,6 +60,14 @@ def is_unpacked(folder: Path, file: RemoteFile) -> bool:
         )
     except (UserError, FileNotFoundError, KeyError, TypeError):
         return False
+
+
+def _is_member(path: Path, info: zipfile.ZipInfo) -> bool:
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum == info.CRC
 
 
 def _is_clutter(name: str) -> bool:

@@ -180,7 +180,7 @@ def _ask(source: OpenDataset, base: str | None) -> tuple[str, list[RemoteFile]]:
         with request(url) as response:
             files = [file for file in source.listed(response.raw) if wanted.fullmatch(file.name)]
     except (requests.RequestException, urllib3.exceptions.HTTPError, tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f"{url}: the list of files cannot be had: {reason(error)}") from None
+        raise UserError(f"{url}: the list of files cannot be read: {reason(error)}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{url}: not the list of files that was expected ({type(error).__name__}: {error})") from None
     return url, [_checked(file, url) for file in files]

@@ -15,6 +15,7 @@ import pooch
 import requests
 
 from tgdfer.core.errors import UserError
+from tgdfer.core.progress import log
 from tgdfer.core.version import __version__
 
 TIMEOUT_S = 60.0
@@ -59,6 +60,16 @@ def reason(error: BaseException) -> str:
     return str(getattr(inner, "reason", "") or inner or type(error).__name__)
 
 
+def set_aside(path: Path) -> None:
+    """Rename a file that is about to be replaced by another one, and say it."""
+    if path.exists():
+        kept = path.with_name(f"{path.name}.kept")
+        while kept.exists():
+            kept = kept.with_name(f"{kept.name}.kept")
+        path.rename(kept)
+        log.warning("%s: is not the published file, which replaces it; yours is now %s", path, kept.name)
+
+
 def fetch(
     url: str, path: Path, size: int, checksum: str, progress: Callable[[int], None], stop: threading.Event
 ) -> None:
@@ -79,6 +90,7 @@ def fetch(
 
     def download(url: str, target: str, _: Any) -> None:
         _complete(url, part, size, progress, stop)
+        set_aside(path)
         part.replace(target)
 
     part = path.with_name(f".{path.name}.part")

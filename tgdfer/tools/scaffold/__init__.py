@@ -13,19 +13,32 @@ import re
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ruamel.yaml
+import yaml
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from tgdfer.config.ahead import refusals
 from tgdfer.config.params import DEMO_ENCODER, Params, load_params
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
+from tgdfer.datasets.advice import protection_of
 from tgdfer.datasets.listing import Listing
+from tgdfer.datasets.walk import passed_lines
 from tgdfer.tools.scaffold.source import COLUMNS, ClipList, from_csv, from_folder
+from tgdfer.tools.scaffold.summary import columns_line, folds_line, summary
 
 OPENAI = {"vit-b-32": "ViT-B-32-quickgelu", "vit-b-16": "ViT-B-16-quickgelu"}
 """Encoders that are added to the parameters when they are asked for."""
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Made(NamedTuple):
+    """The files that were made or changed, and a summary for a person to check."""
+
+    files: list[Path]
+    summary: str
 
 
 def new_dataset(
@@ -37,7 +50,7 @@ def new_dataset(
     encoder: str = "vit-b-32",
     module: bool = False,
     out: Path | None = None,
-) -> list[Path]:
+) -> Made:
     """Make the files of data set ``name`` and its entry in ``params_file``; existing files are not overwritten.
 
     Args:
@@ -51,7 +64,7 @@ def new_dataset(
         out: where to write the CSV of layout ``folder``; ``clips.csv`` in the root if None.
 
     Returns:
-        The files that were made or changed.
+        The files that were made or changed, and how the list was understood.
 
     Raises:
         UserError: the name is taken or invalid, the list cannot be understood, or a file is in the way.
@@ -62,7 +75,10 @@ def new_dataset(
         raise UserError("give either --csv FILE or --folder DIR")
     if module and table is None:
         raise UserError("--module reads a CSV; leave it out: a folder of classes needs no module")
+    table, folder, root, out = (path and path.expanduser() for path in (table, folder, root, out))
     source = from_csv(table, root) if table is not None else from_folder(folder or Path())
+    if module and source.passed:
+        raise UserError(f"{table}: {'; '.join(passed_lines(source.passed))}; remove these rows, or leave --module out")
     project = params_file.parent
     identifier = name.replace("-", "_").lower()
     files: dict[Path, str] = {}
@@ -70,31 +86,51 @@ def new_dataset(
     if not module and not (annotations and source.is_plain):
         annotations = out or source.root / "clips.csv"
         files[annotations] = _plain_csv(source)
+    assert annotations
     entry: dict[str, Any] = {
         "layout": identifier if module else "folder",
-        "root": str(source.root),
-        "annotations": str(annotations),
+        "root": str(_stated(source.root)),
+        "annotations": str(_stated(annotations)),
         "encoder": encoder,
         **({"classes": source.classes} if source.own_classes else {}),
+        **({"links": "anywhere"} if source.leads_out else {}),
     }
     registry = project / "tgdfer" / "datasets" / "__init__.py"
-    about = {"name": name, "identifier": identifier, "entry": _yaml_line(entry), "counts": _counts(source.listing)}
+    about = {
+        "name": name,
+        "identifier": identifier,
+        "entry": _yaml_line(entry),
+        "counts": _counts(source.listing),
+        "columns": columns_line(source),
+        "folds": folds_line(source),
+        "protection": protection_of(source.listing),
+        "passed": passed_lines(source.passed),
+        "leads_out": len(source.leads_out),
+    }
     files[project / "docs" / "datasets" / f"{identifier}.md"] = _fill("card.md.j2", source, about)
-    test = project / "tests" / f"test_dataset_{identifier}.py"
+    test = project / "tests" / "datasets" / f"test_dataset_{identifier}.py"
     if module:
         files[registry.with_name(f"{identifier}.py")] = _fill("module.py.j2", source, about)
         files[test] = _fill("test_module.py.j2", source, about)
     else:
         files[test] = _fill("test_folder.py.j2", source, about)
     for path, text in files.items():
-        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise UserError(f"{path}: exists and is not overwritten; move it away{' or give --out' * (out is None)}")
+        if path.exists() and (path.is_dir() or path.read_text(encoding="utf-8", errors="replace") != text):
+            other = "give another --out" if path == annotations else "choose another name"
+            raise UserError(f"{path}: exists and is not overwritten; move it away, or {other}")
     if module:
         files[registry] = _registered(registry, identifier)
     files[params_file] = _with_entry(params_file, name, entry, encoder if encoder not in params.encoders else None)
     for path, text in files.items():
         storage.write_text(path, text)
-    return list(files)
+    refused = [str(refusal) for refusal in refusals(load_params(params_file), datasets=[name])]
+    elsewhere = [entry[key] for key in ("root", "annotations") if Path(entry[key]).is_absolute()]
+    return Made(list(files), summary(name, source, elsewhere, refused))
+
+
+def _stated(path: Path) -> Path:
+    """``path`` as params.yaml states it: relative if it is below the working directory, where all commands run."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _check_request(params: Params, params_file: Path, name: str, encoder: str) -> None:
@@ -136,7 +172,9 @@ def _plain_csv(source: ClipList) -> str:
     out = io.StringIO()
     tested = {member.clip_id: member.fold for member in source.listing.folds if member.split == "test"}
     several = source.folds > 1
-    writer = csv.writer(out, lineterminator="\n")
+    # blanks at the ends of a name survive only in quotes
+    blank = any(clip.source != clip.source.strip() for clip in source.listing.clips)
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL if blank else csv.QUOTE_MINIMAL)
     writer.writerow([*COLUMNS, "fold" if several else "split", "subject"])
     for clip in source.listing.clips:
         place = tested[clip.clip_id] if several else "test" if clip.clip_id in tested else "train"
@@ -153,9 +191,20 @@ def _yaml(mapping_indent: int = 2) -> ruamel.yaml.YAML:
 
 
 def _in_a_line(value: dict[str, Any]) -> ruamel.yaml.CommentedMap:
-    line = ruamel.yaml.CommentedMap(value)
+    line = ruamel.yaml.CommentedMap({key: _quoted(one) for key, one in value.items()})
     line.fa.set_flow_style()
     return line
+
+
+def _quoted(value: Any) -> Any:
+    """``value`` with quotes around each text that YAML would read as something else, such as 1e3, no or null."""
+    if isinstance(value, list):
+        return [_quoted(one) for one in value]
+    if isinstance(value, str) and not re.fullmatch(r"[^\W\d][\w./ -]*", value):
+        return DoubleQuotedScalarString(value)
+    if isinstance(value, str) and yaml.safe_load(value) != value:
+        return DoubleQuotedScalarString(value)
+    return value
 
 
 def _yaml_line(entry: dict[str, Any]) -> str:
@@ -182,7 +231,10 @@ def _with_entry(path: Path, name: str, entry: dict[str, Any], encoder: str | Non
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / path.name
         copy.write_text(out.getvalue(), encoding="utf-8")
-        load_params(copy)
+        try:
+            load_params(copy)
+        except UserError as error:
+            raise UserError(f"{path}, with the new entry: {str(error).removeprefix(f'{copy}: ')}") from None
     return out.getvalue()
 
 

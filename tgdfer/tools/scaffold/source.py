@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from tgdfer.core.classes import SEVEN
+from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.folds import dealt_folds, listed_folds, subject_folds
-from tgdfer.datasets.listing import VIDEO_SUFFIXES, Clip, Listing, Member, below_root, class_of
-from tgdfer.datasets.lists import rows_of
+from tgdfer.datasets.contents import same_content
+from tgdfer.datasets.folds import SPLITS, dealt_folds, listed_folds, subject_folds
+from tgdfer.datasets.listing import Clip, Listing, Member, clip_ids, known_spellings, on_disk, tidy
+from tgdfer.datasets.lists import check_column, rows_of
+from tgdfer.datasets.walk import walk
+from tgdfer.media.images import leads_out
 
 COLUMNS = ("clip_id", "path", "label")
 MEANINGS = {
-    "path": ("path", "video_path", "video", "file", "filename", "file_name", "video_name"),
-    "label": ("label", "emotion", "expression", "class"),
+    "path": ("path", "video_path", "file_path", "filepath", "video", "file", "filename", "file_name", "video_name"),
+    "label": ("label", "emotion", "expression", "class", "class_name", "emotion_label", "labels"),
     "clip_id": ("clip_id", "clip", "id"),
-    "fold": ("fold",),
+    "fold": ("fold", "fold_id", "cv_fold", "kfold"),
     "split": ("split", "set", "subset", "partition"),
-    "subject": ("subject", "actor", "person", "speaker", "participant", "identity"),
+    "subject": tuple(
+        f"{name}{ending}"
+        for name in ("subject", "actor", "person", "speaker", "participant", "identity")
+        for ending in ("", "_id", "id")
+    ),
 }
 """The usual names of the column for each meaning, in lower case; the first that the CSV has is taken."""
+PARTS = re.compile(r"(start|end|begin|onset|offset|duration|segment)(_?(s|sec|seconds|ms|time|frame))?|(start|end)time")
+"""Names of columns by which a row may mean a part of a video, in lower case."""
 FOLDS = 5
-IMAGES = (".jpg", ".jpeg", ".png")
-SPLITS = {"train": "train", "training": "train", "test": "test", "val": "test", "validation": "test"}
+SAME = "with the content of another clip"
 
 
 @dataclass(frozen=True)
@@ -35,12 +44,16 @@ class ClipList:
     table: Path | None
     columns: dict[str, str]
     """The column of the CSV for each meaning."""
+    unused: list[str]
+    """The columns of the CSV that are not read."""
     rows: list[dict[str, str]]
     """The rows of the CSV, in the order of the clips."""
     classes: list[str]
     listing: Listing
     made_folds: bool
     """Whether this project made the folds, because the list has none."""
+    passed: dict[str, list[str]] = field(default_factory=dict)
+    """What was passed over, by reason."""
 
     @property
     def folds(self) -> int:
@@ -49,17 +62,34 @@ class ClipList:
 
     @property
     def has_subjects(self) -> bool:
-        """Whether the subject of every clip is known."""
-        return all(clip.subject for clip in self.listing.clips)
+        """Whether the subject of every clip is known, and there are several."""
+        subjects = {clip.subject for clip in self.listing.clips}
+        return None not in subjects and len(subjects) > 1
+
+    @property
+    def parts(self) -> list[str]:
+        """The columns that are not read and by which a row may mean a part of its video."""
+        return [name for name in self.unused if PARTS.fullmatch(_plain(name))]
+
+    @property
+    def leads_out(self) -> list[str]:
+        """The clips that are links out of the root."""
+        return [clip.source for clip in self.listing.clips if leads_out(self.root / clip.source, self.root)]
 
     @property
     def is_plain(self) -> bool:
-        """Whether layout ``folder`` can read the CSV unchanged."""
+        """Whether layout ``folder`` can read the CSV unchanged, with the same result."""
+        if self.made_folds or self.passed or not set(COLUMNS) <= set(self.columns):
+            return False
         renamed = any(self.columns.get(name, name) != name for name in MEANINGS)
-        return not renamed and not self.made_folds and set(COLUMNS) <= set(self.columns) and self._spelled_as_classes()
-
-    def _spelled_as_classes(self) -> bool:
-        return {row[self.columns["label"]].strip() for row in self.rows} <= set(self.classes)
+        both = {"fold", "split"} <= {*self.columns, *self.unused}
+        in_words = set(self.splits) <= {"train", "test"} if "split" in self.columns else not self.splits
+        return (
+            not renamed
+            and not both
+            and in_words
+            and {tidy(row[self.columns["label"]]) for row in self.rows} <= set(self.classes)
+        )
 
     def sample(self) -> list[list[str]]:
         """A few rows of the CSV, only the understood columns, from which folds can be made."""
@@ -73,6 +103,17 @@ class ClipList:
         return [row for number, row in enumerate(rows) if groups[number] not in groups[:number]]
 
     @property
+    def place(self) -> str:
+        """The column of the CSV that says the fold or the split of a clip; empty if there is none."""
+        return self.columns.get("fold", self.columns.get("split", ""))
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """Train or test for each spelling in that column, in lower case; empty if it has numbers of folds."""
+        spellings = sorted({tidy(row[self.place]).lower() for row in self.rows}) if self.place else []
+        return {spelling: SPLITS[spelling] for spelling in spellings if spelling in SPLITS}
+
+    @property
     def own_classes(self) -> bool:
         """Whether the classes differ from the seven."""
         return self.classes != list(SEVEN)
@@ -82,7 +123,7 @@ def from_csv(table: Path, root: Path | None = None) -> ClipList:
     """Understand ``table``, whose paths are relative to ``root``, or to its own folder.
 
     Raises:
-        UserError: there is no column for path or label, a path does not exist or leaves the root, or no clip is listed.
+        UserError: there is no column for path or label, a row is bad, or no clip is listed.
     """
     if not table.is_file():
         raise UserError(f"{table}: no such CSV file")
@@ -93,26 +134,36 @@ def from_csv(table: Path, root: Path | None = None) -> ClipList:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give --root, the folder that the paths in {table} are relative to")
     columns = _columns(header, table)
-    classes = _classes({row[columns["label"]].strip() for _, row in numbered}, str(table))
-    clips = []
-    places = {}
+    for column in columns.values():
+        check_column(table, numbered, column)
+    columns = {meaning: name for meaning, name in columns.items() if tidy(numbered[0][1][name])}
+    for meaning in ("path", "label"):
+        if meaning not in columns:
+            raise UserError(f"{table}: the column of the {meaning} is empty in every row")
+    lines: dict[str, int] = {}
+    kinds: dict[str, str] = {}
+    labels, subjects, places = {}, {}, {}
+    rows: dict[str, dict[str, str]] = {}
     for line, row in numbered:
         where = f"{table}, line {line}"
-        cells = {meaning: row[column].strip() for meaning, column in columns.items()}
-        path = below_root(cells["path"], where)
-        if not (root / path).exists():
-            raise UserError(
-                f"{where}: {path}: no such file below {root}; give --root if the paths are relative to another"
-            )
-        clip_id = cells.get("clip_id", _clip_id(path))
-        kind = "frames" if (root / path).is_dir() else "video"
-        label = class_of(cells["label"], classes, where)
-        clips.append(Clip(clip_id, path, kind, label, subject=cells.get("subject") or None))
-        if "fold" in cells or "split" in cells:
-            places[clip_id] = cells.get("fold", cells.get("split", ""))
-    rows = [row for _, row in numbered]
-    listing = Listing(clips, _folds(clips, places, str(table)), [table])
-    return ClipList(root, table, columns, rows, classes, listing, made_folds=not places)
+        path, kind = _path(root, row[columns["path"]], where)
+        if path in lines:
+            part = any(PARTS.fullmatch(_plain(name)) for name in header)
+            todo = "cut the video into a file for each row" if part else "remove one of the rows"
+            raise UserError(f"{where}: {path} is on line {lines[path]} already; {todo}")
+        lines[path], kinds[path], rows[path] = line, kind, row
+        labels[path] = _label(row[columns["label"]], where)
+        subjects[path] = tidy(row[columns["subject"]]) if "subject" in columns else None
+        if "fold" in columns or "split" in columns:
+            places[path] = tidy(row[columns.get("fold", columns.get("split", ""))]).removesuffix(".0")
+    given = columns.get("clip_id")
+    ids = [tidy(row[given]) for row in rows.values()] if given else clip_ids(kinds)
+    clips = [
+        Clip(clip_id, path, kinds[path], labels[path], subject=subjects[path])
+        for clip_id, path in zip(ids, kinds, strict=True)
+    ]
+    named = {path: f"line {line}: {path}" for path, line in lines.items()}
+    return _understood(root, table, columns, header, rows, clips, places, {}, named)
 
 
 def from_folder(folder: Path) -> ClipList:
@@ -123,35 +174,140 @@ def from_folder(folder: Path) -> ClipList:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    kinds: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() in VIDEO_SUFFIXES and len(relative.parts) > 1:
-            kinds[relative.as_posix()] = "video"
-        elif path.suffix.lower() in IMAGES and len(relative.parts) > 2:
-            kinds[relative.parent.as_posix()] = "frames"
-    if not kinds:
-        raise UserError(f"{folder}: no videos or folders of images in class folders, such as {folder}/happy/a.mp4")
+    found = walk(folder)
+    for source, kind in list(found.clips.items()):
+        if len(PurePosixPath(source).parts) < 2:
+            found.drop(
+                source, "not in a class folder" if kind == "video" else "an image that is in no folder of a clip"
+            )
+    if not found.clips:
+        passed = {reason: len(files) for reason, files in found.passed.items()}
+        listed = "; ".join(f"{count} {reason}" for reason, count in passed.items()) or "it is empty"
+        raise UserError(
+            f"{folder}: no videos or folders of images in class folders, such as {folder}/happy/a.mp4 (found: {listed})"
+        )
     labels, places = {}, {}
-    for source in kinds:
+    for source in found.clips:
         parts = PurePosixPath(source).parts
         in_split = parts[0].lower() in SPLITS
+        if in_split and len(parts) < 3:
+            raise UserError(f"{folder}/{source}: is in no class folder; expected {folder}/{parts[0]}/CLASS/{parts[1]}")
         if in_split:
-            places[_clip_id(source)] = parts[0]
-        labels[source] = parts[1 if in_split and len(parts) > 2 else 0]
-    classes = _classes(set(labels.values()), str(folder))
+            places[source] = parts[0]
+        elif len(parts) > 2 and parts[1].lower() in SPLITS:  # class folders with train and test in each
+            places[source] = parts[1]
+        labels[source] = _label(parts[1 if in_split else 0], f"{folder}/{source}")
+    if places and len(places) < len(found.clips):
+        outside = next(source for source in found.clips if source not in places)
+        raise UserError(
+            f"{folder}: {next(iter(places))} is in a train or test folder and {outside} is not; expected all or none"
+        )
+    _check_levels(folder, found.clips, set(labels.values()))
     clips = [
-        Clip(_clip_id(source), source, kind, class_of(labels[source], classes, f"{folder}/{source}"))
-        for source, kind in kinds.items()
+        Clip(clip_id, source, kind, labels[source])
+        for clip_id, (source, kind) in zip(clip_ids(found.clips), found.clips.items(), strict=True)
     ]
-    if places and len(places) < len(clips):
-        raise UserError(f"{folder}: some clips are in train or test folders and some are not; expected all or none")
-    listing = Listing(clips, _folds(clips, places, str(folder)))
-    return ClipList(folder, None, {}, [], classes, listing, made_folds=not places)
+    named = {source: source for source in found.clips}
+    return _understood(folder, None, {}, [], {}, clips, places, dict(found.passed), named)
+
+
+def _understood(
+    root: Path,
+    table: Path | None,
+    columns: dict[str, str],
+    header: list[str],
+    rows: dict[str, dict[str, str]],
+    clips: list[Clip],
+    places: dict[str, str],
+    passed: dict[str, list[str]],
+    named: dict[str, str],
+) -> ClipList:
+    """The list without clips that have the content of another one, and with folds; ``named`` names a path's origin."""
+    where = str(table or root)
+    _check_ids(clips, named, where)
+    kept = {clip.source for clip in clips}
+    for group in same_content(root, clips):
+        _check_labels(group, named, where)
+        # a copy in the test part stays: results on it are compared with those of others
+        first, *others = sorted(group, key=lambda clip: SPLITS.get(places.get(clip.source, "").lower()) == "train")
+        kept -= {clip.source for clip in others}
+        passed.setdefault(SAME, []).extend(f"{named[clip.source]} = {named[first.source]}" for clip in others)
+    clips = [clip for clip in clips if clip.source in kept]
+    classes = _classes({clip.label for clip in clips})
+    listing = Listing(clips, _folds(clips, places, named, where), [table] if table else [])
+    if len(classes) < 2:
+        raise UserError(
+            f"{where}: all {len(clips)} clips are of the class '{classes[0]}'; expected two classes or more"
+        )
+    unused = [name for name in header if name and name not in columns.values()]
+    kept_rows = [rows[clip.source] for clip in clips] if rows else []
+    return ClipList(root, table, columns, unused, kept_rows, classes, listing, not places, passed)
+
+
+def _path(root: Path, cell: str, where: str) -> tuple[str, str]:
+    try:
+        return on_disk(root, cell, where)
+    except UserError as error:
+        if "no such file" in str(error) and "did you mean" not in str(error):
+            raise UserError(f"{error}; give --root if the paths are relative to another folder") from None
+        raise
+
+
+def _label(spelling: str, where: str) -> str:
+    """The class that a label means, which may be a new one."""
+    label = tidy(spelling)
+    if not label or not label.isprintable():
+        raise UserError(f"{where}: the label is empty or not printable")
+    return known_spellings(SEVEN).get(label.lower(), label.lower())
+
+
+def _check_ids(clips: list[Clip], named: dict[str, str], where: str) -> None:
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        if not clip.clip_id.isprintable():
+            raise UserError(f"{where}, {named[clip.source]}: clip_id {clip.clip_id!r} is not printable")
+        other = first.setdefault(clip.clip_id, clip)
+        if other is not clip:
+            raise UserError(
+                f"{where}: {named[other.source]} and {named[clip.source]} have one clip_id, '{clip.clip_id}'; "
+                f"rename one of them{_difference(other.source, clip.source)}"
+            )
+
+
+def _difference(first: str, second: str) -> str:
+    """How two paths are written that a person cannot tell apart."""
+    return f" (one is {first!a}, the other {second!a})" if tidy(first) == tidy(second) else ""
+
+
+def _check_labels(group: list[Clip], named: dict[str, str], where: str) -> None:
+    if len({clip.label for clip in group}) > 1:
+        listed = ", ".join(f"{named[clip.source]} ({clip.label})" for clip in group[:5])
+        raise UserError(f"{where}: the same content has different labels: {listed}; keep the right one")
+
+
+def _check_levels(folder: Path, clips: dict[str, str], classes: set[str]) -> None:
+    """Refuse folders of people in which there are folders of classes."""
+    known = known_spellings(ELEVEN)
+    deep = [parts for source in clips if len(parts := PurePosixPath(source).parts) > 2]
+    below = {tidy(parts[1]).lower() for parts in deep}
+    if len(deep) == len(clips) and below <= set(known) and not classes & set(known.values()):
+        raise UserError(
+            f"{folder}: the first folders ({', '.join(sorted(classes)[:3])}) are not classes, those below them are "
+            f"({', '.join(sorted(below)[:3])}); move the class folders up, or give a CSV with the columns path, label "
+            "and subject"
+        )
+
+
+def _plain(column: str) -> str:
+    return re.sub(r"[ -]+", "_", column.lower())
 
 
 def _columns(header: list[str], table: Path) -> dict[str, str]:
-    lowered = {name.strip().lower(): name for name in header}
+    lowered: dict[str, str] = {}
+    for name in header:
+        plain = _plain(name)
+        if (other := lowered.setdefault(plain, name)) != name:
+            raise UserError(f"{table}: columns '{other}' and '{name}' differ only in capitals and blanks; rename one")
     columns = {}
     for meaning, names in MEANINGS.items():
         found = next((lowered[name] for name in names if name in lowered), None)
@@ -159,49 +315,39 @@ def _columns(header: list[str], table: Path) -> dict[str, str]:
             columns[meaning] = found
         elif meaning in ("path", "label"):
             raise UserError(
-                f"{table}: no column for the {meaning}: expected one of {', '.join(names)}; it has {', '.join(header)}"
+                f"{table}: no column for the {meaning}: expected one of {', '.join(names)}; its first line has "
+                f"{', '.join(header)}"
             )
+    if "fold" in columns:
+        columns.pop("split", None)
     return columns
 
 
-def _classes(spellings: set[str], where: str) -> list[str]:
-    """The seven if they suffice; otherwise those of the seven that occur, and then the other labels by name."""
-    names = set()
-    for spelling in spellings:
-        if not spelling or not spelling.isprintable():
-            raise UserError(f"{where}: a label is empty or not printable")
-        try:
-            names.add(class_of(spelling, SEVEN, where))
-        except UserError:
-            names.add(spelling.lower())
-    if names <= set(SEVEN):
-        return list(SEVEN)
+def _classes(names: set[str]) -> list[str]:
+    """Those of the seven that occur, in their order, and then the other labels by name."""
     return [name for name in SEVEN if name in names] + sorted(names - set(SEVEN))
 
 
-def _clip_id(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix("")).replace("/", "-")
-
-
-def _folds(clips: list[Clip], places: dict[str, str], where: str) -> list[Member]:
-    twice = [clip_id for clip_id, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
-    if twice:
-        raise UserError(f"{where}: clip '{twice[0]}' is listed twice")
+def _folds(clips: list[Clip], places: dict[str, str], named: dict[str, str], where: str) -> list[Member]:
+    """The folds that ``places`` says for each path, or else made ones."""
     if not places:
         return _made_folds(clips, where)
-    tested = {place.lower(): place for place in places.values() if SPLITS.get(place.lower()) == "test"}
+    plain = {clip.source: SPLITS.get(places[clip.source].lower(), places[clip.source]) for clip in clips}
+    tested = {places[source].lower(): places[source] for source, place in plain.items() if place == "test"}
     if len(tested) > 1:
         other = next(tested[name] for name in sorted(tested) if name != "test")
         raise UserError(
             f"{where}: {' and '.join(sorted(tested.values()))}: training holds back a part of train for validation "
             f"itself; make {other} a part of train, or leave it out"
         )
-    plain = {clip_id: SPLITS.get(place.lower(), place) for clip_id, place in places.items()}
     numbers = {place for place in plain.values() if place.isascii() and place.isdigit()}
-    odd = set(plain.values()) - numbers - ({"train", "test"} if not numbers else set())
-    if odd:
-        raise UserError(f"{where}: fold or split '{min(odd)}'; expected train and test, or whole numbers from 1 on")
-    return listed_folds(plain, where)
+    for source, place in plain.items():
+        if place not in numbers and (numbers or place not in ("train", "test")):
+            raise UserError(
+                f"{where}, {named[source]}: fold or split '{places[source]}'; expected train and test, or whole "
+                "numbers from 1 on"
+            )
+    return listed_folds({clip.clip_id: plain[clip.source] for clip in clips}, where)
 
 
 def _made_folds(clips: list[Clip], where: str) -> list[Member]:

@@ -1,0 +1,442 @@
+"""The law of your own data: every file is a clip, a reject with a reason, or counted as passed over.
+
+Random folders and lists go through new-dataset, validate and clips; no content is on both sides of a fold.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from features_project import make_encoder
+from graphs import ROOT
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from media import images, video
+from PIL import Image
+
+from tgdfer.config.params import Params, load_params
+from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
+from tgdfer.datasets import read_listing
+from tgdfer.datasets.validate import check_dataset
+from tgdfer.stages import clips, features, frames, train
+from tgdfer.tools.scaffold import new_dataset
+from tgdfer.tools.scaffold.source import from_csv, from_folder
+
+JUNK = (
+    *(".DS_Store", "._a.mp4", "Thumbs.db", "desktop.ini", "~$a.mp4", "a.mp4.part", "b.crdownload", "c.tmp", "a.mp4~"),
+    *("notes.txt", "README", "song.wav", "poster.pdf"),
+)
+VIDEOS = (
+    *("a.mp4", "A.mp4", "a.MOV", "b.v1.mp4", " lead.avi", "trail .mkv", "x,y.mp4", 'q"uote.mp4', "semi;colon.webm"),
+    *("caf\u00e9.mp4", "cafe\u0301.mp4", "\u7b11.MTS", "c.3gp", "d.ogv", "e.gif", "-rf.ts", "1e3.mp4", "nan.m2ts"),
+    *("bad\u202ename.mp4", "back\\slash.mp4", "#1.mp4", "{x}.mp4", "a b.mp4", "a\u00a0b.mp4"),
+)
+FOLDERS = (
+    *("happy", "Sadness", "sad", "anger", "1e3", "nan", "no", "b\u00f6se", "true", "so,so", "x.y", "happy "),
+    *("happy/S01.take1", "happy/S01.take2", "sad/.ipynb_checkpoints", "sad/__MACOSX", "anger/@eaDir", "", "happy/more"),
+    *(".git", "lost+found", "sad/.Trash-1000/files"),
+)
+LABELS = (
+    *("happy", "Sadness", " anger", "\u00a0fear\u00a0", "surprise", "1e3", "01", "nan", "NA", "None", "true", "0,5"),
+    *("so;so", 'sa"d', "b\u00f6se", "x|y", "no", "null", "~", "a: b", "# c", "[d]"),
+)
+TREES = st.lists(
+    st.tuples(st.sampled_from(FOLDERS), st.sampled_from((*VIDEOS, *JUNK, "1.jpg", "2.JPG")), st.integers(0, 6)),
+    min_size=4,
+    max_size=24,
+)
+OFTEN = settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # each example is a project on disk: shrinking takes minutes
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    """An empty project in the working directory, with the parameters that are shipped."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            Path("params.yaml").write_text((ROOT / "params.yaml").read_text())
+            yield Path(folder)
+        finally:
+            os.chdir(before)
+
+
+def content(name: str, number: int) -> bytes:
+    """What passes for a video or is an image; number 0 is an empty video."""
+    if name.lower().endswith(".jpg"):
+        stream = io.BytesIO()
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(stream, "JPEG")
+        return stream.getvalue()
+    return b"GIF89a" + bytes([number]) * 20 if number else b""
+
+
+def write(tree: list[tuple[str, str, int]]) -> dict[str, bytes]:
+    """Write the files of a tree; returns their contents by path below ``raw``."""
+    Path("raw").mkdir()
+    for folder, name, number in tree:
+        path = Path("raw") / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(name, number))
+    return {path.relative_to("raw").as_posix(): path.read_bytes() for path in Path("raw").rglob("*") if path.is_file()}
+
+
+def digest(source: str, files: dict[str, bytes]) -> str:
+    """Of a video or of all images of a folder."""
+    if source in files:
+        return hashlib.sha256(files[source]).hexdigest()
+    inside = [name for name in sorted(files) if name.rpartition("/")[0] == source and name.lower().endswith(".jpg")]
+    return hashlib.sha256(b"".join(hashlib.sha256(files[name]).digest() for name in inside)).hexdigest()
+
+
+def assert_lawful(params: Params, files: dict[str, bytes], passed: dict[str, list[str]]) -> None:
+    """Every file is a clip's or passed over; ids are unique; no content is on both sides of a fold; stages agree."""
+    listing = read_listing(params, "mine")
+    sources = {clip.source for clip in listing.clips}
+    known = {file.partition(" = ")[0] for names in passed.values() for file in names}
+    for file in files:
+        image_of_a_clip = file.rpartition("/")[0] in sources and file.lower().endswith(".jpg")
+        assert (file in sources or image_of_a_clip) != bool(known & {file, file.rpartition("/")[0]}), file
+    assert len({clip.clip_id for clip in listing.clips}) == len(listing.clips)
+    verdict = check_dataset(params, "mine")
+    assert not verdict.annotation_faults
+    clips.run(params, "mine")
+    table = storage.read_table(paths.clips("mine"), "clips").to_pydict()
+    assert dict(zip(table["clip_id"], table["source"], strict=True)) == {c.clip_id: c.source for c in listing.clips}
+    bytes_of = {clip.clip_id: digest(clip.source, files) for clip in listing.clips}
+    for fold in {member.fold for member in listing.folds}:
+        sides = {
+            split: {bytes_of[m.clip_id] for m in listing.folds if (m.fold, m.split) == (fold, split)}
+            for split in ("train", "test")
+        }
+        assert all(sides.values()), "something to train on and something to test"
+        assert not sides["train"] & sides["test"]
+
+
+@OFTEN
+@given(TREES)
+def test_a_folder(tree: list[tuple[str, str, int]]) -> None:
+    with project():
+        files = write(tree)
+        try:
+            passed = from_folder(Path("raw")).passed
+            made = new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+        except UserError as error:
+            assert "raw" in str(error), "a refusal says where"
+            assert not Path("raw/clips.csv").exists()
+            return
+        assert f"passed over: {sum(map(len, passed.values()))}" in made.summary or not passed
+        assert_lawful(load_params().only(["linear-probe"]), files, passed)
+
+
+@OFTEN
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(VIDEOS[:18]), st.sampled_from(LABELS), st.integers(1, 6)), min_size=4, max_size=12
+    ),
+    st.sampled_from(",;\t|"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le"]),
+    st.sampled_from(["", "sep", "blanks", "quotes"]),
+    st.sampled_from([("path", "label"), ("Video ", "Emotion (0, 1; 2)"), ("file", "expression")]),
+    st.booleans(),
+)
+def test_a_list(rows, mark: str, encoding: str, form: str, names: tuple[str, str], with_subject: bool) -> None:
+    unique = {name: (label, number) for name, label, number in rows}
+    with project():
+        files = write([("clips", name, number) for name, (_, number) in unique.items()])
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=mark, quoting=csv.QUOTE_ALL if form == "quotes" else csv.QUOTE_MINIMAL)
+        label_column = "label" if names[1].startswith("Emotion") else names[1]
+        writer.writerow([names[0], label_column, "note (a, b; c)", *(["person"] if with_subject else [])])
+        for number, (name, (label, _)) in enumerate(unique.items()):
+            writer.writerow([f"clips/{name}", label, "0,5", *([f"0{number % 3}"] if with_subject else [])])
+        text = out.getvalue()
+        if form == "sep":
+            text = f"sep={mark}\r\n{text}"
+        if form == "blanks":
+            text = text.replace(f"{mark}0,5", f"{mark} 0,5") + f"{mark * 2}\r\n"
+        Path("raw/list.csv").write_bytes(text.encode(encoding))
+        try:
+            understood = from_csv(Path("raw/list.csv"))
+            new_dataset(Path("params.yaml"), "mine", Path("raw/list.csv"), encoder="demo-clip")
+        except UserError as error:
+            assert "list.csv" in str(error)
+            return
+        params = load_params().only(["linear-probe"])
+        found = {clip.source.partition("/")[2]: clip for clip in read_listing(params, "mine").clips}
+        spellings = {"Sadness": "sad", " anger": "angry", "\u00a0fear\u00a0": "fear"}
+        for name, clip in found.items():
+            label = unique[name][0]
+            assert clip.label == spellings.get(label, label).lower(), "a label is the text that was written"
+            assert (clip.subject is not None) == with_subject
+        dropped = [line.split(": ", 1)[1] for lines in understood.passed.values() for line in lines]
+        assert len(found) + len(dropped) == len(unique)
+        assert_lawful(params, files, {"the same content": dropped})
+
+
+def small_videos(folder: str, *names: str) -> None:
+    for number, name in enumerate(names):
+        video(Path(folder) / name, 3 + number % 3)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+def test_what_passes_validate_strict_trains(here: Path) -> None:
+    for label in ("Happiness", "sad"):
+        small_videos(f"raw/{label}", *(f"{label}.{number}.mp4" for number in range(3)))
+        for take in ("take1", "take2"):
+            images(Path(f"raw/{label}/{label}.{take}"), 3)
+        Path(f"raw/{label}/.DS_Store").touch()
+    new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+    text = Path("params.yaml").read_text().replace("epochs: 20", "epochs: 1")
+    Path("params.yaml").write_text(text)
+    params = load_params()
+    params = params.model_copy(update={"datasets": {"mine": params.datasets["mine"]}})
+    assert check_dataset(params, "mine").ok
+    make_encoder()
+    clips.run(params, "mine")
+    frames.run(params, "mine")
+    features.run(params, "mine")
+    for variant in ("linear-probe", "text-class-name"):
+        assert train.run(params, "mine", variant, folds=[1]) == 0
+    metrics = storage.read_json(paths.run("mine", "linear-probe", 1, 0) / "metrics.json")
+    assert metrics["classes"] == ["happy", "sad"], "no output for a class without clips"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        *(".ipynb_checkpoints/a-checkpoint.mp4", "__MACOSX/._a.mp4", "@eaDir/a.mp4", ".Trash/a.mp4", "~$a.mp4"),
+        *("_gsdata_/a.mp4", "@Recycle/a.mp4", "found.000/a.mp4", "Temporary Items/a.mp4"),
+    ],
+)
+def test_hidden_and_system_files_are_not_clips(here: Path, junk: str) -> None:
+    small_videos("raw/happy", "a.mp4", "b.mp4", "c.mp4")
+    small_videos("raw/sad", "d.mp4")
+    path = Path("raw/happy") / junk
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(Path("raw/happy/a.mp4").read_bytes())
+    made = new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+    assert sorted(clip.source for clip in read_listing(load_params(), "mine").clips) == [
+        *(f"happy/{name}.mp4" for name in "abc"),
+        "sad/d.mp4",
+    ]
+    assert f"passed over: 1\n  1 hidden, or made by a system or program: happy/{junk}" in made.summary
+
+
+def test_links_are_followed_and_loops_are_not(here: Path) -> None:
+    small_videos("raw/happy", "a.mp4", "b.mp4")
+    small_videos("elsewhere/sad", "c.mp4", "d.mp4", "e.mp4")
+    Path("raw/sad").symlink_to(Path("elsewhere/sad").resolve())
+    Path("raw/happy/loop").symlink_to("..")
+    Path("raw/happy/gone.mp4").symlink_to("nowhere.mp4")
+    made = new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+    params = load_params()
+    assert len(read_listing(params, "mine").clips) == 5
+    assert params.datasets["mine"].links == "anywhere"
+    assert "3 clips behind links out of raw, such as sad/c.mp4: the entry has `links: anywhere`" in made.summary
+    assert "1 a link to a folder that it is in: happy/loop" in made.summary
+    assert "1 a link that leads nowhere: happy/gone.mp4" in made.summary
+
+
+def test_a_copy_in_train_of_a_test_clip_is_passed_over_and_two_labels_are_refused(here: Path) -> None:
+    for part in ("train", "test"):
+        small_videos(f"raw/{part}/happy", f"{part}1.mp4", f"{part}2.mp4")
+        small_videos(f"raw/{part}/sad", f"{part}3.mp4")
+    os.link("raw/test/sad/test3.mp4", "raw/train/sad/copy.mp4")
+    made = new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+    assert "1 with the content of another clip: train/sad/copy.mp4 = test/sad/test3.mp4" in made.summary
+    os.link("raw/test/sad/test3.mp4", "raw/train/happy/copy.mp4")
+    with pytest.raises(UserError, match=r"the same content has different labels: .*keep the right one"):
+        new_dataset(Path("params.yaml"), "other", folder=Path("raw"), encoder="demo-clip", out=Path("o.csv"))
+
+
+def listed(text: str, *names: str) -> Path:
+    small_videos("raw", *(names or ("a.mp4", "b.mp4", "c.mp4", "d.mp4")))
+    Path("raw/list.csv").write_text(text)
+    return Path("raw/list.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,label,actor\na.mp4,happy,x\nb.mp4,sad,\nc.mp4,sad,y", "line 3: 'actor' is empty here and in 1 of 3"),
+        ("path,label,fold\na.mp4,happy,1\nb.mp4,sad,\nc.mp4,sad,2", "line 3: 'fold' is empty here"),
+        ("path,label,split\na.mp4,happy,train\nb.mp4,sad,\nc.mp4,sad,test", "line 3: 'split' is empty"),
+        ("path,label\na.mp4,happy\nb.mp4, \nc.mp4,sad", "line 3: 'label' is empty here"),
+        ("path,label\na.mp4,\nb.mp4,", "the column of the label is empty in every row"),
+        ("path,label\na.mp4,happy\n.\\b.mp4,sad", "line 3: path '.\\b.mp4': no such file below raw; here folders are"),
+        ("path,label\nA.MP4,happy\nb.mp4,sad", "line 2: path 'A.MP4': no such file below raw; did you mean 'a.mp4'?"),
+        ("path,label\na,happy\nb.mp4,sad", "line 2: path 'a': no such file below raw; did you mean 'a.mp4'?"),
+        ("path,label\na.mp4,happy\nb.mp4,sad\na.mp4,sad", "line 4: a.mp4 is on line 2 already"),
+        ("id,path,label\nx,a.mp4,happy\nx,b.mp4,sad", "line 2: a.mp4 and line 3: b.mp4 have one clip_id, 'x'"),
+        (
+            "path,Label,label\na.mp4,happy,1",
+            "columns 'Label' and 'label' differ only in capitals and blanks; rename one",
+        ),
+        ("path,label,fold\na.mp4,happy,1\nb.mp4,sad,x", "line 3: b.mp4: fold or split 'x'; expected"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_line(here: Path, text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_csv(listed(text))
+    assert said in str(caught.value)
+
+
+def test_other_files_than_csv_are_refused_with_what_to_do(here: Path) -> None:
+    table = listed("")
+    kinds = {"an Excel or OpenDocument workbook": b"PK\x03\x04", "a workbook of an old Excel": b"\xd0\xcf\x11\xe0\xa1"}
+    for said, data in {**kinds, "a Parquet file": b"PAR1"}.items():
+        table.write_bytes(data)
+        with pytest.raises(UserError, match=f"list.csv: is {said}, expected a CSV; save the table as 'CSV UTF-8'"):
+            from_csv(table)
+    table.write_bytes("path,label\na.mp4,böse".encode("latin-1"))
+    with pytest.raises(UserError, match=r"list.csv, line 2: not text in UTF-8 .*'CSV UTF-8'"):
+        from_csv(table)
+
+
+def test_quotes_after_blanks_and_the_line_of_excel(here: Path) -> None:
+    assert from_csv(listed('path, label\na.mp4, "sad"\nb.mp4, "happy"\nc.mp4,sad')).classes == ["happy", "sad"]
+    assert from_csv(listed("sep=;\npath;label;score (0,1)\na.mp4;sad;0,5\nb.mp4;happy;1,0\nc.mp4;sad;1")).classes == [
+        "happy",
+        "sad",
+    ]
+
+
+def test_what_a_person_should_look_at_is_said(here: Path) -> None:
+    names = [f"{number}.mp4" for number in range(8)]
+    rows = [
+        f"{name},{label},x" for name, label in zip(names, ["sadness"] * 4 + ["happy"] * 3 + ["saddness"], strict=True)
+    ]
+    made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["file,emotion,note", *rows]), *names))
+    assert "columns     path from 'file', label from 'emotion'; not used: note" in made.summary
+    assert "protection  none: the subjects are not known, so a person may be in training and test" in made.summary
+    assert (
+        "class 'saddness' (1 clip) is spelled almost like 'sadness', which is the class 'sad' (4 clips)" in made.summary
+    )
+    assert "class 'saddness' (1 clip) is not tested in folds" in made.summary
+    assert "there are no words for the class saddness" in made.summary
+    card = Path("docs/datasets/mine.md").read_text()
+    assert "| protection | none: the subjects are not known" in card
+    verdict = check_dataset(load_params(), "mine")
+    assert not verdict.ok
+    assert "no words for the class saddness" in verdict.later_faults[0]
+    with pytest.raises(UserError, match=r"no words for the class saddness, with which .* compare frames; add them"):
+        clips.run(load_params(), "mine")
+
+
+@pytest.mark.parametrize(
+    ("subjects", "said"),
+    [
+        (["Anna", "ben", "anna", "BEN"], "doubtful: subjects whose names differ only in capitals"),
+        (["3.0", "2", "3", "2.0"], "doubtful: subjects whose names differ only in capitals"),
+        (["1", "02", "001", "2"], "doubtful: subjects whose names differ only in capitals"),
+        (["p 1", "p2", "P1", "p 2"], "doubtful: subjects whose names differ only in capitals"),
+        (["1", "10", "101", "1001"], "protection  no subject is in training and test of a fold"),
+        (["a", "N/A", "b", "N/A"], "subject 'N/A' (2 clips) looks like a missing value"),
+        (["a", "N/A", "b", "N/A"], "protection  partial: the subject of 2 of 4 clips is 'N/A'"),
+        (["a", "a", "a", "a"], "made by this project: each class dealt out"),
+    ],
+)
+def test_one_person_under_two_names_and_missing_values_are_said(here: Path, subjects: list[str], said: str) -> None:
+    small_videos("raw", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    rows = [f"{name}.mp4,{('happy', 'sad')[n % 2]},{subjects[n]}" for n, name in enumerate("abcd")]
+    Path("raw/list.csv").write_text("path,label,Subject ID\n" + "\n".join(rows) + "\n")
+    assert said in new_dataset(Path("params.yaml"), "mine", Path("raw/list.csv"), encoder="demo-clip").summary
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["1", "1.0", "2"], "the classes 1, 1.0, 2 are numbers, whose meaning differs between lists"),
+        (["nan", "happy", "sad"], "class 'nan' (2 clips) looks like a missing value"),
+        (["-1", "+1", "0,5"], "the classes +1, -1, 0,5 are numbers"),
+        (["it's", "it\u2019s", "sad"], "class 'it\u2019s' (2 clips) is spelled almost like 'it's'"),
+        (["\uff53ad", "happy", "sad"], "class '\uff53ad' (2 clips) is spelled almost like 'sad'"),
+        (["s\u0430d", "happy", "sad"], "class 's\u0430d' (2 clips) is spelled almost like 'sad'"),
+        (["'sad'", "happy", "sad"], "class ''sad'' (2 clips) is spelled almost like 'sad'"),
+        (["happy", "sad", "happy"], "2 clips named like copies of others, such as a - Copy (2).mp4: keep one of each"),
+    ],
+)
+def test_numbers_missing_values_and_copies_are_said(here: Path, labels: list[str], said: str) -> None:
+    names = ("a.mp4", "a - Copy (2).mp4", "a (1).mp4", "b.mp4", "c.mp4", "d (1).mp4")
+    for number, name in enumerate(names):
+        video(Path("raw") / name, 3 + number)
+    rows = [f'{name},"{label}"' for name, label in zip(names, 2 * labels, strict=True)]
+    Path("raw/list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    assert said in new_dataset(Path("params.yaml"), "mine", Path("raw/list.csv"), encoder="demo-clip").summary
+
+
+def test_columns_that_are_not_read_are_said(here: Path) -> None:
+    both = [f"{name}.mp4,{('happy', 'sad')[n % 2]},{1 + n // 2},train,0,1" for n, name in enumerate("abcd")]
+    made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["path,label,cv_fold,split,start_s,End", *both])))
+    assert "fold from 'cv_fold'; not used: split, start_s, End" in made.summary
+    assert "not used: start_s, End: every clip is its whole video" in made.summary
+    with pytest.raises(UserError, match=r"a\.mp4 is on line 2 already; cut the video into a file for each row"):
+        from_csv(listed("path,label,onset\na.mp4,happy,0\na.mp4,sad,1"))
+
+
+def test_train_and_test_in_each_class_folder_are_the_split(here: Path) -> None:
+    for label in ("happy", "sad"):
+        small_videos(f"raw/{label}/Train", f"{label}1.mp4", f"{label}2.mp4")
+        small_videos(f"raw/{label}/test", f"{label}3.mp4")
+    understood = from_folder(Path("raw"))
+    split_of = {member.clip_id: member.split for member in understood.listing.folds}
+    assert {clip.source: split_of[clip.clip_id] for clip in understood.listing.clips} == {
+        f"{label}/{place}/{label}{number}.mp4": place.lower()
+        for label in ("happy", "sad")
+        for place, number in (("Train", 1), ("Train", 2), ("test", 3))
+    }
+    small_videos("raw/sad", "outside.mp4")
+    with pytest.raises(UserError, match="expected all or none"):
+        from_folder(Path("raw"))
+
+
+def test_one_clip_in_two_forms_and_copies_are_said(here: Path) -> None:
+    small_videos("raw/happy", "a.mp4", "a.mkv", "Copy of a.mp4", "b - Kopie.mp4", "b.mp4")
+    images(Path("raw/sad/c"), 3)
+    small_videos("raw/sad", "c.mp4", "d.mp4", "d_copy.mp4")
+    made = new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
+    assert "3 clips named like copies of others, such as happy/Copy of a.mp4" in made.summary
+    assert "2 clips named like others in another form, such as happy/a.mkv and happy/a.mp4: if" in made.summary
+
+
+def test_people_on_both_sides_of_listed_folds_are_said(here: Path) -> None:
+    rows = ["a.mp4,happy,1,anna", "b.mp4,sad,2,anna", "c.mp4,happy,1,ben", "d.mp4,sad,1,ben"]
+    made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["path,label,fold,actor", *rows])))
+    assert "protection  none: 1 of 2 subjects are in training and test of a fold" in made.summary
+    assert "none: 1 of 2 subjects" in check_dataset(load_params(), "mine").protection
+
+
+def test_folders_of_people_are_not_taken_for_classes(here: Path) -> None:
+    for person in ("anna", "ben"):
+        small_videos(f"raw/{person}/happy", f"{person}.mp4")
+        small_videos(f"raw/{person}/sad", f"{person}2.mp4")
+    with pytest.raises(UserError, match=r"the first folders \(anna, ben\) are not classes, those below them are"):
+        from_folder(Path("raw"))
+
+
+def test_a_class_without_clips_is_said(here: Path) -> None:
+    table = listed("clip_id,path,label,fold\na,a.mp4,happy,1\nb,b.mp4,sad,2\nc,c.mp4,happy,2\nd,d.mp4,sad,1")
+    entry = f"  mine: {{layout: folder, root: raw, annotations: {table}, encoder: demo-clip}}\n"
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("datasets:\n", f"datasets:\n{entry}", 1))
+    notes = check_dataset(load_params(), "mine").notes
+    assert sum("has no clips, but gets an output of the model" in note for note in notes) == 5

@@ -1,0 +1,1 @@
+"""Faces: found, followed through a clip as persons, cropped and aligned."""
