@@ -48,7 +48,6 @@ def test_who_waits_says_for_whom_and_may_give_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tgdfer.core.progress.log.propagate", True)
     caplog.set_level("INFO")
     other = start(tmp_path, HOLD)
     assert other.stdout and other.stdout.readline() == "held\n"

@@ -85,7 +85,6 @@ def test_processes_write_the_bytes_that_threads_write(
     monkeypatch.setattr(frames, "MANY_FOLDERS", 24)
     monkeypatch.setattr(frames, "cores", lambda: 2)
     monkeypatch.setattr(workers, "with_processes", lambda *call: used.append(call[-1]) or with_processes(*call))
-    monkeypatch.setattr("tgdfer.core.progress.log.propagate", True)
     caplog.set_level("INFO", "tgdfer")
     frames.run(params, "mine")
     assert used == [4], "two for each core"

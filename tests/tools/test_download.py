@@ -313,7 +313,6 @@ def test_progress_counts_every_byte_once(
 ) -> None:
     crema_d(web, monkeypatch, actors=2)
     web.cuts = [50_000]
-    monkeypatch.setattr("tgdfer.core.progress.log.propagate", True)
     with caplog.at_level(logging.INFO, "tgdfer"):
         download("crema_d", tmp_path, accept_licence=True)
     assert any("crema_d: 256kB in" in line for line in caplog.messages)

@@ -1,7 +1,6 @@
 """MLflow shows what the files of runs say: all of it, at any time, and as often as it is asked to."""
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -226,7 +225,6 @@ def test_an_experiment_that_was_deleted_stays_deleted(other: Path, caplog: pytes
     client().delete_experiment(old)
     shutil.rmtree("runs")
     Path("runs-before").rename("runs")
-    logging.getLogger("tgdfer").propagate = True
     tracking.update(params())
     assert "was deleted in MLflow" in caplog.text
     assert set(runs()) == NAMES
@@ -250,7 +248,6 @@ def test_mlflow_that_is_away_is_a_warning(monkeypatch: pytest.MonkeyPatch, caplo
     with pytest.raises(UserError, match="MLflow does not answer") as refused:
         tracking.update(params())
     assert "secret" not in str(refused.value)
-    logging.getLogger("tgdfer").propagate = True
     tracking.update_after(params())
     assert caplog.text.count("MLflow does not answer") == 1
 

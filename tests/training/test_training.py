@@ -1,7 +1,6 @@
 """The train stage on a small project: files, protocol, repeatability, kept runs, and what goes wrong with data."""
 
 import json
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +27,6 @@ RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)
 
 
 def train(variant="tgdfer", dataset="tiny", folds=None, seeds=None, again=False, **settings) -> int:

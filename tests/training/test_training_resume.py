@@ -135,7 +135,6 @@ def test_files_say_how_far_a_run_is(folder, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "other", "on a GPU"])
 def test_a_checkpoint_that_does_not_fit_is_not_used(folder, monkeypatch, caplog, damage):
-    monkeypatch.setattr(logging.getLogger("tgdfer"), "propagate", True)
     caplog.set_level(logging.INFO, "tgdfer")
     train()
     undisturbed = project.results()
