@@ -13,6 +13,8 @@ PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.13 python 
 	&& { echo "$$python"; break; }; done)
 JOBS ?= all
 TEST_WORKERS ?= 2
+# the tests of a file in one process, so that what they share is made once; the slow files first (tests/conftest.py)
+PYTEST := python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 UI_PORT ?= 5000
 
 # the tools of the environment are found whether or not it was activated
@@ -61,10 +63,10 @@ report: venv ## tables, figures and page again, from finished runs
 	python -m tgdfer report
 
 test: venv ## all tests, with whole graphs, and SLURM where it is installed (minutes)
-	python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+	$(PYTEST)
 
 test-quick: venv ## the tests that need neither a whole graph nor SLURM
-	python -m pytest -n $(TEST_WORKERS) -m "not graph and not slurm"
+	$(PYTEST) -m "not graph and not slurm"
 
 mutants: venv ## change the code in small ways and count what the tests miss (hours); ROOM=evaluation: one room only
 	mutmut run "tgdfer.$(ROOM)*"

@@ -12,3 +12,8 @@ def _log() -> None:
     log.handlers.clear()
     log.setLevel(logging.INFO)
     log.propagate = True
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the slow tests, those that wait most first: a slow one at the end would leave the other cores idle."""
+    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in ("slurm", "graph")])

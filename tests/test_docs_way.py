@@ -28,7 +28,7 @@ from slurm_cluster import free_ports
 
 from tgdfer.config.params import Params
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("docs-way")]
+pytestmark = pytest.mark.graph
 
 SERVES = re.compile(r"(make ui|mlflow server)\b")
 QUICKSTART = ROOT / "docs" / "quickstart.md"

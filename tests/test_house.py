@@ -2,6 +2,9 @@
 
 import ast
 import importlib.util
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +95,33 @@ def test_what_a_benchmark_imports_exists(path: Path) -> None:
             for alias in node.names:
                 found = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
                 assert found, f"{path.name}: {node.module} has no {alias.name}"
+
+
+NOTE = """
+import os, pytest
+pytestmark = pytest.mark.{mark}
+
+@pytest.mark.parametrize("number", range(4))
+def test_note(number):
+    with open("notes", "a") as notes:
+        print(os.environ["PYTEST_XDIST_WORKER"], {mark!r}, file=notes)
+"""
+
+
+def test_make_test_starts_the_slow_files_first_and_runs_a_file_in_one_process(tmp_path: Path) -> None:
+    """Else each process makes again what the tests of a file share, and a slow test at the end leaves a core idle."""
+    for name, mark in {"a": "quick", "b": "quick", "c": "graph", "d": "slurm"}.items():
+        (tmp_path / f"test_{name}.py").write_text(NOTE.format(mark=mark))
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    (options,) = re.findall(r"PYTEST := python (.*)", (PACKAGE.parent / "Makefile").read_text())
+    subprocess.run(
+        [sys.executable, *options.replace("$(TEST_WORKERS)", "2").split(), "-p", "xdist", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        check=True,
+    )
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    workers = {mark: {worker for worker, noted in notes if noted == mark} for mark in ("slurm", "graph")}
+    assert {mark: len(workers[mark]) for mark in workers} == {"slurm": 1, "graph": 1}
+    assert workers["slurm"] != workers["graph"]
+    assert "quick" not in {noted for _, noted in notes[:4]}

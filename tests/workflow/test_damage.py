@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from graphs import NOTHING, ROOT, Project, environment, tiny
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+pytestmark = pytest.mark.graph
 
 COUNT = os.environ.get("TGDFER_FUZZ", "12")
 """How many damages are tried."""

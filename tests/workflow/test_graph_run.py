@@ -12,7 +12,7 @@ import yaml
 from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, hold_repair, outputs, skipped, tiny
 from slurm_cluster import why_not
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("graph")]
+pytestmark = pytest.mark.graph
 
 STUB = (Path(__file__).parents[1] / "projects" / "stub_cli.py").read_text()
 LOCAL = ("--profile", "local", "all")

@@ -27,7 +27,6 @@ from slurm_cluster import Cluster, why_not
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(why_not() is not None, reason=why_not() or ""),
-    pytest.mark.xdist_group("slurm"),
 ]
 
 STUB = (Path(__file__).parents[1] / "projects" / "stub_cli.py").read_text()

@@ -16,7 +16,7 @@ from PIL import Image
 from tgdfer.core.classes import SEVEN
 from tgdfer.media import ffmpeg
 
-pytestmark = [pytest.mark.graph, pytest.mark.xdist_group("whole-way")]
+pytestmark = pytest.mark.graph
 
 TEST_CLIPS = 7
 """Of each fold, one of each class; DFEW has five folds."""
