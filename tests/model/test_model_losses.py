@@ -47,6 +47,18 @@ def test_class_balanced_weights():
     close(cross_entropy(LOGITS, TARGET, plain(imbalance="class-balanced"), COUNTS), expected)
 
 
+@pytest.mark.parametrize("imbalance", ["none", "class-balanced", "logit-adjustment"])
+def test_shares_of_classes_weigh_the_losses_of_the_classes(imbalance):
+    settings = params(label_smoothing=0.2, imbalance=imbalance)
+    shares = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.25, 0.75]], dtype=torch.float64)
+    expected = 0.0
+    for clip in range(2):
+        for name in range(3):
+            one = cross_entropy(LOGITS[clip : clip + 1], torch.tensor([name]), settings, COUNTS)
+            expected += shares[clip, name].item() * one.item() / 2
+    close(cross_entropy(LOGITS, shares, settings, COUNTS), expected)
+
+
 @given(st.lists(st.integers(0, 5000), min_size=2, max_size=11).filter(any))
 def test_class_balanced_weights_favour_the_rare_and_keep_the_scale(counts):
     counts = torch.tensor(counts)

@@ -44,9 +44,9 @@ def fresh() -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_killed_at_any_step(folder, monkeypatch, ema):
-    train(ema=ema)
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "mixing": 0.4}], ids=["plain", "average and mixing"])
+def test_killed_at_any_step(folder, monkeypatch, changes):
+    train(**changes)
     undisturbed = project.results()
     original = engine.Engine._train_step
     steps = 2 * 3 * 3  # folds, epochs, steps
@@ -68,15 +68,15 @@ def test_killed_at_any_step(folder, monkeypatch, ema):
             monkeypatch.setattr(engine.Engine, "_train_step", step)
             torch.rand(3)
             with contextlib.suppress(Killed):
-                train(ema=ema)
+                train(**changes)
         monkeypatch.setattr(engine.Engine, "_train_step", original)
-        assert train(ema=ema) == 0
+        assert train(**changes) == 0
         assert project.results() == undisturbed
 
     check()
 
 
-def test_a_checkpoint_is_used_and_removed(folder, monkeypatch, caplog):
+def test_a_checkpoint_is_used_and_removed(folder, monkeypatch):
     monkeypatch.setattr(engine, "SAVE_EVERY_S", 0.0)
     original, calls = engine.Engine._train_step, []
 

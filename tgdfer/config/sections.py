@@ -297,6 +297,8 @@ class TrainingParams(Section):
     """Fraction of a training fold held back for the selection `best_val`; with 0 there is no such selection."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Fraction of the training clips of each class that is used, at least one; the number of steps stays the same."""
+    mixing: Annotated[float, Field(ge=0)] = 0.0
+    """Mixing of the training clips of a batch in pairs, with shares from Beta(mixing, mixing); 0 turns it off."""
     test_views: Positive = 1
     """Views of a clip over which validation and test probabilities are averaged; more than 1 needs `features.views`."""
     select_by: Literal["war", "uar"] = "war"

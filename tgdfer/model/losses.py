@@ -45,7 +45,7 @@ def cross_entropy(
 
     Args:
         logits: [B, C].
-        target: int64 [B].
+        target: int64 [B], or the shares of the classes of each clip, float [B, C].
         params: label_smoothing, imbalance.
         class_counts: int64 [C], clips of each class in the training split.
     """
@@ -56,10 +56,16 @@ def cross_entropy(
         # towards the classes' frequencies: smoothing towards equal shares would lift the rare classes a second time
         spread = (prior.exp() * logits.log_softmax(-1)).sum(-1)
         return ((1 - smoothing) * F.cross_entropy(logits, target, reduction="none") - smoothing * spread).mean()
-    each = F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    weight: torch.Tensor | float = 1.0
     if params.imbalance == "class-balanced":
-        each = each * class_weights(class_counts).to(each)[target]
-    return each.mean()
+        weights = class_weights(class_counts).to(logits)
+        if target.is_floating_point():
+            weighted = target * weights
+            weight = weighted.sum(-1).clamp_min(1e-12)
+            target = weighted / weight[:, None]
+        else:
+            weight = weights[target]
+    return (F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing) * weight).mean()
 
 
 def apart(text: torch.Tensor) -> torch.Tensor:

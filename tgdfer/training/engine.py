@@ -25,6 +25,7 @@ from tgdfer.features.bags import Bags
 from tgdfer.model.losses import loss as loss_of
 from tgdfer.training.evaluation import Scores, evaluate
 from tgdfer.training.folds import FoldBags
+from tgdfer.training.mixing import mix
 from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 from tgdfer.training.weights import load_own_state, own_state
 
@@ -151,11 +152,15 @@ class Engine:
         share = rate((self.epoch - 1) * self.steps + self.step, total, training.warmup_epochs * self.steps)
         self.rate = share * training.learning_rate
         batch = self.fold.train.batch(chosen, self.sampling, self.device)
+        target = batch.y
+        if training.mixing:
+            seed = derive(*self.random, "mixing", self.epoch, self.step)
+            batch, target = mix(batch, training.mixing, self.classes, seed)
         for parameter in self.trainable:
             parameter.grad = None
         with torch.autocast("cuda", torch.bfloat16, enabled=self.mixed):
             output = self.model(batch.x, batch.mask, batch.frame_index.to(batch.x.dtype))
-            loss, parts = loss_of(output, batch.y, self.params.model, self.fold.train_counts)
+            loss, parts = loss_of(output, target, self.params.model, self.fold.train_counts)
         loss.backward()
         self.part_names = list(parts)
         right = (output.logits.detach().argmax(dim=-1) == batch.y).sum()

@@ -1,0 +1,44 @@
+"""Mixing of clips in feature space."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tgdfer.features.bags import BagBatch
+from tgdfer.training.mixing import mix
+
+B, T, D, C = 6, 4, 5, 3
+
+
+def bags() -> BagBatch:
+    x = torch.randn(B, T, D, generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(T) < torch.tensor([1, 4, 2, 3, 4, 1])[:, None]
+    return BagBatch(x, mask, torch.tensor([0, 1, 2, 0, 1, 2]), torch.arange(B * T, dtype=torch.int32).view(B, T))
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 4))
+def test_features_and_classes_are_blended_with_the_same_shares(seed, alpha):
+    batch = bags()
+    blended, target = mix(batch, alpha, C, seed)
+    assert torch.equal(blended.y, batch.y) and torch.equal(blended.frame_index, batch.frame_index)
+    torch.testing.assert_close(target.sum(1), torch.ones(B))
+    assert (target.gather(1, batch.y[:, None]) >= 0.5 - 1e-6).all(), "the class of the larger part"
+    torch.testing.assert_close(blended.x.sum(0), batch.x.sum(0), atol=1e-4, rtol=1e-4)
+    for one in range(B):
+        # the share of this bag and the other bag, found from the features
+        fits = [
+            other
+            for other in range(B)
+            for share in [target[one, batch.y[one]].item() if batch.y[other] != batch.y[one] else None]
+            if share is not None
+            and torch.allclose(blended.x[one], share * batch.x[one] + (1 - share) * batch.x[other], atol=1e-5)
+        ]
+        same_class = target[one].max() > 1 - 1e-6
+        assert same_class or len(fits) == 1
+        for other in fits:
+            assert torch.equal(blended.mask[one], batch.mask[one] | batch.mask[other])
+
+
+def test_the_seed_decides():
+    (first, _), (again, _), (other, _) = (mix(bags(), 1.0, C, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.x, again.x) and not torch.equal(first.x, other.x)
