@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from media import ROOT, parameters
 
@@ -69,7 +69,6 @@ def test_texts_that_an_encoder_cannot_read_in_full_are_refused(monkeypatch: pyte
     assert refusals(project({"model": "ViT-B-32-quickgelu", "pretrained": "openai"}), ["tgdfer"]) == []
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 @example("a person's face WITH 12 raised eyebrows &amp; l\u00e9vres <end_of_text> \u7b11!!! it's")
 def test_tokens_are_counted_as_open_clip_does(text: str) -> None:

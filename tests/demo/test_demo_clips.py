@@ -31,7 +31,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     return params.model_copy(update={"demo": params.demo.model_copy(update={"clips": 14, "folds": 2, "size": 32})})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(clips=st.integers(14, 400), folds=st.integers(2, 6), seed=st.integers(0, 5))
 def test_folds_are_disjoint_in_people_and_test_every_class(clips: int, folds: int, seed: int) -> None:
     if clips < folds * len(SEVEN):

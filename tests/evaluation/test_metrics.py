@@ -25,7 +25,7 @@ def clips(draw):
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(clips())
 def test_rates_are_those_of_scikit_learn(case):
     probabilities, label = case
@@ -72,7 +72,7 @@ def test_a_confidence_on_the_edge_of_two_bins_is_in_the_lower_one():
     assert calibration_error(probabilities, np.array([0, 1]), bins=4) == (0.25 + 0.875) / 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(clips())
 def test_calibration_error_is_a_fraction_and_ignores_the_order_of_clips(case):
     probabilities, label = case

@@ -148,7 +148,7 @@ def test_holms_correction_by_hand() -> None:
     assert statistics.holm([]) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_between_p_and_bonferroni_and_keeps_the_order(p_values: list[float]) -> None:
     adjusted = statistics.holm(p_values)

@@ -43,7 +43,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @given(st.integers(1, 200), st.integers(1, 32), st.integers(0, 5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_each_frame_comes_from_its_segment(length, count, seed):
     for source in (None, generator(seed)):
         frames = segment_frames(torch.tensor([length]), count, source)[0].tolist()

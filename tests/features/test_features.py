@@ -319,7 +319,7 @@ def test_shard_is_an_arrow_table_that_is_mapped_and_not_read(frames):
 
 
 @given(st.integers(1, 40), st.integers(0, 2**32), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_changed_bit_keeps_a_checksum(dim, seed, data):
     vector = np.random.default_rng(seed).normal(size=(1, dim)).astype(np.float16)
     changed = vector.copy()

@@ -46,7 +46,7 @@ def test_natural_images_equal_open_clips_transform(size, mode, interpolation):
         assert found.mean() < 0.02
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(8, 90),
     st.integers(8, 90),
@@ -98,7 +98,7 @@ def test_views_of_squashed_images_are_squashed_too():
     assert torch.equal(preprocess.view(IMAGE, NEUTRAL), preprocess(IMAGE))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**31), st.text(max_size=20), st.integers(1, 9), st.floats(0.05, 1), st.floats(0, 0.9))
 def test_views_stay_within_their_limits(seed, clip_id, number, scale, jitter):
     view = draw_view(seed, clip_id, number, scale, jitter)

@@ -34,7 +34,7 @@ def positions(counts, length, seed, given):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @given(bags)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_padding_never_changes_a_result(variant, bag):
     length, counts, seed, timed = bag
     net, x, mask = shaken(variant), frames(len(counts), length, seed), mask_of(counts, length)
@@ -131,7 +131,7 @@ def test_holes_in_the_mask_hide_their_frames(variant):
 
 
 @given(st.sampled_from(sorted(VARIANTS)), st.integers(1, 3), st.integers(1, 12), st.integers(2, 11))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shapes(variant, batch, length, classes):
     from tgdfer.core.classes import ELEVEN
 

@@ -96,7 +96,7 @@ def slow_temporal(net, x, count, place):
 
 @pytest.mark.parametrize("kind", ["short", "long", "both"])
 @given(st.integers(1, 7), st.sampled_from([1, 3, 5]), st.integers(0, 100), st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_temporal_network_against_the_slow_formula(kind, length, window, seed, timed):
     net = shake(TemporalNetwork(DIM, 8, 4, window, kind, 0.0), seed)
     counts = [length, max(1, length - 2)]

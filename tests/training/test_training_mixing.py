@@ -26,7 +26,7 @@ def test_features_and_classes_are_blended_with_the_same_shares(seed, alpha):
     torch.testing.assert_close(blended.x.sum(0), batch.x.sum(0), atol=1e-4, rtol=1e-4)
     for one in range(B):
         share = target[one, batch.y[one]]
-        if share > 1 - 1e-6:  # blended with a bag of its own class: the shares do not tell how
+        if share > 0.99:  # blended with a bag of its own class, or hardly at all: the shares do not say with which
             continue
         pairs = [torch.allclose(blended.x[one], other.lerp(batch.x[one], share), atol=1e-5) for other in batch.x]
         assert sum(pairs) == 1

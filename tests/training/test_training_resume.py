@@ -51,7 +51,7 @@ def test_killed_at_any_step(folder, monkeypatch, changes):
     original = engine.Engine._train_step
     steps = 2 * 3 * 3  # folds, epochs, steps
 
-    @settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.lists(st.integers(0, steps - 1), min_size=1, max_size=3), st.sampled_from([0.0, 1e9]))
     def check(kills, save_every):
         fresh()

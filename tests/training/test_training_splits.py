@@ -16,7 +16,7 @@ def folds(draw):
     return [f"clip{i:03}" for i in range(count)], np.array(labels, dtype=int), subjects
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(folds(), st.sampled_from([0.0, 0.1, 0.3]))
 def test_a_partition_that_keeps_subjects_and_classes(fold, fraction):
     ids, labels, subjects = fold
@@ -28,7 +28,7 @@ def test_a_partition_that_keeps_subjects_and_classes(fold, fraction):
         assert not len(held)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(folds(), st.integers(0, 10**6))
 def test_the_order_of_clips_does_not_matter(fold, seed):
     ids, labels, subjects = fold
@@ -91,7 +91,7 @@ def test_a_clip_that_brings_the_split_no_closer_stays_in_training():
     assert not len(held)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(folds(), st.integers(0, 10**6))
 def test_fractions_are_nested_stratified_and_independent_of_the_order_of_clips(fold, seed):
     ids, labels, _ = fold
