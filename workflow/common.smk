@@ -16,7 +16,7 @@ from snakemake.jobs import Job
 # the package next to this Snakefile, whatever is installed
 sys.path.insert(0, workflow.basedir)
 
-from tgdfer.config import ahead, dependencies
+from tgdfer.config import ahead
 from tgdfer.config.params import SET_VARIABLE, load_params
 from tgdfer.core import devices, paths
 from tgdfer.core.errors import UserError
@@ -108,16 +108,6 @@ try:
         check_target(target)
 except UserError as error:
     raise WorkflowError(str(error)) from None
-
-
-def code(stage):
-    """The fingerprint of a stage's code: `shell:` hides it from Snakemake."""
-    return lambda wildcards: dependencies.code_fingerprint(stage)
-
-
-def settings(stage):
-    """The parameters of a stage as a function of the wildcards: a change remakes its outputs."""
-    return lambda wildcards: dependencies.settings(PARAMS, stage, **dict(wildcards))
 
 
 def grow(base, more=lambda wildcards: 0):
@@ -297,13 +287,18 @@ def outdated_summary(wildcards):
     return []
 
 
-def whole(*made):
-    """No input: makes Snakemake make an output again of which a file is damaged, which times of files cannot show."""
+def outdated(stage, *made):
+    """No input: makes Snakemake make an output again that was made with other parameters or code, or is damaged.
+
+    Its files say so. Times of files do not show it, and Snakemake's records know only what Snakemake made.
+    """
 
     def look(wildcards):
         for pattern in made:
             path = Path(str(pattern).format(**wildcards))
-            if outputs.damages(path):
+            if outputs.damages(path) or outputs.is_outdated(
+                path, PARAMS, stage, **wildcards
+            ):
                 workflow.dag.forcefiles.add(str(path))
         return []
 
@@ -328,6 +323,15 @@ def refused(job):
 
 
 Job.restart_times = property(lambda job: 0 if refused(job) else job.rule.restart_times)
+
+
+async def oldest_output(job):
+    """When the oldest output of a job was written; its benchmark is not one: DVC leaves it as it was."""
+    times = [await file.mtime() for file in job.output if await file.exists()]
+    return min((time.local_or_storage() for time in times), default=None)
+
+
+Job.output_mintime = property(oldest_output)
 
 
 def broken_node(slurm_job):

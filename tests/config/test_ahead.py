@@ -129,6 +129,17 @@ def test_braces_are_refused_because_snakemake_reads_them_as_wildcards() -> None:
     assert refusals(project(root="v{x}", annotations="clips.csv")) == []
 
 
+@pytest.mark.parametrize("root", [".", "..", "data", "data/d", "data/d/videos", "link"])
+def test_a_root_that_overlaps_the_outputs_is_refused_because_frames_would_depend_on_themselves(root: str) -> None:
+    Path("link").symlink_to(".")
+    (refusal,) = refusals(project(root=root))
+    assert str(refusal) == (
+        f"datasets.d.root: '{root}' overlaps data/d, where the frames are written; "
+        "keep the clips in a folder of their own, such as data/raw/d"
+    )
+    assert refusals(project(root="data/raw/d")) == refusals(project(root="data/d2")) == []
+
+
 def test_a_tilde_is_the_home_folder() -> None:
     params = project(
         {"model": "ViT-B-32", "pretrained": "~/w.pt"}, root="~/raw", annotations="~/raw/c.csv", truth="~/t"

@@ -120,7 +120,10 @@ class Project:
         (self.root / "calls.log").unlink(missing_ok=True)
 
     def snakemake_jobs(self) -> list[dict]:
-        """Every job of the whole graph: rule, wildcards, input, ancient, output, command, params, resources."""
+        """Every job of the whole graph: rule, wildcards, input, ancient, output, command, resources.
+
+        ``made_by`` is the stage by whose parameters and code an output is held to be current, with its wildcards.
+        """
         return json.loads(self.run(sys.executable, "-c", SNAKEMAKE_JOBS).stdout.splitlines()[-1])
 
     def dvc_stages(self) -> list[dict]:
@@ -195,6 +198,9 @@ SNAKEMAKE_JOBS = """
 import json, pathlib
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import DAGSettings, OutputSettings, ResourceSettings, Quietness
+from tgdfer.runs import outputs
+made_by = {}
+outputs.is_outdated = lambda made, params, stage, **wildcards: made_by.update({str(made): [stage, wildcards]})
 with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
     workflow = api.workflow(ResourceSettings(cores=2), snakefile=pathlib.Path("Snakefile"))
     workflow.dag(DAGSettings(forceall=True)).execute_workflow(executor="dryrun")
@@ -207,8 +213,7 @@ with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             "output": [str(file) for file in job.output],
             "log": [str(file) for file in job.log],
             "command": job.shellcmd,
-            "params": dict(job.params.get("settings") or {}),
-            "code": job.params.get("code"),
+            "made_by": [made_by.get(str(file)) for file in job.output],
             "resources": {key: value for key, value in job.resources.items() if isinstance(value, int)},
         }
         for job in workflow._workflow.dag.jobs

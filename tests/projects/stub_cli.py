@@ -15,13 +15,16 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
 from tgdfer.core import devices, paths, storage
 from tgdfer.core.parts import Part
 from tgdfer.core.storage import write_sealed, write_text
 from tgdfer.datasets import fold_numbers
-from tgdfer.runs import files, state
+from tgdfer.runs import files, outputs, state
 
 REPORTS = (
     *("tables/main.csv", "figures/a.png", "numbers.tex", "index.html", "SHA256SUMS", "metrics.json"),
@@ -114,27 +117,36 @@ def run(params, args, wildcards, call):
     if behaviour.get(call, {}).get("refuse"):
         print(f"error: {call} was made to refuse its input", file=sys.stderr)
         sys.exit(2)
-    inputs, outputs = inputs_and_outputs(
+    inputs, made = inputs_and_outputs(
         params, args.stage, args.dataset, args.variant, args.name, args.source, args.target
     )
-    made_of = [dependencies.settings(params, args.stage, **wildcards), dependencies.code_fingerprint(args.stage)]
-    digest = hashlib.sha256(json.dumps(made_of).encode())
+    made_by = dependencies.made_by(args.stage, dependencies.settings(params, args.stage, **wildcards), {})
+    digest = hashlib.sha256(json.dumps(made_by).encode())
     for path in inputs:
         digest.update(path.read_bytes())
-    made = {"path": "", "made": digest.hexdigest(), "fingerprint": digest.hexdigest()}
-    if args.part:
-        outputs = [Part.parse(args.part).list_of(outputs[-1])]
-    for path in outputs:
-        write_sealed(path, {**made, "path": str(path)})
+    for path in [Part.parse(args.part).list_of(made[-1])] if args.part else made:
+        write(path, {"made": digest.hexdigest(), "fingerprint": digest.hexdigest(), "made_by": made_by}, params)
     if args.stage == "clips":
         folds = fold_numbers(params, args.dataset)
         rows = {"clip_id": map(str, folds), "fold": folds, "split": ["test"] * len(folds)}
         storage.write_table(
-            paths.folds(args.dataset), "folds", {name: list(column) for name, column in rows.items()}, made
+            paths.folds(args.dataset), "folds", {name: list(column) for name, column in rows.items()}, made_by
         )
     if args.stage == "train":
         train(params, args, digest.hexdigest())
     note("end", call)
+
+
+def write(path, content, params):
+    """A file of its kind that says what made it."""
+    if path == paths.REPORT_PAGE:
+        write_text(path, f'<meta name="made-by" content="{outputs.stamp(params, "report")}">')
+    elif path.suffix == ".parquet":
+        with storage.atomic(path, sealed=True) as part:
+            table = pa.table({"path": [str(path)], "made": [content["made"]]})
+            pq.write_table(table.replace_schema_metadata(storage.metadata(content["made_by"])), part)
+    else:
+        write_sealed(path, {**content, "path": str(path)})
 
 
 def train(params, args, made):

@@ -59,6 +59,16 @@ def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) 
             id="a variant's parameter",
         ),
         pytest.param(
+            ("params.yaml", lambda text: text.replace("bootstrap: 2000", "bootstrap: 1999")),
+            {"report"},
+            id="the report's parameter",
+        ),
+        pytest.param(
+            ("params.yaml", lambda text: text.replace("max_frames: 32", "max_frames: 31")),
+            {"frames demo", "features demo demo-clip", "train demo tgdfer", "train demo no-text", "report"},
+            id="the frames' parameter",
+        ),
+        pytest.param(
             ("tgdfer/model/losses.py", lambda text: text + "\nCHANGED = True\n"),
             {"train demo tgdfer", "train demo no-text", "report"},
             id="the model's code",
@@ -93,6 +103,7 @@ def test_a_change_remakes_what_depends_on_it_in_both(
     assert {call.removesuffix(" demo-clip") for call in project.calls()} == {
         call.removesuffix(" demo-clip") for call in remade
     }
+    assert NOTHING in project.snakemake("-n", *LOCAL).stdout, "what DVC made is current"
 
 
 SMALL_EDITS = {

@@ -72,8 +72,19 @@ def check(params: Params, dataset: str) -> None:
 
 
 def _paths(params: Params, dataset: str) -> Iterator[Refusal]:
-    """Snakemake reads a name in braces in a path as a wildcard; there is no way to write it otherwise."""
+    """Snakemake reads a name in braces in a path as a wildcard; there is no way to write it otherwise.
+
+    Frames depend on what is in the root of their data set, and so must not be written into it.
+    """
     about = params.dataset(dataset)
+    folder = paths.clips(dataset).parent
+    root, made = Path(about.root).resolve(), folder.resolve()
+    if made.is_relative_to(root) or root.is_relative_to(made):
+        yield Refusal(
+            f"datasets.{dataset}.root",
+            f"'{about.root}' overlaps {folder}, where the frames are written",
+            f"keep the clips in a folder of their own, such as {paths.RAW / dataset}",
+        )
     for key, path in (("annotations", about.annotations), ("truth", about.truth or "")):
         if re.search(r"\{\s*\w+\s*(,.*)?\}", path):
             yield Refusal(

@@ -41,6 +41,8 @@ ON_GPU = ("features", "train", "transfer")
 def settings(params: Params, stage: str, **wildcards: str) -> dict[str, Any]:
     """The part of ``params`` that ``stage`` reads, by dotted key: what its outputs depend on."""
     dump = params.model_dump(mode="json")
+    if stage == "frames":
+        dump["frames"] = params.frames_of(wildcards["dataset"]).model_dump(mode="json")
     if stage != "train":
         for dataset in dump["datasets"].values():
             del dataset["training"]

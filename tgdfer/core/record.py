@@ -71,15 +71,14 @@ def load() -> Iterator[tuple[dict[str, Any], bool]]:
 def _of_outputs(record: Mapping[str, Any]) -> str | None:
     """The fingerprint of what a stage's outputs were made from; None where they do not say."""
     dataset, encoder = record["dataset"] or "", record["encoder"] or ""
+    outputs = {
+        "render-demo": paths.DEMO_TRUTH,
+        "frames": paths.frames(dataset),
+        "features": paths.features(dataset, encoder),
+        "import-encoder": paths.encoder(encoder),
+        "train-demo-encoder": paths.encoder(encoder),
+    }
     try:
-        if record["stage"] == "render-demo":
-            return fingerprint(storage.made_by(paths.DEMO_TRUTH))
-        manifests = {
-            "frames": paths.frames(dataset),
-            "features": paths.features(dataset, encoder),
-            "import-encoder": paths.encoder(encoder),
-            "train-demo-encoder": paths.encoder(encoder),
-        }
-        return fingerprint(storage.read_sealed(manifests[record["stage"]])["made_by"])
+        return fingerprint(storage.made_by(outputs[record["stage"]]))
     except (OSError, KeyError, UserError):
         return None

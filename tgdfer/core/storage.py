@@ -245,7 +245,9 @@ def check_schema(path: Path, kind: str, schema: pa.Schema) -> None:
 
 
 def made_by(path: Path) -> dict[str, Any]:
-    """What made the table at ``path``, from its footer."""
+    """What made the table or manifest at ``path``, from its footer or its ``made_by``."""
+    if path.suffix == ".json":
+        return dict(read_sealed(path)["made_by"])
     # of the file and not of its schema: the writer adds what it only knows after the last row
     found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(MADE_BY, b"{}"))
     return found

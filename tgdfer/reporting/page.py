@@ -25,12 +25,16 @@ RUNS_LIMIT = 2000
 """Above this many runs the page does not list them one by one."""
 
 
-def write_page(params: Params, parts: list[Part], path: Path) -> None:
-    """Write the page for all data sets; it embeds the figures that are stored next to it."""
+def write_page(params: Params, parts: list[Part], path: Path, stamp: str = "") -> None:
+    """Write the page for all data sets; it embeds the figures that are stored next to it.
+
+    ``stamp``: from ``tgdfer.runs.outputs.stamp``.
+    """
     cards = [sources.data_card(part) for part in parts]
     page = render_page(
         FOLDER,
         "page",
+        stamp=stamp,
         version=__version__,
         selection=SELECTIONS[params.report.selection],
         selections=SELECTIONS,

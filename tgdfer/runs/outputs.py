@@ -1,12 +1,16 @@
-"""The files that stages made, and which of them are missing or damaged."""
+"""The files that stages made, and which of them are missing, damaged, or made with other parameters or code."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
+from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
@@ -15,6 +19,10 @@ from tgdfer.core.provenance import cores
 
 SMALL = 1_000_000
 """Bytes up to which a file is always hashed; of a larger one only the size is compared, unless all is verified."""
+
+
+PAGE_STAMP = re.compile(r'<meta name="made-by" content="([0-9a-f]{64})">')
+"""Where the report says what made it."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,30 @@ def files(made: Path) -> Iterator[Output]:
 def damages(made: Path) -> list[str]:
     """The files of a declared output that are missing or damaged; in large files only another size is seen."""
     return [found for output in files(made) if (found := output.damage(verify=False))]
+
+
+def stamp(params: Params, stage: str, **wildcards: str) -> str:
+    """The fingerprint of the parameters and the code of ``stage`` that there are now."""
+    return storage.fingerprint(
+        [dependencies.settings(params, stage, **wildcards), dependencies.code_fingerprint(stage)]
+    )
+
+
+def is_outdated(made: Path, params: Params, stage: str, **wildcards: str) -> bool:
+    """Whether ``stage`` made a declared output with other parameters or code than the present, by its own record."""
+    return made.is_file() and _stamp_of(made) != stamp(params, stage, **wildcards)
+
+
+def _stamp_of(made: Path) -> str | None:
+    """The fingerprint of the parameters and the code that made a declared output; None where it does not say."""
+    if made == paths.REPORT_PAGE:
+        found = PAGE_STAMP.search(made.read_text(encoding="utf-8", errors="replace"))
+        return found and found[1]
+    try:
+        about = storage.made_by(made.with_name(paths.DEMO_TRUTH.name) if made.is_relative_to(paths.RAW) else made)
+        return storage.fingerprint([about["parameters"], about["code"]])
+    except (UserError, OSError, KeyError, pa.ArrowException):
+        return None
 
 
 def verify(outputs: Iterable[Path]) -> dict[Path, list[str]]:

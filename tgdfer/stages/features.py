@@ -56,8 +56,6 @@ def run(params: Params, dataset: str, part: Part | None = None) -> None:
     frames_file, manifest_file = paths.frames(dataset), paths.features(dataset, section.encoder)
     frames, described = storage.read_sealed(frames_file), storage.read_sealed(paths.encoder(section.encoder))
     chosen = dependencies.settings(params, "features", dataset=dataset)
-    # features do not depend on what else is kept
-    chosen["features"] = {key: value for key, value in chosen["features"].items() if key != "keep"}
     inputs = {"frames": frames["fingerprint"], "encoder": described["fingerprint"]}
     made_by, keep = dependencies.made_by("features", chosen, inputs), None
     if section.features == "files":
@@ -73,7 +71,9 @@ def run(params: Params, dataset: str, part: Part | None = None) -> None:
             "device": device.type,
             "versions": {name: version(name) for name in ("torch", "torchvision", "open_clip_torch")},
         }
-    cache = storage.fingerprint({"made_by": made_by, "compute": compute})
+    # features do not depend on what else is kept
+    own = {key: value for key, value in chosen["features"].items() if key != "keep"}
+    cache = storage.fingerprint({"made_by": {**made_by, "parameters": {**chosen, "features": own}}, "compute": compute})
     folder = manifest_file.parent / cache[:16]
     kept = storage.fingerprint({"cache": cache, "block": keep})
     beside = manifest_file.parent / kept[:16] if keep else None

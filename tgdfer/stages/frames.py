@@ -60,19 +60,19 @@ def run(params: Params, dataset: str, part: Part | None = None, lists: Sequence[
     if not root.is_dir():
         raise UserError(f"params.yaml: datasets.{dataset}.root: {root}: no such folder")
     clips = sources.read_clips(params, dataset)
+    settings = dependencies.settings(params, "frames", dataset=dataset)
+    made_by = dependencies.made_by("frames", settings, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     if section.features == "files":
-        _list_files(params, dataset, clips, part)
+        _list_files(params, dataset, clips, part, made_by)
         return
     plans = shards.plan_shards(manifest.parent, clips, params.frames)
     chosen = part.of(plans) if part else plans
     if not part:
         _remove_others(manifest.parent, plans)
-    settings = dependencies.settings(params, "frames", dataset=dataset)
-    made_by = dependencies.made_by("frames", settings, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     made_by["versions"]["ffmpeg"] = ffmpeg.version(ffmpeg.executable())
     manifest.unlink(missing_ok=True)  # it describes shards that may be replaced
     if part:
-        storage.write_sealed(part.list_of(manifest), _make(params, dataset, root, chosen))
+        storage.write_sealed(part.list_of(manifest), {**_make(params, dataset, root, chosen), "made_by": made_by})
         return
     with recorded(made_by, dataset) as metrics:
         made = _join(lists, plans) if lists else _make(params, dataset, root, plans)
@@ -87,7 +87,9 @@ def run(params: Params, dataset: str, part: Part | None = None, lists: Sequence[
             metrics |= {"shards": len(made["written"]), "frames_per_s": rows / made["seconds"]}
 
 
-def _list_files(params: Params, dataset: str, clips: list[ClipSource], part: Part | None) -> None:
+def _list_files(
+    params: Params, dataset: str, clips: list[ClipSource], part: Part | None, made_by: dict[str, Any]
+) -> None:
     """In place of frames, list the feature files of ``dataset``, once all of them are sound; parts have nothing to do.
 
     Raises:
@@ -95,7 +97,7 @@ def _list_files(params: Params, dataset: str, clips: list[ClipSource], part: Par
     """
     manifest, root = paths.frames(dataset), Path(params.dataset(dataset).root)
     if part:
-        storage.write_sealed(part.list_of(manifest), {"shards": []})
+        storage.write_sealed(part.list_of(manifest), {"shards": [], "made_by": made_by})
         return
     manifest.unlink(missing_ok=True)
     stats = sources.look(root, clips)
@@ -104,8 +106,6 @@ def _list_files(params: Params, dataset: str, clips: list[ClipSource], part: Par
         log.error("%s: %s", dataset, fault)
     if faults:
         raise UserError(f"{dataset}: {len(faults)} of {len(clips)} feature files are broken, the first: {faults[0]}")
-    settings = dependencies.settings(params, "frames", dataset=dataset)
-    made_by = dependencies.made_by("frames", settings, {"clips": storage.file_fingerprint(paths.clips(dataset))})
     entries = []
     for path in manifest.parent.glob("*.*"):
         path.unlink()

@@ -21,6 +21,7 @@ from tgdfer.reporting.gallery import make_figures
 from tgdfer.reporting.page import write_page
 from tgdfer.reporting.part import Part
 from tgdfer.reporting.report import build
+from tgdfer.runs import outputs
 
 TABLES, FIGURES, NUMBERS = paths.REPORTS / "tables", paths.REPORTS / "figures", paths.REPORTS / "numbers.tex"
 
@@ -44,7 +45,7 @@ def run(params: Params) -> None:
         storage.write_text(NUMBERS, numbers.to_latex(shown, parts))
         _remove_others({file for _, files in made for file in files})
         write_compared(parts)
-        write_page(shown, parts, paths.REPORT_PAGE)
+        write_page(shown, parts, paths.REPORT_PAGE, outputs.stamp(params, "report"))
         _write_sums()
         log.info("report: %s", paths.REPORT_PAGE)
         record |= {name: sum(len(getattr(part, name)) for part in parts) for name in ("tables", "pictures")}

@@ -1,7 +1,7 @@
 rule clips:
     input:
         annotations=lambda wildcards: PARAMS.datasets[wildcards.dataset].annotations,
-        whole=whole(paths.clips("{dataset}"), paths.folds("{dataset}")),
+        outdated=outdated("clips", paths.clips("{dataset}"), paths.folds("{dataset}")),
     output:
         clips=paths.clips("{dataset}"),
         folds=paths.folds("{dataset}"),
@@ -14,8 +14,5 @@ rule clips:
     resources:
         mem_mb=grow(4000, memory(5)),
         runtime=grow(60),
-    params:
-        settings=settings("clips"),
-        code=code("clips"),
     shell:
         "python -m tgdfer clips --dataset {wildcards.dataset} > {log} 2>&1"

@@ -1,6 +1,6 @@
 rule render_demo:
     input:
-        whole=whole(paths.DEMO_CLIPS),
+        outdated=outdated("render-demo", paths.DEMO_CLIPS),
     output:
         clips=report(paths.DEMO_CLIPS, caption="../report/clips.rst", category="Data"),
         truth=paths.DEMO_TRUTH,
@@ -14,16 +14,13 @@ rule render_demo:
     resources:
         mem_mb=grow(4000),
         runtime=grow(30),
-    params:
-        settings=settings("render-demo"),
-        code=code("render-demo"),
     shell:
         "python -m tgdfer render-demo > {log} 2>&1"
 
 
 rule render:
     input:
-        whole=whole(paths.rendered("{rendered}")),
+        outdated=outdated("render", paths.rendered("{rendered}")),
     output:
         clips=report(
             paths.rendered("{rendered}"),
@@ -43,8 +40,5 @@ rule render:
     resources:
         mem_mb=grow(4000),
         runtime=grow(30),
-    params:
-        settings=settings("render"),
-        code=code("render"),
     shell:
         "python -m tgdfer render --name {wildcards.rendered} > {log} 2>&1"

@@ -1,6 +1,6 @@
 rule train_demo_encoder:
     input:
-        whole=whole(paths.encoder("demo-clip")),
+        outdated=outdated("train-demo-encoder", paths.encoder("demo-clip")),
     output:
         paths.encoder("demo-clip"),
     log:
@@ -13,16 +13,13 @@ rule train_demo_encoder:
     resources:
         mem_mb=grow(4000),
         runtime=grow(60),
-    params:
-        settings=settings("train-demo-encoder"),
-        code=code("train-demo-encoder"),
     shell:
         "python -m tgdfer train-demo-encoder > {log} 2>&1"
 
 
 rule import_encoder:
     input:
-        whole=whole(paths.encoder("{encoder}")),
+        outdated=outdated("import-encoder", paths.encoder("{encoder}")),
     output:
         paths.encoder("{encoder}"),
     log:
@@ -34,8 +31,5 @@ rule import_encoder:
     resources:
         mem_mb=grow(8000),
         runtime=grow(30),
-    params:
-        settings=settings("import-encoder"),
-        code=code("import-encoder"),
     shell:
         "python -m tgdfer import-encoder --name {wildcards.encoder} > {log} 2>&1"

@@ -2,6 +2,12 @@ rule features_part:
     input:
         frames=paths.frames("{dataset}"),
         encoder=encoder_of,
+        outdated=outdated(
+            "features",
+            Part("{part}", "{parts}").list_of(
+                paths.features("{dataset}", "{encoder}")
+            ),
+        ),
     output:
         temp(
             Part("{part}", "{parts}").list_of(paths.features("{dataset}", "{encoder}"))
@@ -19,9 +25,6 @@ rule features_part:
         mem_mb=grow(8000),
         runtime=grow(120, features_minutes),
         gpu=1,
-    params:
-        settings=settings("features"),
-        code=code("features"),
     shell:
         "python -m tgdfer features --dataset {wildcards.dataset} --part {wildcards.part}/{wildcards.parts} > {log} 2>&1"
 
@@ -30,7 +33,7 @@ rule features:
     input:
         frames=paths.frames("{dataset}"),
         encoder=encoder_of,
-        whole=whole(paths.features("{dataset}", "{encoder}")),
+        outdated=outdated("features", paths.features("{dataset}", "{encoder}")),
         parts=parts_of("features", paths.features("{dataset}", "{encoder}")),
     output:
         paths.features("{dataset}", "{encoder}"),
@@ -47,8 +50,5 @@ rule features:
         mem_mb=grow(4000 if SPLIT["features"] else 8000),
         runtime=grow(30) if SPLIT["features"] else grow(120, features_minutes),
         gpu=0 if SPLIT["features"] else 1,
-    params:
-        settings=settings("features"),
-        code=code("features"),
     shell:
         "python -m tgdfer features --dataset {wildcards.dataset} {input.parts} > {log} 2>&1"

@@ -1,6 +1,9 @@
 rule frames_part:
     input:
         clips=paths.clips("{dataset}"),
+        outdated=outdated(
+            "frames", Part("{part}", "{parts}").list_of(paths.frames("{dataset}"))
+        ),
     output:
         # its shards are not declared: Snakemake deletes declared outputs before a retry, and finished shards are kept
         temp(Part("{part}", "{parts}").list_of(paths.frames("{dataset}"))),
@@ -14,9 +17,6 @@ rule frames_part:
     resources:
         mem_mb=grow(4000),
         runtime=grow(120, frames_minutes),
-    params:
-        settings=settings("frames"),
-        code=code("frames"),
     shell:
         "python -m tgdfer frames --dataset {wildcards.dataset} --part {wildcards.part}/{wildcards.parts} > {log} 2>&1"
 
@@ -24,7 +24,7 @@ rule frames_part:
 rule frames:
     input:
         clips=paths.clips("{dataset}"),
-        whole=whole(paths.frames("{dataset}")),
+        outdated=outdated("frames", paths.frames("{dataset}")),
         replaced=replaced_sources,
         parts=parts_of("frames", paths.frames("{dataset}")),
     output:
@@ -41,8 +41,5 @@ rule frames:
     resources:
         mem_mb=grow(4000),
         runtime=grow(60) if SPLIT["frames"] else grow(120, frames_minutes),
-    params:
-        settings=settings("frames"),
-        code=code("frames"),
     shell:
         "python -m tgdfer frames --dataset {wildcards.dataset} {input.parts} > {log} 2>&1"

@@ -3,7 +3,7 @@ rule report:
         summaries=summaries,
         transfers=transfers,
         truths=truths,
-        whole=whole(paths.REPORT_PAGE),
+        outdated=outdated("report", paths.REPORT_PAGE),
     output:
         report(paths.REPORT_PAGE, caption="../report/page.rst", category="Results"),
     log:
@@ -16,9 +16,6 @@ rule report:
     resources:
         mem_mb=grow(8000),
         runtime=grow(60),
-    params:
-        settings=settings("report"),
-        code=code("report"),
     shell:
         "python -m tgdfer report > {log} 2>&1"
 

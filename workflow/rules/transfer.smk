@@ -6,7 +6,9 @@ rule transfer:
         lambda wildcards: paths.features(
             wildcards.target, PARAMS.datasets[wildcards.target].encoder
         ),
-        whole=whole(paths.transfer("{source}", "{target}", "{variant}")),
+        outdated=outdated(
+            "transfer", paths.transfer("{source}", "{target}", "{variant}")
+        ),
     output:
         paths.transfer("{source}", "{target}", "{variant}"),
     log:
@@ -19,9 +21,6 @@ rule transfer:
         mem_mb=grow(8000),
         runtime=grow(60),
         gpu=1,
-    params:
-        settings=settings("transfer"),
-        code=code("transfer"),
     shell:
         "python -m tgdfer transfer --source {wildcards.source} --target {wildcards.target}"
         " --variant {wildcards.variant} > {log} 2>&1"
