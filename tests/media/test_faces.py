@@ -13,7 +13,7 @@ from PIL import Image
 
 from tgdfer.config.params import FramesParams
 from tgdfer.media.faces import alignment, crops
-from tgdfer.media.faces.detection import Box, Detection, Detector
+from tgdfer.media.faces.detection import Box, Detection, Detector, distinct
 from tgdfer.media.faces.tracking import Tracker
 from tgdfer.media.frame import Frame
 from tgdfer.media.images import encode
@@ -242,6 +242,13 @@ def test_the_packaged_detector_finds_a_turned_face_and_the_aligned_one_is_uprigh
     assert face.roll == pytest.approx(-angle, abs=8)
     ((aligned,),) = finder.detect([alignment.align(image, face.landmarks, 160, 0.3)])
     assert abs(aligned.roll) < 6
+
+
+def test_of_overlapping_candidates_the_better_one_is_kept_and_only_so_many() -> None:
+    places = {0.3: 20, 0.9: 22, 0.5: 60, 0.4: 100}
+    faces = [Detection(Box(x, 20, 20), score, points(Box(x, 20, 20))) for score, x in places.items()]
+    assert [face.score for face in distinct(faces)] == [0.9, 0.5, 0.4]
+    assert [face.score for face in distinct(faces, 2)] == [0.9, 0.5]
 
 
 @pytest.mark.parametrize(("others", "found"), [([], [0.8]), ([0.9], [0.9])])

@@ -18,7 +18,7 @@ import numpy as np
 from tgdfer.core.errors import UserError
 from tgdfer.media.faces.networks import Found, Network, load
 
-SIDES = (896, 256)
+SIDES = (832, 256)
 """The longer sides, in pixels, at which the first pass looks at a frame; large faces are found at the smaller one."""
 SMALLEST_FRAME = 320
 """A frame whose longer side is shorter than this is enlarged."""
@@ -89,7 +89,7 @@ class Detector:
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
         """The faces of each frame (uint8 [height, width, 3], RGB), the largest first."""
         all_candidates = self._first_pass(frames)
-        candidates = [[one for one in found if one.score >= CANDIDATE][:MOST] for found in all_candidates]
+        candidates = [[one for one in found if one.score >= CANDIDATE] for found in all_candidates]
         looks = [(frame, one) for frame, found in zip(frames, candidates, strict=True) for one in found]
         faces = [_accepted(one, face) for (_, one), face in zip(looks, self.look_again(looks), strict=True)]
         missed = [number for number, face in enumerate(faces) if face is None and looks[number][1].score >= UNCLEAR]
@@ -131,7 +131,7 @@ class Detector:
             sized = [_resize(frame, scale) for frame, scale in zip(frames, scales, strict=True)]
             for kept, found, scale in zip(candidates, self._network.find(sized, FAINT), scales, strict=True):
                 kept += [_detection(box / scale, score, points / scale) for box, score, points in found]
-        return [distinct(one) for one in candidates]
+        return [distinct(one, MOST) for one in candidates]
 
 
 @cache
@@ -153,10 +153,12 @@ def detector(weights: str | Path | None = None) -> Detector:
         return _detector(path, path.stat().st_mtime)
 
 
-def distinct(faces: list[Detection]) -> list[Detection]:
-    """``faces`` without those that overlap one with a higher score, highest score first."""
+def distinct(faces: list[Detection], most: int | None = None) -> list[Detection]:
+    """The ``most`` best of ``faces`` without those that overlap one with a higher score, highest score first."""
     kept: list[Detection] = []
     for face in sorted(faces, key=lambda face: -face.score):
+        if len(kept) == most:
+            break
         if all(overlap(face.box, other.box) < OVERLAP for other in kept):
             kept.append(face)
     return kept
@@ -196,7 +198,8 @@ def _resize(frame: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1:
         return frame
     height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    # above a half, no pixel is skipped by linear interpolation, which is five times faster
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR)
 
 
 def _way_to_close_up(face: Detection) -> np.ndarray:
