@@ -6,6 +6,7 @@ import io
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,21 @@ def test_the_cursor_follows_the_video_and_a_click_jumps(browser: Any, clip: Path
     assert state(page)["box"] == "60%"
     assert page.title() == f"{clip.name}: expressions"
     page.close()
+
+
+def test_the_page_says_while_another_face_is_on_screen(browser: Any, clip: Path, tmp_path: Path) -> None:
+    both = made(clip)
+    largest = replace(both, persons=both.persons[:1], others_s=[(2.0, 3.0), (5.0, 6.0)])
+    for name, prediction, shown in (("one", largest, [2.5, 3.0, 5.5]), ("all", both, [])):
+        write_page(prediction, tmp_path / f"{name}.html", embed=False)
+        page = opened(browser, tmp_path / f"{name}.html")
+        said = []
+        for moment in (0.5, 1.9, 2.5, 3.0, 3.1, 5.5):
+            page.evaluate(f"show({moment})")
+            if page.get_by_text("Another face is on screen here; this page has no answer for it.").count():
+                said.append(moment)
+        assert said == shown
+        page.close()
 
 
 def test_a_page_fits_a_phone_and_paper(browser: Any, clip: Path, tmp_path: Path) -> None:

@@ -80,11 +80,24 @@ def test_a_small_face_is_cut_out_and_everybody_has_an_own_answer(tmp_path: Path,
     assert small.boxes[0].left > large.boxes[0].left + 0.2
     assert small.boxes[0].width < large.boxes[0].width
     assert not any("persons" in note for note in everybody.notes)
+    assert (everybody.others_s, everybody.to_dict()["others_s"]) == ([], [])
     assert [row["person"] for row in everybody.rows()] == [1, 2]
     single = predictor.predict(film(tmp_path / "one.mp4", moving(10, 120)))
     assert "the model knows only drawn faces (its encoder): on people its numbers mean nothing" in single.notes
     for name, value in single.probabilities.items():
         assert made.probabilities[name] == pytest.approx(value, abs=0.04)
+
+
+def test_when_somebody_else_is_on_screen_is_known(tmp_path: Path, predictor: Predictor) -> None:
+    """The large face is there for eight seconds, the small one from the third to the sixth."""
+    both, large = moving(8, 120, 64), moving(8, 120)
+    film(tmp_path / "a.mp4", [(both if 30 <= step < 60 else large)[step % 8] for step in range(80)])
+    made = predictor.predict(tmp_path / "a.mp4", window=2, stride=1)
+    ((first, last),) = made.persons[0].seen
+    assert (first, last) == (0, pytest.approx(8, abs=0.2))
+    assert made.to_dict()["others_s"] == [[pytest.approx(3, abs=0.7), pytest.approx(6, abs=0.7)]]
+    ((begin, end),) = made.others_s
+    assert f"somebody else is on screen from {begin:.1f} to {end:.1f} s; --person all" in made.notes[0]
 
 
 def test_a_cut_ends_a_person(tmp_path: Path, predictor: Predictor) -> None:

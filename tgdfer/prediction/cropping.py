@@ -10,7 +10,7 @@ import numpy as np
 from tgdfer.config.params import FramesParams
 from tgdfer.media import images
 from tgdfer.media.frame import Frame
-from tgdfer.prediction.result import FaceBox, FaceCounts
+from tgdfer.prediction.result import FaceBox, FaceCounts, Interval
 
 if TYPE_CHECKING:
     from tgdfer.media.faces.crops import Place
@@ -71,8 +71,8 @@ class PersonCropper:
         self._params, self._crop, self._persons, self._every = params, crop, persons, every
         self.areas: dict[int, float] = {}
         """For each person that was followed, the area of the face, as a share of the frame, summed over the looks."""
-        self.persons: set[int] = set()
-        """Those whose face was in enough frames of a window."""
+        self.seen: dict[int, Interval] = {}
+        """For each person whose face was in enough frames of a window, when it was found first and last."""
         self._looked: set[int] = set()
         self._last = -1
         self._tick = -1
@@ -95,7 +95,8 @@ class PersonCropper:
         for track in self._tracker.tracks:
             found = [frame for frame in searched if frame.index in track.faces]
             if crops.shows_face(len(found), len(searched)):
-                self.persons.add(track.person)
+                first, _ = self.seen.setdefault(track.person, (found[0].time_s, 0.0))
+                self.seen[track.person] = first, found[-1].time_s
                 inputs.append(self._input(track, frames, found, len(searched)))
         inputs.sort(key=lambda one: -self.areas[one.person])
         if self._persons == "largest" and inputs:

@@ -88,6 +88,7 @@ def write_page(prediction: Prediction, path: Path, embed: bool) -> None:
         "shift": shift,  # the time in the video of what the prediction calls 0 s
         "certain": CERTAIN,
         "persons": [_followed(person) for person in prediction.persons],
+        "others": prediction.others_s,
     }
     text = render(
         TEMPLATES,

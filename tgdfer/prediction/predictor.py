@@ -17,7 +17,7 @@ from tgdfer.core.provenance import cores
 from tgdfer.media import images, videos
 from tgdfer.media.frame import Frame, UnusableError, clip_seconds
 from tgdfer.prediction.cropping import Crop, PersonCropper, Persons
-from tgdfer.prediction.result import ANOTHER, NO_FACE, FaceBox, Person, Prediction, Window
+from tgdfer.prediction.result import ANOTHER, NO_FACE, FaceBox, Interval, Person, Prediction, Window, united
 from tgdfer.prediction.saved import SavedModel, load_saved
 from tgdfer.prediction.scoring import Scorer
 from tgdfer.prediction.thumbnails import ThumbnailCollector
@@ -31,6 +31,8 @@ CLIP_S = 3.0
 """The length of a window if the run does not know the duration of its clips."""
 STREAM_SIDE = 720
 """The largest shorter side of a stream's frames, in pixels: 4K frames would fill the memory and help no encoder."""
+NAMED = 3
+"""How many of the times at which somebody else is on screen are named."""
 ONE_CLIP = 1.5
 """A video is one clip if it is at most this many times as long as a window."""
 
@@ -194,6 +196,7 @@ class Predictor:
             others = [window for person in order[1:] for window in followed[person].windows]
             unseen += [Window(one.start_s, one.end_s, {}, [], None, ANOTHER) for one in others]
             order = order[:1]
+        others_s = united(when for person, when in cropper.seen.items() if person not in order)
         answers = [followed[person].person(number) for number, person in enumerate(order, 1)]
         return Prediction(
             source=str(path),
@@ -205,7 +208,8 @@ class Predictor:
             crop="face" if cropped or not answers else "none",
             model=self.saved.identity(),
             seconds=0.0,
-            notes=[*_notes(answers, len(cropper.persons), unseen, total), *(self._caution if answers else [])],
+            notes=[*_notes(answers, len(cropper.seen), others_s, unseen, total), *(self._caution if answers else [])],
+            others_s=others_s,
         )
 
 
@@ -227,13 +231,18 @@ class _Followed:
         return replace(made, thumbnails=self._thumbnails.thumbnails(made.probabilities))
 
 
-def _notes(persons: list[Person], count: int, unseen: list[Window], windows: int) -> list[str]:
+def _notes(
+    persons: list[Person], count: int, others_s: list[Interval], unseen: list[Window], windows: int
+) -> list[str]:
     notes = []
     if count > len(persons) > 0:
         (first, *_) = persons
+        times = ", ".join(f"from {begin:.1f} to {end:.1f} s" for begin, end in others_s[:NAMED])
+        more = f" and {len(others_s) - NAMED} times more" if len(others_s) > NAMED else ""
         notes.append(
             f"{count} persons (after a cut, each counts again): the answer is for the largest, followed from "
-            f"{first.seen[0][0]:.1f} to {first.seen[-1][1]:.1f} s; --person all answers for each"
+            f"{first.seen[0][0]:.1f} to {first.seen[-1][1]:.1f} s; somebody else is on screen {times}{more}; "
+            "--person all answers for each"
         )
     for person in persons:
         if person.doubtful:

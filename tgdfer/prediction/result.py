@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -19,6 +19,20 @@ NO_FACE = "no face found"
 ANOTHER = "another person was larger"
 EDGE = 0.15
 """The share of a window at each end, at least one frame's share, that may lack frames and still counts as seen."""
+
+
+Interval = tuple[float, float]
+"""Start and end in seconds."""
+
+
+def united(intervals: Iterable[Interval]) -> list[Interval]:
+    """The intervals in order, those that touch as one."""
+    made: list[Interval] = []
+    for begin, end in sorted(intervals):
+        if made and begin <= made[-1][1]:
+            begin, end = made[-1][0], max(end, made.pop()[1])
+        made.append((begin, end))
+    return made
 
 
 def printable(text: object) -> str:
@@ -158,18 +172,16 @@ class Person(WithProbabilities):
         return [(time, sum(values) / len(values)) for time, values in sorted(found.items())]
 
     @property
-    def seen(self) -> list[tuple[float, float]]:
-        """The intervals (start, end in seconds) with the face."""
-        intervals: list[tuple[float, float]] = []
+    def seen(self) -> list[Interval]:
+        """The intervals with the face."""
+        intervals = []
         for window in self.windows:
             edge = max(EDGE, 1 / len(window.frames)) * (window.end_s - window.start_s)
             first, last = window.frames[0].time_s, window.frames[-1].time_s
             begin = window.start_s if first - window.start_s <= edge else first
             end = window.end_s if window.end_s - last <= edge else last
-            if intervals and begin <= intervals[-1][1]:
-                begin, end = intervals[-1][0], max(end, intervals.pop()[1])
             intervals.append((begin, end))
-        return intervals
+        return united(intervals)
 
     @property
     def curve(self) -> list[tuple[float, dict[str, float]]]:
@@ -213,6 +225,8 @@ class Prediction(WithProbabilities):
     seconds: float
     """How long the prediction took."""
     notes: list[str] = field(default_factory=list)
+    others_s: list[Interval] = field(default_factory=list)
+    """When somebody was seen for whom ``persons`` has no answer."""
 
     @property
     def reason(self) -> str | None:
@@ -258,6 +272,7 @@ class Prediction(WithProbabilities):
             "notes": self.notes,
             "crop": self.crop,
             "persons": [person.to_dict() for person in self.persons],
+            "others_s": [[round(start, 3), round(end, 3)] for start, end in self.others_s],
             "without_face": [_window(one) for one in self.without_face],
             "speed": {"seconds": round(self.seconds, 3), "video_seconds_per_second": round(self.speed, 2)},
             "model": self.model,

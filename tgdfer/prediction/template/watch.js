@@ -28,6 +28,8 @@ function show(t) {
     const last = k === cells.length - 2; // the uncertainty; the relevance of a single moment has no number
     cell.textContent = k === cells.length - 1 ? "" : !row ? "–" : last ? row[k + 1].toFixed(2) : `${Math.round(100 * row[k + 1])} %`;
   });
+  const others = section.querySelector(".others");
+  if (others) others.textContent = data.others.some(([first, last]) => first <= now && now <= last) ? "Another face is on screen here; this page has no answer for it." : "";
   slider.value = now;
   slider.setAttribute("aria-valuetext", `${now.toFixed(1)} seconds: ` + (row ? `${section.querySelector(".names .first").firstChild.data} ${cells[0].textContent}` : "no face"));
   if (box) {
