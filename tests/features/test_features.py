@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from features_project import jpeg, make_encoder, make_frames, params
@@ -21,7 +22,7 @@ from tgdfer.core.parts import Part
 from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.features.cache import checksums, load_features, open_shard
-from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
+from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode, read_batches
 from tgdfer.stages import features
 from tgdfer.stages.features import join, run
 
@@ -66,6 +67,20 @@ def test_every_frame_stands_in_order(frames):
         assert index.tolist() == [index for index, _ in frames[clip]]
         assert features.dtype == np.float16
         np.testing.assert_allclose(np.linalg.norm(features.astype(float), axis=1), 1, atol=2e-3)
+
+
+def test_memory_holds_the_frames_of_a_batch_not_those_of_a_shard(tmp_path):
+    path, schema = tmp_path / "shard.parquet", storage.SCHEMAS["frames"]
+    with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+        for clip in range(40):
+            frame = {"time_s": 0.0, "jpeg": bytes(100_000), "width": 1, "height": 1}
+            rows = [{"clip_id": f"{clip:02d}", "frame_index": index, **frame} for index in range(4)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    task = ShardTask(path, storage.file_fingerprint(path), 160, tmp_path / "features.arrow")
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for batch in read_batches([task], 8) if batch.jpegs]
+    assert len(held) == 20
+    assert max(held) < 0.25 * path.stat().st_size
 
 
 @pytest.mark.parametrize(("dtype", "smallest"), [("float32", 0.99999), ("auto", 0.999), ("bfloat16", 0.999)])

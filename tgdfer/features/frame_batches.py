@@ -41,7 +41,7 @@ def read_batches(shards: Iterable[ShardTask], size: int) -> Iterator[FrameBatch]
     for shard in shards:
         if storage.file_fingerprint(shard.source) != shard.sha256:
             raise storage.damaged(shard.source)
-        file = pq.ParquetFile(shard.source)
+        file = pq.ParquetFile(shard.source, pre_buffer=False)  # or the whole shard would be in memory
         storage.check_schema(shard.source, "frames", file.schema_arrow)
         done = 0
         for rows in file.iter_batches(batch_size=size, columns=["clip_id", "frame_index", "jpeg"]):
