@@ -56,3 +56,10 @@ def test_the_engine_changes_all_trainings_unless_only_its_words_change(
 
 def test_a_file_that_decides_only_messages_changes_no_training(edited: Callable[[str, str], set[str]]) -> None:
     assert edited("core/progress.py", "\nCHANGED = True\n") == set()
+
+
+@pytest.mark.parametrize("name", ["expressions.yaml", "phrases.yaml"])
+def test_what_faces_and_captions_are_made_of_counts_as_code_of_the_stages_that_read_it(name: str) -> None:
+    readers = {stage for stage in dependencies.STAGES if code.PACKAGE / "demo" / name in dependencies.code_files(stage)}
+    draws = {"render", "render-demo"} if name == "expressions.yaml" else set()
+    assert readers == {"train-demo-encoder", *draws}

@@ -62,7 +62,7 @@ def test_captions_say_every_word_of_the_seven_descriptions_and_fit_the_context()
 
 
 def test_names_are_never_the_only_cue() -> None:
-    names = {word for pair in captions.NAMES.values() for group in pair for word in group}
+    names = {word for kinds in captions.WORDS["names"].values() for group in kinds.values() for word in group}
     texts = many_captions(3000)
     named = [text for text in texts if any(name in text for name in names)]
     assert 0.05 < len(named) / len(texts) < 0.3

@@ -30,6 +30,9 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 """The stages, and the dotted keys that each reads, with wildcards in braces."""
 DATA = {
+    "render-demo": ("demo/expressions.yaml",),
+    "render": ("demo/expressions.yaml",),
+    "train-demo-encoder": ("demo/expressions.yaml", "demo/phrases.yaml"),
     "frames": ("media/faces/centerface.onnx",),
     "report": ("core/page.css", "reporting/template", "reporting/published_results.csv"),
 }

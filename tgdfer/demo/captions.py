@@ -6,13 +6,19 @@ name, so that "a photo of a happy face" means something to the encoder, but less
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
-from tgdfer.demo.phrases import NAMED, NAMES, OPENINGS, PHRASES
+import numpy as np
+import yaml
+
 from tgdfer.demo.units import EXPRESSIONS, INDEX, Floats, vector
 
+WORDS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("phrases.yaml").read_text(encoding="utf-8"))
 VISIBLE = 0.22
 """Intensity from which a unit is worth a word."""
+NAMED = 0.3
+"""How often the emotion is named, with or without a description."""
 
 BROWS = ("inner_brow_raise", "outer_brow_raise", "brow_lower")
 EYES = ("upper_lid_raise", "cheek_raise", "lid_tighten", "eyes_closed")
@@ -30,7 +36,7 @@ LOWER = (
 
 
 def visible(units: Floats) -> list[tuple[str, float]]:
-    """What there is to say about ``units`` (float32 [U]): keys of ``PHRASES`` with their intensity, brows first."""
+    """What there is to say about ``units`` (float32 [U]): keys of ``phrases`` with their intensity, brows first."""
     strength = {name: float(units[position]) for name, position in INDEX.items()}
     inner, outer, lower = (strength[name] for name in BROWS)
     found: list[tuple[str, float]] = []
@@ -50,14 +56,13 @@ def visible(units: Floats) -> list[tuple[str, float]]:
     return found
 
 
-def caption(units: Floats, rng: np.random.Generator, emotion: str | None = None, named: float = 0.3) -> str:
+def caption(units: Floats, rng: np.random.Generator, emotion: str | None = None) -> str:
     """One caption of a face.
 
     Args:
         units: intensities, float32 [U].
         rng: draws the words, their order, and what is left unsaid.
         emotion: the class whose expression the face shows, if it shows one.
-        named: the probability that the emotion is named, with or without a description.
     """
     found = visible(units)
     if not found or (len(found) <= 2 and rng.random() < 0.4):
@@ -77,15 +82,15 @@ def caption(units: Floats, rng: np.random.Generator, emotion: str | None = None,
     if rng.random() < 0.5:
         rng.shuffle(phrases)
     text = _listing(phrases, rng)
-    if emotion is not None and rng.random() < named:
-        kind = int(rng.integers(2))
-        opening = str(rng.choice(NAMED[kind])).format(rng.choice(NAMES[emotion][kind]))
+    if emotion is not None and rng.random() < NAMED:
+        kind = ("adjectives", "nouns")[rng.integers(2)]
+        opening = str(rng.choice(WORDS["named"][kind])).format(rng.choice(WORDS["names"][emotion][kind]))
         return opening if rng.random() < 0.4 else f"{opening} {rng.choice(['with', 'showing', ':'])} {text}"
-    return f"{rng.choice(OPENINGS)} {text}".strip()
+    return f"{rng.choice(WORDS['openings'])} {text}".strip()
 
 
 def _phrase(key: str, value: float, rng: np.random.Generator) -> str:
-    phrase = str(rng.choice(PHRASES[key]))
+    phrase = str(rng.choice(WORDS["phrases"][key]))
     if key.startswith("calm") or phrase.startswith(("a ", "no ", "the ")) or rng.random() < 0.5:
         return phrase
     if value < 0.5:
@@ -105,5 +110,5 @@ def descriptions(label: str) -> list[str]:
     texts = []
     for weights in EXPRESSIONS[label]:
         found = [key for key, _ in visible(vector(weights))] or ["calm_brows", "calm_mouth"]
-        texts.append("a face with " + ", ".join(PHRASES[key][0] for key in found))
+        texts.append("a face with " + ", ".join(WORDS["phrases"][key][0] for key in found))
     return texts

@@ -7,7 +7,7 @@ averaged down, so that edges and thin lines move smoothly when an intensity does
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import cv2
 import numpy as np
@@ -70,19 +70,10 @@ def sample_scene(rng: np.random.Generator, hard: float = 1.0) -> Scene:
     )
 
 
-def sample_pose(rng: np.random.Generator, hard: float = 1.0) -> Pose:
+def sample_pose(rng: np.random.Generator) -> Pose:
     """Draw a near-frontal head pose."""
-    shift_x, shift_y, scale, roll, yaw, pitch, gaze_x, gaze_y = np.clip(rng.normal(size=8), -2, 2) * hard
-    return Pose(
-        x=float(0.025 * shift_x),
-        y=float(0.025 * shift_y),
-        scale=float(1 + 0.04 * scale),
-        roll=float(0.06 * roll),
-        yaw=float(0.13 * yaw),
-        pitch=float(0.07 * pitch),
-        gaze_x=float(0.2 * gaze_x),
-        gaze_y=float(0.15 * gaze_y),
-    )
+    spread = np.array([0.025, 0.025, 0.04, 0.06, 0.13, 0.07, 0.2, 0.15])
+    return Pose(*(np.array(astuple(Pose())) + spread * np.clip(rng.normal(size=8), -2, 2)).tolist())
 
 
 def draw(

@@ -8,7 +8,7 @@ clip's number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -201,29 +201,17 @@ def _blink(units: Floats, fps: int, rng: np.random.Generator) -> None:
 
 def _poses(frames: int, fps: int, rng: np.random.Generator) -> list[Pose]:
     """A resting pose and slow, smooth wandering around it; the gaze jumps now and then."""
-    rest = sample_pose(rng)
+    rest = np.array(astuple(sample_pose(rng)))
     t = np.arange(frames) / fps
     wander = np.zeros((6, frames))
     for size in (1.0, 0.5):
         speed, phase = rng.uniform(0.1, 0.7 / size, (6, 1)), rng.uniform(0, 2 * np.pi, (6, 1))
         wander += size * np.sin(2 * np.pi * speed * t + phase)
     wander *= rng.gamma(1.5, 0.5) * np.array([0.012, 0.012, 0.008, 0.03, 0.07, 0.05])[:, None]
-    gaze = np.array([rest.gaze_x, rest.gaze_y])
+    gaze = rest[6:]
     poses = []
     for frame in range(frames):
         if rng.random() < 0.8 / fps:
             gaze = np.clip(rng.normal(0, 1, 2), -2, 2) * np.array([0.2, 0.15])
-        x, y, scale, roll, yaw, pitch = wander[:, frame].tolist()
-        poses.append(
-            Pose(
-                rest.x + x,
-                rest.y + y,
-                rest.scale + scale,
-                rest.roll + roll,
-                rest.yaw + yaw,
-                rest.pitch + pitch,
-                float(gaze[0]),
-                float(gaze[1]),
-            )
-        )
+        poses.append(Pose(*(rest[:6] + wander[:, frame]).tolist(), *gaze.tolist()))
     return poses
