@@ -58,8 +58,13 @@ def test_a_file_that_decides_only_messages_changes_no_training(edited: Callable[
     assert edited("core/progress.py", "\nCHANGED = True\n") == set()
 
 
-@pytest.mark.parametrize("name", ["expressions.yaml", "phrases.yaml"])
-def test_what_faces_and_captions_are_made_of_counts_as_code_of_the_stages_that_read_it(name: str) -> None:
-    readers = {stage for stage in dependencies.STAGES if code.PACKAGE / "demo" / name in dependencies.code_files(stage)}
-    draws = {"render", "render-demo"} if name == "expressions.yaml" else set()
-    assert readers == {"train-demo-encoder", *draws}
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("demo/expressions.yaml", {"render", "render-demo", "train-demo-encoder"}),
+        ("demo/phrases.yaml", {"train-demo-encoder"}),
+        ("datasets/published.yaml", {"clips"}),
+    ],
+)
+def test_data_in_the_package_counts_as_code_of_the_stages_that_read_it(name: str, stages: set[str]) -> None:
+    assert {stage for stage in dependencies.STAGES if code.PACKAGE / name in dependencies.code_files(stage)} == stages

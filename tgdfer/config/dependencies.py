@@ -32,6 +32,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 DATA = {
     "render-demo": ("demo/expressions.yaml",),
     "render": ("demo/expressions.yaml",),
+    "clips": ("datasets/published.yaml",),
     "train-demo-encoder": ("demo/expressions.yaml", "demo/phrases.yaml"),
     "frames": ("media/faces/centerface.onnx",),
     "report": ("core/page.css", "reporting/template", "reporting/published_results.csv"),

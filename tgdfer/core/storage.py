@@ -22,83 +22,36 @@ from tgdfer.core.errors import UserError
 
 MADE_BY = b"tgdfer"
 
+TEXT, WHOLE, REAL = pa.string(), pa.int32(), pa.float32()
+
+
+def _schema(optional: tuple[str, ...] = (), **columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind, nullable=name in optional) for name, kind in columns.items()])
+
+
 SCHEMAS: dict[str, pa.Schema] = {
-    "clips": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("kind", pa.string(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("n_frames", pa.int32()),
-            pa.field("subject", pa.string()),
-        ]
+    "clips": _schema(
+        ("n_frames", "subject"), clip_id=TEXT, source=TEXT, kind=TEXT, label=TEXT, n_frames=WHOLE, subject=TEXT
     ),
-    "folds": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("fold", pa.int32(), nullable=False),
-            pa.field("split", pa.string(), nullable=False),
-        ]
+    "folds": _schema(clip_id=TEXT, fold=WHOLE, split=TEXT),
+    "frames": _schema(
+        clip_id=TEXT, frame_index=WHOLE, time_s=pa.float64(), jpeg=pa.binary(), width=WHOLE, height=WHOLE
     ),
-    "frames": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("frame_index", pa.int32(), nullable=False),
-            pa.field("time_s", pa.float64(), nullable=False),
-            pa.field("jpeg", pa.binary(), nullable=False),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-        ]
+    "sources": _schema(clip_id=TEXT, size=pa.int64(), mtime_ns=pa.int64()),
+    "feature_files": _schema(clip_id=TEXT, source=TEXT, frames=WHOLE, sha256=TEXT),
+    "rejects": _schema(clip_id=TEXT, stage=TEXT, reason=TEXT),
+    "truth": _schema(clip_id=TEXT, frame_index=WHOLE, intensity=REAL),
+    "predictions": _schema(
+        clip_id=TEXT,
+        fold=WHOLE,
+        selection=TEXT,
+        label=TEXT,
+        probabilities=pa.list_(REAL),
+        frame_index=pa.list_(WHOLE),
+        relevance=pa.list_(REAL),
     ),
-    "sources": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("size", pa.int64(), nullable=False),
-            pa.field("mtime_ns", pa.int64(), nullable=False),
-        ]
-    ),
-    "feature_files": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("frames", pa.int32(), nullable=False),
-            pa.field("sha256", pa.string(), nullable=False),
-        ]
-    ),
-    "rejects": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("stage", pa.string(), nullable=False),
-            pa.field("reason", pa.string(), nullable=False),
-        ]
-    ),
-    "truth": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("frame_index", pa.int32(), nullable=False),
-            pa.field("intensity", pa.float32(), nullable=False),
-        ]
-    ),
-    "predictions": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("fold", pa.int32(), nullable=False),
-            pa.field("selection", pa.string(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
-            pa.field("frame_index", pa.list_(pa.int32()), nullable=False),
-            pa.field("relevance", pa.list_(pa.float32()), nullable=False),
-        ]
-    ),
-    "transfer": pa.schema(
-        [
-            pa.field("clip_id", pa.string(), nullable=False),
-            pa.field("fold", pa.int32(), nullable=False),
-            pa.field("label", pa.string(), nullable=False),
-            pa.field("source_fold", pa.int32(), nullable=False),
-            pa.field("seed", pa.int32(), nullable=False),
-            pa.field("probabilities", pa.list_(pa.float32()), nullable=False),
-        ]
+    "transfer": _schema(
+        clip_id=TEXT, fold=WHOLE, label=TEXT, source_fold=WHOLE, seed=WHOLE, probabilities=pa.list_(REAL)
     ),
 }
 """The tables by name. The feature cache has its own layout: see ``tgdfer.stages.features``."""

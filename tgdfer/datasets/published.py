@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
 
 from tgdfer.datasets.listing import Listing
 
@@ -14,53 +18,17 @@ class Published:
 
     clips: int | None = None
     subjects: int | None = None
-    folds: tuple[tuple[int, int], ...] = ()
+    folds: Sequence[tuple[int, int]] = ()
     classes: dict[str, int] = field(default_factory=dict)
     first_test: dict[str, int] = field(default_factory=dict)
 
 
 PUBLISHED: dict[tuple[str, str], Published] = {
-    ("dfew", ""): Published(
-        11697,
-        folds=((9356, 2341), (9356, 2341), (9357, 2340), (9358, 2339), (9361, 2336)),
-        first_test={
-            "happy": 489,
-            "sad": 379,
-            "neutral": 534,
-            "angry": 435,
-            "surprise": 294,
-            "disgust": 29,
-            "fear": 181,
-        },
-    ),
-    ("ferv39k", ""): Published(38935, subjects=22, folds=((31088, 7847),)),
-    ("mafw", "single"): Published(9172, folds=((7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831))),
-    ("ravdess", "speech"): Published(
-        1440,
-        subjects=24,
-        classes={
-            "neutral": 96,
-            **dict.fromkeys(("calm", "happy", "sad", "angry", "fear", "disgust", "surprise"), 192),
-        },
-    ),
-    ("ravdess", "song"): Published(
-        1012, subjects=23, classes={"neutral": 92, **dict.fromkeys(("calm", "happy", "sad", "angry", "fear"), 184)}
-    ),
-    ("ravdess", "both"): Published(
-        2452,
-        subjects=24,
-        classes={
-            "neutral": 188,
-            **dict.fromkeys(("calm", "happy", "sad", "angry", "fear"), 376),
-            **dict.fromkeys(("disgust", "surprise"), 192),
-        },
-    ),
-    ("crema_d", ""): Published(
-        7442,
-        subjects=91,
-        classes={"neutral": 1087, **dict.fromkeys(("happy", "sad", "angry", "disgust", "fear"), 1271)},
-    ),
-    ("afew", ""): Published(1154, folds=((773, 381),)),
+    (layout, option): Published(**counts)
+    for layout, options in yaml.safe_load(
+        Path(__file__).with_name("published.yaml").read_text(encoding="utf-8")
+    ).items()
+    for option, counts in options.items()
 }
 """By layout and the value of its deciding option."""
 PUBLISHED_LAYOUTS = frozenset(layout for layout, _ in PUBLISHED)
