@@ -1,6 +1,7 @@
-"""What every test starts from."""
+"""What every test starts from, and the folder that many work in."""
 
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -22,3 +23,10 @@ def _log() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the slow tests, those that wait most first: a slow one at the end would leave the other cores idle."""
     items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in ("slurm", "graph")])
+
+
+@pytest.fixture
+def new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the working directory of the test."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -94,13 +94,12 @@ def test_a_stage_of_dvc_is_refused_while_snakemake_works_here(tmp_path: Path, mo
 
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    new_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text("seeds: one\n")
+    monkeypatch.setenv("HOME", str(new_folder))
+    (new_folder / "mine.yaml").write_text("seeds: one\n")
     for given in (["--params=~/mine.yaml"], ["--params", "~/mine.yaml"]):
         monkeypatch.setattr("sys.argv", ["tgdfer", "validate", *given])
         with pytest.raises(SystemExit):
             main()
-        assert f"{tmp_path}/mine.yaml: datasets: Field required" in capsys.readouterr().err
+        assert f"{new_folder}/mine.yaml: datasets: Field required" in capsys.readouterr().err

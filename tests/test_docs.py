@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 import typer.main
 import yaml
+from browser import chromium
 from graphs import BIN, ROOT
 from pages import BLOCKS, INSTEAD, KINDS, MARK, NEEDS, PAGES, Block, merged
 
@@ -28,7 +28,6 @@ COMMANDS = [block for block in BLOCKS if block.kind == "sh"]
 PROGRAMS = {"tgdfer", "make", "snakemake", "dvc", "mlflow", "python", "git", "pip", "conda", "cd", "source", "."}
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 name_of_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -194,15 +193,9 @@ def test_the_site_has_all_pages_and_loads_nothing_from_other_servers(site: Path)
 
 
 def test_equations_and_search_work_in_a_browser_without_a_server(site: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
     requests: list[str] = []
     errors: list[str] = []
-    with (
-        playwright.sync_playwright() as running,
-        running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as browser,
-    ):
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})  # a phone
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -15,9 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def study(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The file of the chosen study."""
-    monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     Path("studies").mkdir()
     monkeypatch.setenv(SET_VARIABLE, "")

@@ -31,8 +31,7 @@ print(start <= found < int(end.split("-")[1].split()[0], 16) + (8 << 20))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the heap is that of glibc")
-def test_a_training_does_not_take_large_blocks_from_the_heap(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_training_does_not_take_large_blocks_from_the_heap(new_folder, monkeypatch):
     project.make_project()
     monkeypatch.setenv("PYTHONPATH", f"{Path(project.__file__).parent}:{Path(__file__).parents[2]}")
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)

@@ -55,10 +55,7 @@ def test_a_file_is_hashed_once_and_again_when_it_was_replaced(tmp_path: Path, mo
     assert checksums.file_fingerprint(path) != first
 
 
-def test_a_damaged_file_is_named_with_the_command_that_makes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_damaged_file_is_named_with_the_command_that_makes_it(new_folder: Path) -> None:
     path = Path("data/mine/folds.parquet")
     write_table(path)
     path.write_bytes(path.read_bytes().replace(b"train", b"trbin"))

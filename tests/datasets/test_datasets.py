@@ -12,10 +12,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.datasets import read_listing
 from tgdfer.stages.clips import run
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def folder(rows: list[str], header: str = "clip_id,path,label,fold", files: str = "abcdef") -> object:

@@ -17,8 +17,7 @@ SECRET = "root:x:0:0:do not tell\n"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder_of_its_own(new_folder: Path) -> None:
     Path("raw").mkdir()
     for name in ("a", "b"):
         video(Path("raw") / f"{name}.mp4", 2)

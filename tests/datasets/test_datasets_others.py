@@ -15,10 +15,7 @@ from tgdfer.datasets.listing import Complaints
 from tgdfer.datasets.validate import check_dataset
 from tgdfer.stages.clips import run
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def read(layout: str, root: str, annotations: str | None = None, classes: tuple[str, ...] = SEVEN, **options: str):

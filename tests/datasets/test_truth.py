@@ -17,9 +17,7 @@ from tgdfer.datasets.validate import check_dataset
 TEXT, NUMBERS, SHARES = ["a", "a", "b"], [0, 1, 0], [0.0, 0.5, 1.0]
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def written(clip_id=TEXT, frame_index=NUMBERS, intensity=SHARES, **more) -> Path:

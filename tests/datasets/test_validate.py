@@ -22,8 +22,7 @@ CLIPS = Path("DFEW/Clip/clip_224x224")
 
 
 @pytest.fixture
-def dfew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def dfew(new_folder: Path):
     for number in NUMBERS:
         images(CLIPS / f"{number:05d}", 3, size=8)
     for fold in range(1, 6):
@@ -125,8 +124,7 @@ def test_bad_annotations_are_an_error_and_bad_files_a_finding(dfew, capsys: pyte
         validate(dfew, "dfew")
 
 
-def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_table_of_videos(new_folder: Path) -> None:
     good = video(Path("raw/good.mp4"), 5)
     Path("raw/cut.mp4").write_bytes(good.read_bytes()[:-100])
     Path("raw/text.mp4").write_text("words\n" * 50)
@@ -144,10 +142,7 @@ def test_a_table_of_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(check.verdict == "-" for check in verdict.checks)
 
 
-def test_every_image_is_looked_at_and_links_out_of_the_root_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_every_image_is_looked_at_and_links_out_of_the_root_are_named(new_folder: Path) -> None:
     outside = images(Path("outside"), 1) / "00001.jpg"
     for name in "abcdefg":
         images(Path("raw") / name, 9)
@@ -232,8 +227,7 @@ def test_counts_are_printed_and_faults_after_the_first_50_are_only_counted(dfew,
     assert sum("is empty (0 bytes)" in line or "no such folder" in line for line in lines) == 50
 
 
-def test_one_video_under_two_names_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_one_video_under_two_names_is_named(new_folder: Path) -> None:
     video(Path("raw/a.mp4"), 2)
     rows = ["x,a.mp4,happy,train", "y,./a.mp4,happy,test"]
     table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,split", rows)
@@ -257,8 +251,7 @@ def test_whole_videos_of_other_kinds_pass(tmp_path: Path, name: str) -> None:
     assert video_fault(path) is None
 
 
-def test_deep_reads_what_a_look_passes_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_deep_reads_what_a_look_passes_over(new_folder: Path) -> None:
     images(Path("raw/a"), 9)
     images(Path("raw/b"), 9)
     (Path("raw/a") / "00003.jpg").write_bytes(b"no image")

@@ -24,9 +24,8 @@ VIDEOS, JOURNAL = paths.DEMO_ROOT / rendering.VIDEOS, paths.DEMO_ROOT / renderin
 
 
 @pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+def small(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     params = load_params(ROOT / "params.yaml")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(script, "FRAMES", (12, 15))
     return params.model_copy(update={"demo": params.demo.model_copy(update={"clips": 14, "folds": 2, "size": 32})})
 
@@ -57,7 +56,7 @@ def test_shares_are_kept_when_there_are_many_clips() -> None:
         assert counts[label] / 1400 == pytest.approx(share, abs=0.005)
 
 
-def test_a_script_depends_on_its_seed_and_number_alone() -> None:
+def test_a_script_depends_only_on_its_seed_and_number() -> None:
     row = script.plan(70, 2, 0)[11]
     first, again = script.write_script(row, 0), script.write_script(replace(row, clip_id="other"), 0)
     assert np.array_equal(first.units, again.units) and first.poses == again.poses
@@ -83,7 +82,7 @@ def test_truth_follows_the_label_and_is_short() -> None:
     assert np.mean(parts) < 0.35
 
 
-def test_nothing_but_the_face_tells_the_class() -> None:
+def test_only_the_face_depends_on_the_class() -> None:
     rows = script.plan(700, 5, 0)
     scripts = [script.write_script(row, 0) for row in rows]
     facts = {
@@ -121,7 +120,7 @@ def test_envelopes_stay_in_their_part(frames: int, start: float, length: float, 
     assert (values[(t <= start) | (t >= start + length)] < 1e-6).all()
 
 
-def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
+def test_a_rendered_set_is_what_the_folder_layout_reads_with_the_truth_of_every_frame(small: Params) -> None:
     render_demo.run(small, workers=1)
     rows = list(csv.DictReader(paths.DEMO_CLIPS.open(encoding="utf-8")))
     assert list(rows[0]) == list(rendering.COLUMNS)
@@ -132,21 +131,14 @@ def test_render_writes_what_the_folder_layout_reads(small: Params) -> None:
         assert storage.file_fingerprint(video) == row["sha256"]
         frames = truth[truth.clip_id == row["clip_id"]].frame_index.tolist()
         assert frames == list(range(len(frames))) and len(frames) >= 12
+        capture = cv2.VideoCapture(str(video))
+        assert all(capture.read()[0] for _ in frames) and not capture.read()[0]
     assert set(truth.clip_id) == {row["clip_id"] for row in rows}
 
 
-def test_videos_hold_the_frames_that_the_truth_counts(small: Params) -> None:
-    render_demo.run(small, workers=1)
-    truth = storage.read_table(paths.DEMO_TRUTH, "truth").to_pandas()
-    for clip_id, frames in truth.groupby("clip_id").size().items():
-        capture = cv2.VideoCapture(str(rendering.video(paths.DEMO_ROOT, str(clip_id))))
-        count = 0
-        while capture.read()[0]:
-            count += 1
-        assert count == frames
-
-
-def test_a_second_rendering_keeps_what_fits_and_mends_the_rest(small: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_rendering_keeps_finished_videos_and_makes_the_others_again(
+    small: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     render_demo.run(small, workers=1)
     before = {path: path.read_bytes() for path in (paths.DEMO_CLIPS, paths.DEMO_TRUTH, JOURNAL)}
     times = {path: path.stat().st_mtime_ns for path in VIDEOS.glob("*.mp4")}

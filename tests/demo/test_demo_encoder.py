@@ -21,9 +21,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+def tiny(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     params = load_params(ROOT / "params.yaml")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo_clip, "BATCH", 16)
     monkeypatch.setattr(train_demo_encoder, "HELD_OUT", 42)
     demo = params.demo.model_copy(update={"encoder_faces": 48, "encoder_epochs": 1, "encoder_threads": 1})

@@ -20,10 +20,9 @@ def tiny_model(seed: int = 0) -> torch.nn.Module:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def project(new_folder: Path) -> Path:
     write_encoder(Path("models/tiny"), tiny_model(), CONFIG, PREPROCESS, {"test": 1})
-    return tmp_path
+    return new_folder
 
 
 def test_written_encoder_is_the_model(project):
@@ -123,8 +122,7 @@ def test_text_that_is_too_long_is_an_error_not_a_cut(project):
         tower(torch.zeros(1, 25, 32), torch.tensor([24]))
 
 
-def test_tower_that_is_not_causal_is_refused(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_tower_that_is_not_causal_is_refused(new_folder):
     config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "no_causal_mask": True, "pool_type": "last"}}
     write_encoder(
         Path("models/siglip"), open_clip.model.CustomTextCLIP(**config), {**config, "custom_text": True}, PREPROCESS, {}

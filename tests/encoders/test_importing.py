@@ -32,21 +32,20 @@ DEEPER = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "layers": 3}}
 
 
 @pytest.fixture
-def registry(tmp_path, monkeypatch):
+def registry(new_folder, monkeypatch):
     """Tiny models with tags, registered in open_clip for one test; downloads come from files."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(new_folder / "home"))
     configs = {"Tiny-8": CONFIG, "Tiny-8-quickgelu": QUICK, "Larger-8": LARGER, "Deeper-8": DEEPER}
     for name, config in configs.items():
         Path(f"{name}.json").write_text(json.dumps(config))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
-    open_clip.add_model_config(tmp_path)
-    url = (tmp_path / "published.pt").as_uri()
+    open_clip.add_model_config(new_folder)
+    url = (new_folder / "published.pt").as_uri()
     tags = {"ours": {"url": url, "mean": (0.5,) * 3, "std": (0.5,) * 3}, "openai": {"url": url, "quick_gelu": True}}
     for name in configs:
         monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, tags)
-    return tmp_path
+    return new_folder
 
 
 def model(config=CONFIG, seed=3) -> torch.nn.Module:

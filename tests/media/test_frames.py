@@ -17,10 +17,7 @@ from tgdfer.media.shards import ClipSource, extract_clip, source_fingerprint
 from tgdfer.stages import frames
 from tgdfer.stages.clips import run as make_tables
 
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def usable_and_unusable(root: Path) -> dict[str, str | None]:

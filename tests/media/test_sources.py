@@ -18,9 +18,8 @@ NAMES = ["a.mp4", "b.mp4", "c", "d.mp4"]
 
 
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+def params(new_folder: Path) -> Params:
     """A project with the frames of three videos and an image folder, each in its own shard."""
-    monkeypatch.chdir(tmp_path)
     for name in NAMES:
         (video if "." in name else images)(Path("raw") / name, 4)
     params = clip_project(Path("raw"), NAMES, shards=5)

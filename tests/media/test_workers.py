@@ -30,9 +30,7 @@ frames.run(load_params(), "mine")
 """
 
 
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def image_project(clips: int = 24, size: int = 16) -> Params:

@@ -1,10 +1,14 @@
-"""A small project of the report, and ways to look into its tables."""
+"""A small project of the report, and ways to look into its tables and runs."""
 
 import csv
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 from report_project import VARIANTS, Project
 
+from tgdfer.core.classes import SEVEN
 from tgdfer.reporting import render
 from tgdfer.reporting.layout import Row, Table
 from tgdfer.reporting.part import Part
@@ -32,3 +36,12 @@ def row(part: Part, name: str, label: str) -> Row:
 
 def records(part: Part, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(render.to_csv(table(part, name)).splitlines()))
+
+
+def predictions(variant: str, fold: int, seed: int, selection: str = "last") -> pd.DataFrame:
+    """The predictions of a run with their class and confidence, read without any of the report's code."""
+    frame = pq.read_table(f"runs/demo/{variant}/fold{fold}/seed{seed}/predictions.parquet").to_pandas()
+    frame = frame[frame["selection"] == selection].sort_values("clip_id").reset_index(drop=True)
+    frame["prediction"] = [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
+    frame["confidence"] = [float(max(p)) for p in frame["probabilities"]]
+    return frame

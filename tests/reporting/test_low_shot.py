@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from report_tables import FEW, FULL, project, records, table
+from report_tables import FEW, FULL, predictions, project, records, table
 from sklearn.metrics import recall_score
 
 from tgdfer.core.classes import SEVEN
@@ -50,13 +49,13 @@ def part(made: Made) -> Part:
 
 
 def recalls(variant: str) -> np.ndarray:
-    """Recall [3 folds, 2 seeds, 7 classes], read without any of the report's code."""
+    """Recall [3 folds, 2 seeds, 7 classes] by scikit-learn."""
     found = np.zeros((3, 2, 7))
     for fold, seed in np.ndindex(3, 2):
-        frame = pq.read_table(f"runs/demo/{variant}/fold{fold + 1}/seed{seed}/predictions.parquet").to_pandas()
-        frame = frame[frame["selection"] == "last"]
-        predicted = [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
-        found[fold, seed] = recall_score(frame["label"], predicted, labels=list(SEVEN), average=None, zero_division=0)
+        run = predictions(variant, fold + 1, seed)
+        found[fold, seed] = recall_score(
+            run["label"], run["prediction"], labels=list(SEVEN), average=None, zero_division=0
+        )
     return found
 
 
@@ -99,8 +98,7 @@ def test_the_figure_shows_the_table(part: Part) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [FULL, "without text"]
 
 
-def test_without_fractions_there_is_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_without_fractions_there_is_neither(new_folder: Path) -> None:
     without = build(project().write(), "demo")
     assert "low-shot" not in [one.name for one in without.tables]
     assert low_shot(without) is None

@@ -20,8 +20,7 @@ def rows(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_metrics_and_plots_are_those_of_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_metrics_and_plots_are_those_of_the_runs(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     variants = {name: VARIANTS[name] for name in ("tgdfer", "no-text")}
     params = Project(variants=variants, folds=2, clips=60, bootstrap=20, selection="best_test").write()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from report_project import VARIANTS, Project
+from report_tables import predictions
 from sklearn.metrics import confusion_matrix
 
 from tgdfer.config.params import Params
@@ -33,13 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
         patch.chdir(tmp_path_factory.mktemp("figures"))
         few = {name: VARIANTS[name] for name in ("tgdfer", "linear-probe")}
         params = Project(variants=few, folds=2, seeds=(0, 1), clips=90, bootstrap=40, truth=False).write()
-        runs = {}
-        for fold, seed in RUNS:
-            frame = pq.read_table(paths.run("demo", "tgdfer", fold, seed) / "predictions.parquet").to_pandas()
-            frame = frame[frame["selection"] == "last"]
-            frame["prediction"] = [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
-            frame["confidence"] = [float(max(p)) for p in frame["probabilities"]]
-            runs[fold, seed] = frame
+        runs = {key: predictions("tgdfer", *key) for key in RUNS}
         yield Made(params, build(params, "demo"), runs)
 
 

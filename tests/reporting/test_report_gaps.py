@@ -21,10 +21,7 @@ from tgdfer.runs.files import Key
 from tgdfer.runs.state import Expected
 from tgdfer.stages.report import make_part, with_others
 
-
-@pytest.fixture(autouse=True)
-def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def forget(key: Key) -> None:

@@ -42,33 +42,29 @@ def compile_(paper: Path) -> str:
 
 
 @needs_latex
-def test_a_paper_with_every_table_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_paper_with_every_table_compiles(new_folder: Path) -> None:
     variants = {**VARIANTS, "no-text": {**VARIANTS["no-text"], "label": r"100 % of $a_1$ & {b} #~^\ <c>"}}
     params = Project(datasets={"demo": "folder", "dfew": "dfew"}, variants=variants, folds=2, clips=60).write()
     parts = [build(params, name) for name in params.datasets]
-    (tmp_path / "numbers.tex").write_text(numbers.to_latex(params, parts))
+    (new_folder / "numbers.tex").write_text(numbers.to_latex(params, parts))
     names = []
     for part in parts:
         for table in part.tables:
-            (tmp_path / f"{table.file}.tex").write_text(render.to_latex(table), encoding="utf-8")
+            (new_folder / f"{table.file}.tex").write_text(render.to_latex(table), encoding="utf-8")
             names.append(table.file)
     assert len(names) == 14
     paper = PAPER.replace("%TABLES", "\\clearpage\n".join(f"\\input{{{name}}}\n" for name in names))
-    (tmp_path / "paper.tex").write_text(paper)
-    assert "undefined" not in compile_(tmp_path / "paper.tex")
-    assert (tmp_path / "paper.pdf").stat().st_size > 20000
+    (new_folder / "paper.tex").write_text(paper)
+    assert "undefined" not in compile_(new_folder / "paper.tex")
+    assert (new_folder / "paper.pdf").stat().st_size > 20000
 
 
 @needs_latex
-def test_the_example_paper_compiles_and_says_the_numbers_of_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_example_paper_compiles_and_says_the_numbers_of_the_report(new_folder: Path) -> None:
     params = Project(folds=2, clips=60, bootstrap=40, truth=False).write()
     part, _ = make_part(params, "demo")
     Path("reports/numbers.tex").write_text(numbers.to_latex(params, [part]))
-    paper = tmp_path / "docs/paper/main.tex"
+    paper = new_folder / "docs/paper/main.tex"
     paper.parent.mkdir(parents=True)
     shutil.copy(ROOT / "docs/paper/main.tex", paper)
     compile_(paper)

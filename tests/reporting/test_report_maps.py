@@ -13,8 +13,7 @@ from tgdfer.runs.results import Experiment, collect
 
 
 @pytest.fixture
-def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
-    monkeypatch.chdir(tmp_path)
+def experiment(new_folder: Path) -> Experiment:
     return collect(Project(variants={"tgdfer": VARIANTS["tgdfer"]}, clips=60, folds=2, truth=False).write(), "demo")
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium
 from report_project import VARIANTS, Project
 
 from tgdfer.core import paths, storage
 from tgdfer.runs.files import Key
 from tgdfer.stages import report as stage
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EVIL = "<script>document.title='broken'</script>\"'&"
 
 
@@ -145,8 +145,7 @@ def test_the_same_runs_make_the_same_bytes(report: Path, monkeypatch: pytest.Mon
     assert set(before) == set(after)
 
 
-def test_before_any_run_there_is_a_page_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_before_any_run_there_is_a_page_that_says_so(new_folder: Path) -> None:
     params = Project(truth=False).params
     stage.run(params)
     text = Path("reports/index.html").read_text(encoding="utf-8")
@@ -188,13 +187,8 @@ CONTRAST = """() => {
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, headless."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 class Visit:

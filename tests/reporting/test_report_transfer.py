@@ -43,8 +43,7 @@ def write(source: str, target: str, variant: str, rng: np.random.Generator) -> N
 
 
 @pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+def params(new_folder: Path, monkeypatch: pytest.MonkeyPatch):
     project = Project({"demo": "folder", "other": "folder"}, FEW, folds=2, clips=60, bootstrap=200, truth=False)
     text = Path("params.yaml").read_text() + "transfer: [tgdfer]\n"
     Path("params.yaml").write_text(text.replace("    - fear\n", "", 1).replace("    - disgust\n", "", 1))

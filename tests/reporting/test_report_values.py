@@ -1,5 +1,5 @@
-"""Every number that any table prints, recomputed from the files of the runs: scikit-learn, a bootstrap and sign flips
-of the test's own. Nothing of the report's code but the cells themselves."""
+"""Every number that any table prints, recomputed from the files of the runs by scikit-learn, and a bootstrap and sign
+flips that are written here. Of the report's code only the cells are used."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import report_project
+from report_tables import predictions
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
 from tgdfer.core.classes import SEVEN
@@ -60,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         )
         part = build(project.write(), "demo")
         assert part.experiment.problems == []
-        runs = {(v, f, s): read(v, f, s) for v in VARIANTS for f in FOLDS for s in SEEDS}
+        runs = {(v, f, s): predictions(v, f, s) for v in VARIANTS for f in FOLDS for s in SEEDS}
         info = {
             v: [json.loads(Path(f"runs/demo/{v}/fold{f}/seed{s}/run.json").read_text()) for f in FOLDS for s in SEEDS]
             for v in VARIANTS
@@ -72,13 +73,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         }
         relevance, groups = relevances(runs)
         return Made(part, runs, info, label, right, relevance, groups)
-
-
-def read(variant: str, fold: int, seed: int) -> pd.DataFrame:
-    frame = pq.read_table(f"runs/demo/{variant}/fold{fold}/seed{seed}/predictions.parquet").to_pandas()
-    frame = frame[frame["selection"] == "last"].sort_values("clip_id").reset_index(drop=True)
-    frame["prediction"] = [SEVEN[int(np.argmax(p))] for p in frame["probabilities"]]
-    return frame
 
 
 def relevances(runs: dict[tuple[str, int, int], pd.DataFrame]) -> tuple[dict[str, Values], dict[str, Any]]:

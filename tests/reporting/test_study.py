@@ -2,11 +2,12 @@
 
 import runpy
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from report_project import VARIANTS, Project
+import report_tables
 
 from tgdfer.core import storage
 from tgdfer.reporting import render
@@ -18,14 +19,10 @@ STUDY = runpy.run_path(str(Path(__file__).parents[2] / "workflow" / "study.py"))
 ACCURACY = {"tgdfer": 0.9, "no-text": 0.9, "linear-probe": 0.2}
 
 
-@pytest.fixture(autouse=True)
-def _in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
-def project(**settings: object) -> Project:
-    few = {name: VARIANTS[name] for name in ACCURACY}
-    return Project(**{"variants": few, "accuracy": ACCURACY, "clips": 100, "folds": 2, "bootstrap": 60, **settings})  # type: ignore[arg-type]
+project = partial(report_tables.project, accuracy=ACCURACY, folds=2, truth=True)
 
 
 def test_it_is_the_tables_of_the_report_and_names_what_helps_and_what_does_not() -> None:

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from report_tables import key, project
 
 import tgdfer
 from tgdfer.core import storage
 
 
-def test_runs_and_predictions_are_those_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_runs_and_predictions_are_those_of_the_files(new_folder: Path) -> None:
     made = project(folds=2, seeds=(0, 3))
     made.write()
     made.write_run(key("no-text", 2), code="0" * 64)

@@ -1,4 +1,4 @@
-"""Every cause for which a run is not current: training, status, explain, the report and the graph are of one mind."""
+"""Every cause for which a run is not current: training, status, explain, the report and the graph agree."""
 
 import json
 import shutil
@@ -25,20 +25,19 @@ def parameters(**training: object) -> Params:
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def made(new_folder: Path) -> None:
     """A project with two finished runs."""
-    monkeypatch.chdir(tmp_path)
     project.make_project()
     assert train.run(parameters(), "tiny", "probe") == 0
     assert train.run(parameters(), "tiny", "probe") == 0
 
 
-def edit_table(path: Path, kind: str, patch: pytest.MonkeyPatch) -> None:
+def edit_table(path: Path, kind: str) -> None:
     """Other metadata: the rows, and so what a training makes of them, are the same."""
     storage.write_table(path, kind, storage.read_table(path, kind), {"stage": "edited"})
 
 
-def edit_manifest(path: Path, patch: pytest.MonkeyPatch) -> None:
+def edit_manifest(path: Path) -> None:
     storage.write_sealed(path, {**storage.read_sealed(path), "fingerprint": "another"})
 
 
@@ -53,13 +52,13 @@ def other_code(patch: pytest.MonkeyPatch) -> None:
 CAUSES: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
     "words": (other_words, "the words changed"),
     "code": (other_code, "the code of the training changed"),
-    "clips": (lambda patch: edit_table(paths.clips("tiny"), "clips", patch), "the clips changed"),
-    "folds": (lambda patch: edit_table(paths.folds("tiny"), "folds", patch), "the folds changed"),
-    "encoder": (lambda patch: edit_manifest(paths.encoder("demo-clip"), patch), "the encoder changed"),
+    "clips": (lambda _: edit_table(paths.clips("tiny"), "clips"), "the clips changed"),
+    "folds": (lambda _: edit_table(paths.folds("tiny"), "folds"), "the folds changed"),
+    "encoder": (lambda _: edit_manifest(paths.encoder("demo-clip")), "the encoder changed"),
 }
 
 
-def of_one_mind(params: Params, name: str, reason: str) -> None:
+def all_say(params: Params, name: str, reason: str) -> None:
     """Assert that everything that speaks of the run of :data:`KEY` says ``name`` and ``reason``."""
     project = status.look(params)
     (found,) = project.datasets
@@ -91,7 +90,7 @@ def test_what_changed_is_named_by_all_and_trained_again(cause: str, monkeypatch:
     change, reason = CAUSES[cause]
     params, before = parameters(), (KEY.folder / "run.json").read_bytes()
     change(monkeypatch)
-    of_one_mind(params, "outdated", reason)
+    all_say(params, "outdated", reason)
     assert collect(params, "tiny").stale() == {"probe": [reason]}
     assert train.run(params, "tiny", "probe") == 0
     assert (KEY.folder / "run.json").read_bytes() != before
@@ -100,14 +99,14 @@ def test_what_changed_is_named_by_all_and_trained_again(cause: str, monkeypatch:
 
 @pytest.mark.usefixtures("made")
 def test_other_features_are_named_by_all() -> None:
-    edit_manifest(paths.features("tiny", "demo-clip"), pytest.MonkeyPatch())
-    of_one_mind(parameters(), "outdated", "the features changed")
+    edit_manifest(paths.features("tiny", "demo-clip"))
+    all_say(parameters(), "outdated", "the features changed")
 
 
 @pytest.mark.usefixtures("made")
 def test_other_parameters_are_named_with_both_values() -> None:
     params = parameters(batch_size=7)
-    of_one_mind(params, "outdated", "parameter training.batch_size was 8, is 7")
+    all_say(params, "outdated", "parameter training.batch_size was 8, is 7")
     assert train.run(params, "tiny", "probe") == 0
     assert state.is_current(params, "tiny", "probe")
 
@@ -119,7 +118,7 @@ def test_a_key_that_is_newer_than_the_run_counts_as_its_default() -> None:
     del record["parameters"]["training"]["fraction"]
     storage.write_sealed(path, record)
     assert state.Expected(parameters(), "tiny").state(KEY).done
-    of_one_mind(parameters(fraction=0.5), "outdated", "parameter training.fraction was 1.0, is 0.5")
+    all_say(parameters(fraction=0.5), "outdated", "parameter training.fraction was 1.0, is 0.5")
 
 
 @pytest.mark.usefixtures("made")
@@ -137,7 +136,7 @@ def test_a_damaged_or_missing_file_is_named_by_all_and_made_again(name: str, dam
         content[len(content) // 2] ^= 1
         file.write_bytes(content)
     if name in READ or name == "run.json":
-        of_one_mind(params, "damaged", name)
+        all_say(params, "damaged", name)
         result = next(run for run in collect(params, "tiny").of("probe") if run.key == KEY)
         assert result.problem
         assert not result.outcomes
@@ -151,7 +150,7 @@ def test_a_damaged_or_missing_file_is_named_by_all_and_made_again(name: str, dam
 def test_a_run_without_its_record_does_not_count_under_other_parameters() -> None:
     (KEY.folder / "run.json").unlink()
     params = parameters(batch_size=7)
-    of_one_mind(params, "damaged", "run.json is missing")
+    all_say(params, "damaged", "run.json is missing")
     assert not collect(params, "tiny").finished("probe")
 
 
@@ -180,7 +179,7 @@ def test_a_run_whose_inputs_are_gone_is_not_called_outdated_but_unchecked() -> N
 
 
 @pytest.mark.usefixtures("made")
-def test_the_record_of_a_run_is_its_own_witness() -> None:
+def test_an_edited_run_json_is_damaged() -> None:
     path = KEY.folder / "run.json"
     record = json.loads(path.read_text())
     storage.write_json(path, {**record, "seconds": 1.0})

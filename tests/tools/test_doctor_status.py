@@ -35,14 +35,13 @@ def said(findings: list[doctor.Finding]) -> dict[str, doctor.Finding]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fresh(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What a clone holds before anything was run."""
     for name in ("params.yaml", "requirements.lock"):
-        shutil.copy2(ROOT / name, tmp_path)
-    monkeypatch.chdir(tmp_path)
+        shutil.copy2(ROOT / name, new_folder)
     for name in ("MLFLOW_TRACKING_URI", "TGDFER_FFMPEG"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
+    return new_folder
 
 
 def test_a_fresh_clone_is_ready_and_nothing_is_done(fresh: Path) -> None:
@@ -124,9 +123,8 @@ def test_a_broken_database_other_versions_a_server_that_is_away(fresh: Path, mon
 
 
 @pytest.fixture
-def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def half(new_folder: Path):
     """A project in which one run is done, and one each is outdated, running, interrupted, failed and missing."""
-    monkeypatch.chdir(tmp_path)
     make_project(folds=6)
     of = params({"probe": {"model": {"architecture": "linear-probe"}}})
 

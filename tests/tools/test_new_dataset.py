@@ -26,13 +26,12 @@ NAMES = ("anna", "ben", "carl", "dora", "emil", "fay")
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def project(new_folder: Path) -> Path:
     shutil.copy(ROOT / "params.yaml", "params.yaml")
     registry = Path("tgdfer/datasets/__init__.py")
     registry.parent.mkdir(parents=True)
     shutil.copy(ROOT / registry, registry)
-    return tmp_path
+    return new_folder
 
 
 def videos(*names: str) -> None:

@@ -11,8 +11,7 @@ from tgdfer.tools.tune import tune
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    monkeypatch.chdir(tmp_path)
+def made(new_folder: Path) -> Project:
     names = ("tgdfer", "no-text", "no-temporal")
     return Project(folds=2, clips=60, variants={name: VARIANTS[name] for name in names}, truth=False)
 

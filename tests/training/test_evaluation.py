@@ -13,8 +13,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def fold(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def fold(new_folder):
     project.make_project(count=30, views=3)
     params = project.params()
     return make_fold(load_inputs(params, "tiny"), 1, params.run("tgdfer"), 0)

@@ -72,8 +72,7 @@ def make_project() -> None:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def here(new_folder: Path) -> None:
     make_project()
 
 

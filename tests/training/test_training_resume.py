@@ -25,10 +25,9 @@ CHECKPOINT = paths.checkpoint("tiny", "tgdfer", 1, 0)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def folder(new_folder):
     project.make_project(views=2)
-    return tmp_path
+    return new_folder
 
 
 class Killed(BaseException):

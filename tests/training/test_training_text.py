@@ -21,11 +21,10 @@ VARIANTS = {
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def folder(new_folder):
     project.make_project(dim=32)
     make_encoder()
-    return tmp_path
+    return new_folder
 
 
 def train(variant: str) -> int:

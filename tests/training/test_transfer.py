@@ -18,9 +18,8 @@ OTHER = ["sad", "fear", "happy"]
 
 
 @pytest.fixture
-def params(tmp_path, monkeypatch) -> Params:
+def params(new_folder, monkeypatch) -> Params:
     """Two trained data sets, whose class 2 is not the same: the second is a copy of the first with other names."""
-    monkeypatch.chdir(tmp_path)
     project.make_project()
     manifest = paths.features("tiny", "demo-clip")
     frames = {"settings": {}, "clip_seconds": None}
