@@ -26,7 +26,7 @@ def model_config(model: str) -> dict[str, Any] | None:
     """open_clip's ``model_cfg`` of a model's name; None if there is no such model."""
     name = model.replace("/", "-")
     loaded = sys.modules.get("open_clip")
-    if loaded is not None:  # a program may have registered models of its own
+    if loaded is not None:  # a program may have registered other models
         found: dict[str, Any] | None = loaded.get_model_config(name)
         return found
     file = open_clip_folder() / "model_configs" / f"{name}.json"

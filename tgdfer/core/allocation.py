@@ -1,4 +1,4 @@
-"""How the C library hands out memory, so that a process holds what it uses and not more the longer it runs."""
+"""How the C library allocates memory, so that a long-running process does not hold more than it uses."""
 
 import ctypes
 import sys

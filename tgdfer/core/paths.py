@@ -79,7 +79,7 @@ def frames(dataset: str) -> Path:
 
 
 def sources(dataset: str) -> Path:
-    """The sizes and times of the sources that the frames were made from, which is no output: it is for this machine."""
+    """The sizes and times, on this machine, of the sources that the frames were made from; not an output."""
     return DATA / dataset / "sources.parquet"
 
 

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, a sober line every few seconds in a log. Both go to standard error."""
+"""Progress: a bar on a terminal, a plain line every few seconds in a log. Both go to standard error."""
 
 from __future__ import annotations
 

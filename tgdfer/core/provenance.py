@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "pandas", "pyarr
 
 
 def cores() -> int:
-    """The cores that this process may use, of a SLURM job's no more than were granted."""
+    """The cores that this process may use; in a SLURM job, at most those that were granted."""
     # macOS has no affinity
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     granted = os.environ.get("SLURM_CPUS_PER_TASK", "")

@@ -1,7 +1,7 @@
 """CREMA-D: 7,442 clips of 91 actors, labelled by their file names.
 
-``VideoFlash/1019_DFA_ANG_XX.flv`` is actor, sentence, emotion, level. There is no surprise. The folds are this
-project's own: five with disjoint actors, 18 or 19 each.
+``VideoFlash/1019_DFA_ANG_XX.flv`` is actor, sentence, emotion, level. There is no surprise. The folds were
+made for this project: five with disjoint actors, 18 or 19 each.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def clip_ids(kinds: dict[str, str]) -> list[str]:
     }
     while twice := {one for one, count in Counter(short.values()).items() if count > 1}:
         longer = {path: tidy(path) if one in twice else one for path, one in short.items()}
-        if longer == short:  # Unicode forms or blanks of one name: a person could not tell them apart
+        if longer == short:  # Unicode forms or blanks of one name: they would look the same to a person
             break
         short = longer
     return list(short.values())
@@ -213,7 +213,7 @@ def clip_ids(kinds: dict[str, str]) -> list[str]:
 def first_folder(root: Path, candidates: Iterable[str]) -> Path | None:
     """The first of ``candidates`` that is a folder below ``root``, upper and lower case aside.
 
-    If it contains a folder of its own name, as some archives are unpacked, that inner folder is returned.
+    If it contains a folder with the same name, as some archives do, that inner folder is returned.
     """
     for name in candidates:
         found: Path | None = root

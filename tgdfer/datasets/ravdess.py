@@ -1,7 +1,7 @@
 """RAVDESS: 1,440 speech videos (and songs) of 24 actors, labelled by their file names.
 
 ``Actor_01/02-01-06-01-02-01-12.mp4`` is modality (01 audio and video, 02 video, 03 audio) - channel (01 speech, 02
-song) - emotion - intensity - statement - repetition - actor. The folds are this project's own: six with disjoint
+song) - emotion - intensity - statement - repetition - actor. The folds were made for this project: six with disjoint
 actors, four each. Options: ``modality`` (the same clips with and without sound), ``channel``, and ``calm`` (a class,
 counted as neutral, or dropped).
 """

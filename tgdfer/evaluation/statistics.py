@@ -1,4 +1,4 @@
-"""Spread, intervals, paired tests and what they can tell, over the clips and folds of an experiment.
+"""Spread, intervals, paired tests and their power, over the clips and folds of an experiment.
 
 Everything here works on ``correct``: for a test clip, the share of the seeds that classified it right (0 or 1 with one
 seed). UAR and WAR are computed in each fold and averaged over the folds, seeds having been averaged before that.

@@ -15,7 +15,7 @@ from tgdfer.evaluation.protocol import METRICS
 from tgdfer.runs.results import Experiment, RunResult
 
 LEVEL = 0.05
-"""Of significance, after the correction."""
+"""The level of significance, after the correction."""
 NAN = float("nan")
 
 
@@ -152,7 +152,7 @@ class _Folds:
             correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in places], axis=1)
             self.data[fold] = statistics.FoldResults(label, correct, classes)
             self.observed[fold] = statistics.rates(self.data[fold])
-            # the draws depend on nothing but the fold: another variant or data set changes no number here
+            # the draws depend only on the fold: another variant or data set changes no number here
             self.draws[fold] = statistics.resample(
                 statistics.FoldResults(label, correct[:, : len(set(drawn[fold]))], classes),
                 report.bootstrap,
@@ -186,7 +186,7 @@ class _Folds:
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A random generator that depends on nothing but ``seed`` and ``names``."""
+    """A random generator that depends only on ``seed`` and ``names``."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 

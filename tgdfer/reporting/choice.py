@@ -9,7 +9,7 @@ from tgdfer.reporting.part import Part
 
 
 def inner_choice(part: Part, table: str) -> str | None:
-    """What each fold would have chosen by UAR on its inner validation split, and how the choice does on the test folds.
+    """Which variant each fold would have chosen by UAR on its inner validation split, and its UAR on the test folds.
 
     The UAR after the last epoch counts, averaged over seeds. None unless at least two variants of the table, the
     reference among them, have validated every run. Tables of components or of other models offer no choice.

@@ -163,7 +163,7 @@ def ablation(part: Part) -> Figure:
     left.set_title("UAR (%)", loc="left")
     right.set_title(f"Δ UAR to {part.label(part.reference)} (points)", loc="left")
     low, high = right.get_xlim()
-    right.set_xlim(min(low, -1), max(high, 1))  # without it, equal variants would seem to differ by rounding
+    right.set_xlim(min(low, -1), max(high, 1))  # otherwise rounding would make equal variants look different
     right.axvline(0, color=GREY, linewidth=0.8, linestyle="--")
     return figure
 

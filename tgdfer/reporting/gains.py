@@ -1,4 +1,4 @@
-"""What the reference gains over the same model with other settings, by the fraction of the training clips."""
+"""The gain of the reference over other variants, by the fraction of the training clips."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 from tgdfer.reporting.analysis import Estimate
 
 DIGITS = {"count": 0, "number": 1, "percent": 4}
-"""Decimals that print keeps, by kind of column; rates are fractions, printed in percent with two decimals."""
+"""Decimals of a value that are printed, by kind of column; rates are fractions, printed in percent with two."""
 
 Cell = Estimate | str
 """A number with its spread (rates are fractions), or a text."""

@@ -1,7 +1,7 @@
-"""t-SNE maps of what a trained model holds: label features before and after the visual prompt, and frame features.
+"""t-SNE maps of the features in a trained model: labels before and after the visual prompt, and frames.
 
-van der Maaten and Hinton, Visualizing Data using t-SNE (2008): neighbours stay neighbours; distances between groups and
-their sizes mean nothing.
+t-SNE (van der Maaten and Hinton, Visualizing Data using t-SNE, 2008) keeps neighbours together; the distances between
+groups and their sizes mean nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tgdfer.reporting.figures import MARKERS
 from tgdfer.runs.results import Experiment, RunResult
 
 FRAMES = 6
-"""Of a clip, evenly spaced."""
+"""Frames of each clip, evenly spaced."""
 PERPLEXITY = 20.0
 
 
@@ -40,14 +40,14 @@ def embed(vectors: np.ndarray) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    # Euclidean on unit vectors ranks as cosine does, and may start from the principal components
+    # on unit vectors, Euclidean distances rank as cosines do, and they allow a start from the principal components
     tsne = TSNE(perplexity=min(PERPLEXITY, (len(unit) - 1) / 3), init="pca", random_state=0)
-    with threadpool_limits(1):  # for some hundred points, threads cost more than they bring
+    with threadpool_limits(1):  # for some hundred points, threads cost more than they gain
         return np.asarray(tsne.fit_transform(unit))
 
 
 def draw(experiment: Experiment, variant: str) -> Figure | None:
-    """The maps of one run: label features where the model has them, frames on the right; None without vectors."""
+    """The maps of one run: label features if the model has them, frames on the right; None without vectors."""
     found = read(experiment, variant)
     if found is None:
         return None

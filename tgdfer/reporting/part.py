@@ -1,4 +1,4 @@
-"""The report on one data set: what its runs gave, and the tables and figures that are made of it."""
+"""The report on one data set: the results of its runs, and the tables and figures made from them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def tested(self) -> list[str]:
-        """The classes with test clips, over which UAR is the mean; all of them as long as there are no results."""
+        """The classes with test clips, whose mean recall is the UAR; all classes while there are no results."""
         labels = [set(outcome.label.tolist()) for run in self.experiment.runs for outcome in run.outcomes.values()]
         found = set().union(*labels)
         return [name for c, name in enumerate(self.experiment.classes) if c in found or not found]

@@ -1,4 +1,4 @@
-"""Rankings of a clip's frames for which nothing is trained: what a model's relevance has to beat."""
+"""Rankings of a clip's frames that need no training, which a model's relevance has to beat."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CHANCE = "chance (all frames alike)"
 
 
 def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dict[str, Ranking]:
-    """The rankings by their names in print; those by features only where the cache is the one the runs were made from.
+    """The rankings by their names in print; rankings by features only if the runs were made from this cache.
 
     Args:
         features: the manifest of the feature cache.
         fingerprints: the caches that the runs name.
-        problems: gets the reason if there are no rankings by features.
+        problems: the reason is added to it if there are no rankings by features.
     """
     found: dict[str, Ranking] = {CHANCE: chance, "middle of the clip": middle}
     if not fingerprints:
@@ -42,12 +42,12 @@ def rankings(features: Path, fingerprints: set[str], problems: list[str]) -> dic
 
 
 def first_times(frames: np.ndarray) -> np.ndarray:
-    """Where a frame [n, T] occurs for the first time: a short clip's last frame may be repeated to fill its bag."""
+    """Where a frame [n, T] occurs for the first time: a short clip may repeat its last frame to fill the bag."""
     return (frames >= 0) & np.diff(frames, axis=1, prepend=-1).astype(bool)
 
 
 def chance(clip_id: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """All frames alike."""
+    """The same score for every frame."""
     return np.zeros(frames.shape)
 
 

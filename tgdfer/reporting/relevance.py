@@ -1,4 +1,4 @@
-"""Whether the frames that a model finds relevant are the right ones, against the true intensity of every frame.
+"""Whether a model finds the right frames relevant, by the true intensity of every frame.
 
 A frame is a positive when the expression has at least half the largest intensity that it reaches in its clip. A clip
 counts when its bag holds a positive and a negative frame; others (neutral clips, above all) are left out and counted.
@@ -8,8 +8,8 @@ Per clip, over the frames of its bag:
 * **AP**: average precision. Chance is the share of positives.
 * **Hit**: whether the most relevant frame is a positive (the mean over all that share the largest value).
 
-Beside the variants stand ``rankings`` for which nothing was trained, over the bags of the reference variant. Each of
-both is compared with the reference clip by clip in AUROC; Holm's correction covers all of them.
+``rankings`` that need no training are measured over the bags of the reference variant. Every ranking and every other
+variant is compared with the reference in AUROC, clip by clip; Holm's correction covers all of these comparisons.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEASURES = ("auroc", "ap", "hit")
 
 @dataclass
 class Relevance:
-    """Relevance against truth for one variant or ranking, and in AUROC beside the reference."""
+    """Relevance against truth for one variant or ranking, and its difference in AUROC to the reference."""
 
     auroc: Estimate = field(default_factory=Estimate)
     ap: Estimate = field(default_factory=Estimate)
@@ -152,7 +152,7 @@ class Bags:
 def measured(
     experiment: Experiment, variant: str, truth: Truth, ranking: Ranking | None = None
 ) -> dict[str, list[Bags]]:
-    """The measures of every finished run of ``variant``, by selection; ``ranking`` takes the place of the relevance."""
+    """The measures of every finished run of ``variant``, by selection; ``ranking`` replaces the relevance."""
     found: dict[str, list[Bags]] = {selection: [] for selection in SELECTIONS}
     for run in experiment.finished(variant):
         for selection, given in run.relevance().items():
@@ -222,7 +222,7 @@ def _pair(own: Scores, other: Scores, draws: _Draws) -> Paired | None:
 
 
 def _summary(runs: list[Bags], scores: Scores, draws: _Draws, trained: bool) -> Relevance | None:
-    """Means over the clips of a fold, then the folds; what was ``trained``: also over its right and its wrong clips."""
+    """Means over the clips of a fold, then the folds; if ``trained``, also over right and wrong clips."""
     if not runs:
         return None
     used = sum(len(clips) for clips, _ in scores.values())

@@ -36,7 +36,7 @@ def build(params: Params, dataset: str) -> Part:
 
 
 def _truth(path: str | None, problems: list[str]) -> relevance.Truth | None:
-    """The true intensity; None where it is not known, or ``problems`` gets why the table cannot be read."""
+    """The true intensity; None if it is not known, or if the table cannot be read, which is added to ``problems``."""
     try:
         return relevance.read_truth(Path(path)) if path else None
     except UserError as error:

@@ -14,7 +14,7 @@ APPLIES: dict[str, Callable[[ModelParams], bool]] = {
     "context": lambda model: model.text != "none" and model.context_tokens > 0,
     "top_k": lambda model: model.aggregation == "top-k",
 }
-"""The keys of ``model`` that mean nothing unless another key has a certain value."""
+"""When a key of ``model`` has a meaning, for keys that depend on others."""
 
 
 def setting(params: Params, variant: str, key: str, tick: bool = False) -> str:

@@ -45,7 +45,7 @@ def data_card(part: Part) -> dict[str, Any]:
 
 
 def _read(part: Part, read: Callable[..., T], path: Path, *kind: str) -> T | None:
-    """The content of a file; None where it is missing, or damaged, which the part's problems name then."""
+    """The content of a file; None if it is missing or damaged. A damaged one is added to the part's problems."""
     try:
         return read(path, *kind) if path.exists() else None
     except UserError as error:

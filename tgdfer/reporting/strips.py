@@ -1,4 +1,4 @@
-"""Relevance along clips: a clip's frames, how relevant each was to the model, and the true intensity if known."""
+"""Relevance along clips: the frames of a clip, how relevant each was to the model, and the true intensity if known."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tgdfer.runs.results import Experiment
 
 THUMBNAILS = 16
 WIDTH, HEIGHT = 7.2, 0.42
-"""Inches: of the figure, and about of a thumbnail."""
+"""In inches: the width of the figure, and about the height of a thumbnail."""
 LONGEST = 60
-"""Characters of a clip's name in print."""
+"""The longest name of a clip in print, in characters."""
 EACH = 3
-"""How many clips that are right, and how many that are wrong."""
+"""Clips that were classified right, and as many that were classified wrong."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Example:
 
 
 def choose(experiment: Experiment, variant: str, selection: str) -> list[Example]:
-    """Right and wrong test clips of the first finished run, of different classes: the median confidence of each.
+    """Right and wrong test clips of the first finished run: of each class the one with the median confidence.
 
-    The most confident clip of a class would flatter the model, and the least confident one would belittle it.
+    The most confident clip of a class would make the model look better than it is, the least confident one worse.
     """
     run = next((run for run in experiment.finished(variant) if selection in run.outcomes), None)
     if run is None:
@@ -68,7 +68,7 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
 
 
 def read_frames(dataset: str, wanted: dict[str, set[int]], problems: list[str]) -> dict[tuple[str, int], bytes]:
-    """The JPEG bytes of the wanted frames; ``problems`` gets the files that are missing or damaged."""
+    """The JPEG bytes of the wanted frames; missing or damaged files are added to ``problems``."""
     manifest = paths.frames(dataset)
     if not manifest.exists():
         return {}
@@ -135,12 +135,12 @@ def _short(clip_id: str) -> str:
 
 
 def _spaced(count: int) -> np.ndarray:
-    """All places of a bag, or as many as there is room for, evenly spaced."""
+    """All places of a bag, or as many as fit, evenly spaced."""
     return np.unique(np.linspace(0, count - 1, min(count, THUMBNAILS)).round().astype(int))
 
 
 def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tuple[str, int], bytes]) -> None:
-    """Every picture is exactly above the bar of its frame."""
+    """Draw every picture exactly above the bar of its frame."""
     axis.axis("off")
     count = len(example.frame_index)
     shown = False
@@ -150,7 +150,7 @@ def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tu
             continue
         picture = Image.open(io.BytesIO(jpeg)).convert("RGB")
         picture.thumbnail((112, 112))
-        # as wide as its neighbours leave room for, and no wider than its shape asks
+        # as wide as its shape, or narrower where its neighbours leave less room
         half = min(0.47 * count / len(picks), 0.5 * HEIGHT * picture.width / picture.height * count / WIDTH)
         axis.imshow(np.asarray(picture), extent=(k - half, k + half, 0, 1), aspect="auto")
         shown = True
@@ -161,7 +161,7 @@ def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tu
 
 
 def _bars(axis: Axes, example: Example, truth: Truth | None) -> None:
-    """Relevance as bars; the true intensity, where it is known, on the same height from 0 to 1."""
+    """Draw the relevance as bars, and the true intensity, where it is known, as a line of the same height."""
     count = len(example.frame_index)
     places = np.arange(count)
     top = max(float(example.relevance.max()), 1 / count) * 1.08

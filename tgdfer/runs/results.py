@@ -59,7 +59,7 @@ class Relevances:
 
 @dataclass
 class RunResult:
-    """What one fold and seed of a variant gave. ``problem`` says why there are no results; None if there are."""
+    """The results of one fold and seed of a variant, or in ``problem`` why there are none."""
 
     key: Key
     state: State

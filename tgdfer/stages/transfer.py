@@ -1,6 +1,6 @@
-"""The transfer stage: the runs of a variant on one data set, tested on the clips of another or of its own.
+"""The transfer stage: the runs of a variant on one data set, tested on the clips of another one or of the same.
 
-Another data set's clips are tested by every run, its own clips by the runs of the fold that they are test clips of.
+The clips of another data set are tested by every run, those of the same one by the runs of the fold that tests them.
 Only the classes that all data sets have count, in the clips and in the answers.
 """
 

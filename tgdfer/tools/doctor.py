@@ -53,7 +53,7 @@ def examine(params_file: Path) -> list[Finding]:
 
 
 def _whatever_happens(what: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """The findings of a check; if the check itself fails on an unforeseen machine, that is a finding."""
+    """The findings of a check; if the check itself fails, that is a finding."""
     findings: list[Finding] = []
     try:
         findings.extend(check())

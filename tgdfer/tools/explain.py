@@ -104,7 +104,7 @@ def _problems(runs: list[Explained]) -> list[str]:
 
 
 def _numbers(runs: list[Explained]) -> list[str]:
-    """Under each selection: UAR and WAR as the tables have them, the mean of folds of which each is a mean of seeds."""
+    """UAR and WAR under each selection as in the tables: the mean over folds of the mean over seeds."""
     lines = []
     for selection, about in SELECTIONS.items():
         parts = []

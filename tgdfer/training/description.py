@@ -1,7 +1,7 @@
-"""model.json: all that a saved model needs besides its weights, and what it answers to a fixed question.
+"""model.json: all that a saved model needs in addition to its weights, and its output for a fixed input.
 
-The code that loads the model asks the same question. Another answer means that code, words or weights are no longer
-those of the run: numbers would differ without a sign of it.
+The code that loads the model gives it the same input. Another output means that the code, the words or the weights are
+not those of the run, whose numbers it would silently not reproduce.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def answers(model: nn.Module, dim: int, frames: int) -> Sequence[Sequence[float]
     if adaptation is not None:
         dim = adaptation.dim
     device = next((value.device for value in [*model.parameters(), *model.buffers()]), torch.device("cpu"))
-    # sines and no generator: the same on every machine and in every version
+    # sines, because they are the same on every machine and in every version; random numbers are not
     x = torch.arange(2 * frames * dim, dtype=torch.float64).mul(0.7).sin().view(2, frames, dim)
     x = nn.functional.normalize(x, dim=-1).float().to(device)
     position = torch.arange(frames, device=device).expand(2, -1)

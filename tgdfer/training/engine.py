@@ -1,7 +1,7 @@
-"""One run: the epochs of one model on one fold, its three selections, and the checkpoint that a kill leaves.
+"""One run: the epochs of one model on one fold, its three selections, and the checkpoint from which it is resumed.
 
-A run depends only on its own random generators and is deterministic: it gives the same numbers by itself, after other
-runs in the same process, and after any number of kills.
+A run is deterministic and has its own random generators: other runs in the same process change none of its numbers, and
+neither does any number of kills.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 from tgdfer.training.weights import load_own_state, own_state
 
 SAVE_EVERY_S = 20.0
-"""Between two checkpoints: what a kill costs at most."""
+"""Seconds between two checkpoints, the most that a kill costs."""
 
 
 class RunError(Exception):
-    """This run has no result, for a reason that says nothing about other runs."""
+    """The run failed for a reason that does not concern other runs."""
 
 
 class Stopped(BaseException):
-    """A signal asked the process to stop; the checkpoint is written. No Exception, lest one handle it as an error."""
+    """A signal asked the process to stop; the checkpoint is written. It is not an error, so not an Exception."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """An epoch that a selection chose, with the test scores it had."""
+    """The epoch that a selection chose, and its test scores."""
 
     epoch: int
     value: float
-    """What the choice was made by."""
+    """The UAR or WAR by which the epoch was chosen."""
     scores: Scores
 
 
@@ -55,14 +55,14 @@ class Engine:
     """Trains ``model`` on ``fold``; ``history`` and ``selections`` are the result.
 
     Args:
-        model: On the CPU or already on ``device``; if its attribute ``trainable`` is false, it is only evaluated.
-        fold: Its bags.
-        params: The run's parameters.
-        seed: The run's seed; with the fold's number it fixes every random choice, whatever the variant.
-        device: Where to compute.
-        checkpoint: The file for resuming.
-        fingerprint: Of all that the run depends on; a checkpoint with another one is not used.
-        stop: Asked before every step; true means save and raise ``Stopped``.
+        model: on the CPU or already on ``device``; if its attribute ``trainable`` is false, it is only evaluated.
+        fold: the bags.
+        params: the run's parameters.
+        seed: with the fold's number it fixes every random choice, the same for all variants.
+        device: where to compute.
+        checkpoint: the file from which the run is resumed.
+        fingerprint: of all that the run depends on; a checkpoint with another one is not used.
+        stop: called before every step; if it returns true, the run saves a checkpoint and raises ``Stopped``.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class Engine:
         self.rate = 0.0
         self.part_names: list[str] = []
         self.started, self.earlier = time.monotonic(), 0.0
-        # of each step of the epoch [steps, L]: the losses and the number of right answers. One tensor, because a small
-        # one for each step would keep the memory around it from being used again
+        # of each step of the epoch, the losses and the number of right answers [steps, L]; one tensor, because many
+        # small ones would fragment the memory
         self.records = torch.empty(0)
         self.history: list[dict[str, Any]] = []
         self.selections: dict[str, Selection] = {}
         self.sampling = torch.Generator().manual_seed(derive(*self.random, "sampling"))
-        # older GPUs compute in bfloat16 by detours that are slower than float32
+        # older GPUs emulate bfloat16, which is slower than float32
         self.mixed = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         torch.manual_seed(derive(*self.random, "dropout", 0))
         if self.epochs:
@@ -104,7 +104,7 @@ class Engine:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the run has taken, those before its checkpoint included."""
+        """The seconds that the run has taken, including those before it was resumed."""
         return self.earlier + time.monotonic() - self.started
 
     def run(self, on_epoch: Callable[[dict[str, Any]], None] = lambda row: None) -> None:
@@ -112,7 +112,7 @@ class Engine:
 
         Raises:
             RunError: a loss or a probability is not finite.
-            Stopped: ``stop`` said so; calling again with the same checkpoint goes on exactly.
+            Stopped: ``stop`` returned true; a call with the same checkpoint continues exactly there.
         """
         if not self.epochs:
             self._select(0, self._score(self.fold.test), self._validate())
@@ -197,7 +197,7 @@ class Engine:
         return self._score(self.fold.validation) if self.fold.validation else None
 
     def _select(self, epoch: int, scores: Scores, validation: Scores | None) -> dict[str, float]:
-        """Keep ``scores`` for the selections that choose this epoch; the earliest of equals wins."""
+        """Keep ``scores`` for the selections that choose this epoch; of equal epochs the earliest is chosen."""
         row: dict[str, float] = {}
         by = ["uar", "war"].index(self.params.training.select_by)
         test = rates(scores.probabilities.argmax(axis=1), self.fold.test_labels, self.classes)

@@ -13,7 +13,7 @@ from tgdfer.features.bags import BagBatch, Bags
 from tgdfer.model import relevance as relevance_of
 
 BATCH = 512
-"""Clips at once. Fixed, so that the size of a training batch does not touch the last bit of an evaluation."""
+"""Clips at once. It is fixed, so that the size of a training batch does not change the last bit of an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Scores:
 
     @property
     def finite(self) -> bool:
-        """Whether every number is one."""
+        """Whether no number is NaN or infinite."""
         return bool(np.isfinite(self.probabilities).all() and np.isfinite(self.relevance).all())
 
 
@@ -36,7 +36,7 @@ LARGEST = 4096
 
 
 def batches(bags: Bags, device: torch.device, size: int = BATCH, view: int = 0) -> Iterator[BagBatch]:
-    """The clips of ``bags`` as they are evaluated (middle frames, one view), in batches on ``device``."""
+    """The clips of ``bags`` for an evaluation (middle frames, one view), in batches on ``device``."""
     size = max(1, size * LARGEST // max(LARGEST, bags.cache.dim))
     for indices in torch.arange(len(bags)).split(size):
         yield bags.batch(indices, None, device, view)

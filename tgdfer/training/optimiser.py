@@ -16,10 +16,10 @@ from tgdfer.config.sections import TrainingParams
 class AdamW:
     """AdamW with torch's fused kernel (Loshchilov & Hutter, ICLR 2019), bit for bit ``torch.optim.AdamW(fused=True)``.
 
-    That class imports torch's compiler when it is made, which takes longer than many a run.
+    That class imports torch's compiler when it is created, which takes longer than many runs.
 
     Args:
-        groups: Each with ``params``, ``lr`` (the peak) and ``weight_decay``.
+        groups: each with ``params``, ``lr`` (the peak) and ``weight_decay``.
     """
 
     def __init__(self, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -106,7 +106,7 @@ def rate(step: int, total: int, warmup: int) -> float:
 
 
 class Average:
-    """Exponential moving average of weights; young averages forget faster, so that the start does not linger.
+    """Exponential moving average of weights; it decays faster at first and soon forgets the initial weights.
 
     The decay of update n (from 0) is min(decay, (1 + n) / (10 + n)).
     """

@@ -15,7 +15,7 @@ def inner_split(
     fraction: float,
     key: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Part the clips of a training fold into training and validation.
+    """Divide the clips of a training fold into training and validation clips.
 
     Groups (all clips of a subject; a clip without a subject is its own group) come in an order that hashing gives, and
     each goes to validation if that brings the class counts there closer to ``fraction`` of the whole, measured by
@@ -26,8 +26,8 @@ def inner_split(
         clip_ids: N names.
         labels: int [N] class indices.
         subjects: N names or None.
-        fraction: The share of validation clips that is aimed at, 0 to 0.5.
-        key: Other keys give other splits; one key for all variants makes their runs comparable in pairs.
+        fraction: the aimed share of validation clips, 0 to 0.5.
+        key: other keys give other splits; variants with one key can be compared in pairs.
 
     Returns:
         Indices of the training and of the validation clips, both ascending. Validation is empty if ``fraction`` is
@@ -64,7 +64,7 @@ def part_of_each_class(clip_ids: Sequence[str], labels: np.ndarray, fraction: fl
         clip_ids: N names.
         labels: int [N] class indices.
         fraction: above 0, at most 1.
-        key: Other keys give other choices.
+        key: other keys give other choices.
 
     Returns:
         Indices of the chosen clips, ascending.

@@ -1,4 +1,4 @@
-"""vectors.safetensors: features of some test clips as the trained model holds them, for the report's t-SNE figure."""
+"""vectors.safetensors: features of some test clips inside the trained model, for the report's t-SNE figure."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def vectors(model: Any, bags: BagBatch) -> dict[str, torch.Tensor]:
     """Vectors of ``bags`` of ``n`` test clips.
 
     Returns:
-        ``label`` int64 [n], ``mask`` bool [n, T] and ``frames`` float16 [n, T, D]: the frames' features, behind the
-        temporal network where the model has one. Of TG-DFER also ``labels_before`` float16 [C, D], the label features,
+        ``label`` int64 [n], ``mask`` bool [n, T] and ``frames`` float16 [n, T, D]: the frames' features, after the
+        temporal network if the model has one. Of TG-DFER also ``labels_before`` float16 [C, D], the label features,
         and with a visual prompt ``labels_after`` [n, C, D], enriched for each clip, eq. (11).
     """
     frames: torch.Tensor = model.features(bags.x)

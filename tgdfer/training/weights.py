@@ -1,4 +1,4 @@
-"""The weights that a run learns, apart from the frozen ones that it was given."""
+"""The weights that a run learns, without the frozen weights of the encoder."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Download the open data sets: what is missing is fetched, checked against published checksums, and unpacked.
 
-A new open data set is one entry in ``tgdfer.tools.download.sources.SOURCES``.
+A new open data set is one entry in ``sources.yaml``.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import requests
 import urllib3
+import yaml
 
 from tgdfer.core.errors import UserError
 from tgdfer.core.storage import read_json, write_json
@@ -86,55 +87,10 @@ def _lfs_pointers(stream: BinaryIO) -> list[RemoteFile]:
     return files
 
 
+LISTED = {"zenodo": _zenodo, "lfs": _lfs_pointers}
 SOURCES = {
-    "ravdess": OpenDataset(
-        name="ravdess",
-        notice="""\
-RAVDESS, the Ryerson Audio-Visual Database of Emotional Speech and Song, by S. R. Livingstone and F. A. Russo
-from  https://zenodo.org/records/1188976
-cite  Livingstone SR, Russo FA (2018), PLoS ONE 13(5): e0196391, https://doi.org/10.1371/journal.pone.0196391
-licence: Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International (CC BY-NC-SA 4.0)
-    You may copy, share and adapt the material if you name its authors, the licence and your changes (attribution);
-    not for commercial purposes; and only if you pass on what you make of it under this same licence (share alike).
-    The binding text: https://creativecommons.org/licenses/by-nc-sa/4.0/legalcode
-It shows the faces and voices of 24 actors: use it for what they agreed to, and not to single out a person.""",
-        list_url="https://zenodo.org/api/records/1188976",
-        listed=_zenodo,
-        base="https://zenodo.org/records/1188976/files",
-        parts={
-            "speech": r"Video_Speech_Actor_\d\d\.zip",
-            "song": r"Video_Song_Actor_\d\d\.zip",
-            "both": r"Video_(Speech|Song)_Actor_\d\d\.zip",
-        },
-        unpack=True,
-        section=(
-            "{{layout: ravdess, root: {root}, annotations: {root}, encoder: vit-b-32, options: {{calm: neutral}}, "
-            "frames: {{crop: face}}}}"
-        ),
-    ),
-    "crema_d": OpenDataset(
-        name="crema_d",
-        notice="""\
-CREMA-D, the Crowd-sourced Emotional Multimodal Actors Dataset, by H. Cao, D. G. Cooper, M. K. Keutmann, R. C. Gur,
-A. Nenkova and R. Verma
-from  https://github.com/CheyneyComputerScience/CREMA-D
-cite  Cao H et al. (2014), IEEE Transactions on Affective Computing 5(4): 377-390, doi:10.1109/TAFFC.2014.2336244
-licence: Open Database License (ODbL) 1.0, its contents under the Database Contents License (DbCL) 1.0
-    You may copy, share, adapt and use the database if you name its source (attribution), pass on what you make of
-    the database under this same licence (share alike), and lock no copy away by technical means (keep open).
-    The binding texts: https://opendatacommons.org/licenses/odbl/1-0/ and https://opendatacommons.org/licenses/dbcl/1-0/
-It shows the faces and voices of 91 actors: use it for what they agreed to, and not to single out a person.""",
-        list_url="https://github.com/CheyneyComputerScience/CREMA-D/archive/refs/heads/master.tar.gz",
-        listed=_lfs_pointers,
-        base="https://media.githubusercontent.com/media/CheyneyComputerScience/CREMA-D/master",
-        parts={"videos": r"VideoFlash/[^/]+\.flv"},
-        unpack=False,
-        section=(
-            "{{layout: crema_d, root: {root}, annotations: {root}, encoder: vit-b-32, "
-            "classes: [happy, sad, neutral, angry, disgust, fear], frames: {{crop: face}}}}"
-        ),
-        mirror="https://gitlab.com/cs-cooper-lab/crema-d-mirror/-/raw/main",
-    ),
+    name: OpenDataset(name=name, **{**about, "listed": LISTED[about["listed"]]})
+    for name, about in yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8")).items()
 }
 
 
