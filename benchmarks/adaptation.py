@@ -3,7 +3,7 @@
     python benchmarks/adaptation.py [CLIPS]
 
 Weights are random, for the time does not depend on them. Each way trains the same head on CLIPS (8) clips of 16 frames;
-it is repeated in turn, and the fastest of three rounds counts. Printed beside the cache are fine-tuning of the whole
+it is repeated in turn, and the fastest of three rounds counts. Also printed are fine-tuning of the whole
 encoder, and decoding and encoding every frame with the first ten blocks frozen. The last lines are the peak memory of a
 process that trains from the cache on CLIPS clips, and of one that trains on four times as many.
 """

@@ -6,7 +6,7 @@ Makes a project in a temporary folder with a randomly initialised model (speed d
 frames cut from photographs. In each round it measures, one after the other so that other load on the machine meets all
 alike:
 
-- bare: the image tower alone on ready batches, as many at a time as the stage has threads, each on one core; and one at
+- bare: only the image tower, on ready batches, as many at a time as the stage has threads, each on one core; and one at
   a time on all cores (the faster one is what the stage is compared with);
 - stage: from frame shards to feature shards on disk;
 - open_clip: its own transform and float32 model, one image at a time.

@@ -4,8 +4,8 @@
 
 Videos: frames a second of the stage (every frame of every clip, all cores) against as many bare ffmpeg processes at
 once that write the same JPEGs to a pipe. Image folders (16 JPEGs of about 10 kB each): against as many `cat` processes
-that read the same files and write nothing. Cold: the files are on the disk alone, as those of a data set larger than
-memory are. Warm: they are in memory, and the stage is held against memory bandwidth, though it hashes and writes all.
+that read the same files and write nothing. Cold: the files are only on the disk, as those of a data set that is larger
+than the memory. Warm: they are in memory, so the stage is compared with memory bandwidth, though it hashes and writes.
 Memory: the peak of the stage and of its processes together, on N clips and on 10 N clips.
 """
 

@@ -2,8 +2,8 @@
 
     python benchmarks/graph.py [variants] [clips]
 
-A stub replaces the stages: what is measured is the graph alone, on two cores. Folds and seeds are not jobs of their
-own, and no rule reads a table, so that clips and folds cost nothing here.
+A stub replaces the stages, so that only the graph is measured, on two cores. Folds and seeds are not separate jobs, and
+no rule reads a table, so that clips and folds cost nothing here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ SECTION = {"layout": "folder", "root": "raw", "annotations": "raw/clips.csv"}
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _at_home(new_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/anna")
 
 

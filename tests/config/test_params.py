@@ -64,7 +64,7 @@ def test_a_choice_of_variants_keeps_the_order_of_the_file(tmp_path: Path, raw: d
     assert list(params.variants) == params.grid == ["tgdfer", "no-text"]
 
 
-def test_trainings_that_dvc_could_not_tell_apart_are_refused(tmp_path: Path, raw: dict) -> None:
+def test_trainings_with_one_name_in_dvc_are_refused(tmp_path: Path, raw: dict) -> None:
     raw["datasets"]["demo-no"] = raw["datasets"]["demo"]
     raw["variants"]["text"] = raw["variants"]["no-text"]
     with pytest.raises(UserError, match="have one name in DVC, train@demo-no-text; rename a data set or a variant"):
@@ -170,7 +170,7 @@ def test_a_missing_section_is_named(tmp_path: Path, raw: dict) -> None:
         ("bags: {frames: 1, frames: 2}\n", "line 1: the key 'frames' occurs twice"),
     ],
 )
-def test_a_file_that_is_no_mapping_or_not_well_formed(tmp_path: Path, text: str, said: str) -> None:
+def test_a_file_that_is_not_a_mapping_or_not_well_formed(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=rf"params\.yaml: {said}") as caught:
@@ -188,7 +188,7 @@ def test_a_file_in_another_encoding_and_one_that_cannot_be_read(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("written", ["1e-3", "1.0e-3", "1E-3", "0.001"])
-def test_a_number_is_one_however_it_is_written(tmp_path: Path, written: str) -> None:
+def test_a_number_may_be_written_in_any_form_of_yaml(tmp_path: Path, written: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text((ROOT / "params.yaml").read_text().replace("learning_rate: 1.0e-3", f"learning_rate: {written}"))
     assert load_params(path).training.learning_rate == 0.001

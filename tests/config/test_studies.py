@@ -45,7 +45,7 @@ def test_a_study_may_train_longer_on_one_data_set(study: Path) -> None:
     assert load_params().run("tgdfer", "demo").training.epochs == 3
 
 
-def test_runs_and_reports_are_its_own_and_data_are_shared(study: Path) -> None:
+def test_a_study_has_its_own_runs_and_reports_and_shares_the_data(study: Path) -> None:
     own = [paths.run("demo", "tgdfer", 1, 0), paths.checkpoint("demo", "tgdfer", 1, 0), paths.REPORT_PAGE]
     assert {path.parts[:2] for path in [*own, paths.STAGE_RECORDS]} == {("studies", "small")}
     assert paths.features("demo", "demo-clip") == Path("data/demo/features/demo-clip/manifest.json")

@@ -44,7 +44,9 @@ def test_processes_take_turns_and_leave_no_lock(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
-def test_who_waits_says_for_whom_and_may_give_up(new_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_process_that_waits_names_the_writer_and_may_give_up(
+    new_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     other = start(new_folder, HOLD)
     assert other.stdout and other.stdout.readline() == "held\n"
@@ -61,7 +63,7 @@ def test_who_waits_says_for_whom_and_may_give_up(new_folder: Path, caplog: pytes
         pass
 
 
-def test_what_a_killed_process_left_is_removed_and_a_living_one_s_is_not(new_folder: Path) -> None:
+def test_half_written_files_of_a_killed_process_are_removed_and_no_others(new_folder: Path) -> None:
     left = [Path("out/deep/.a.txt.0123.part"), Path(".out.0123.part")]
     other = Path(".other.0123.part")
     for path in (*left, other, Path("out/kept.txt")):

@@ -67,15 +67,9 @@ GOOD = "g,f.mp4,happy,2"
     [
         (["x,gone.mp4,happy,1", GOOD], ["clips.csv, line 2", "path 'gone.mp4'", "no such file"]),
         ([GOOD, "x,a.mp4,joyful,1"], ["clips.csv, line 3", "label 'joyful'", "happy, sad"]),
-        (["x,/etc/passwd,happy,1", GOOD], ["line 2", "'/etc/passwd' is absolute"]),
-        (["x,C:\\a.mp4,happy,1", GOOD], ["line 2", "absolute"]),
-        (["x,b/../../a.mp4,happy,1", GOOD], ["line 2", "'..'"]),
         (["x,a.mp4,happy,1", GOOD, "x,b.mp4,sad,1"], ["line 4", "clip_id 'x'", "line 2"]),
         (["x,a.mp4,happy,0", GOOD], ["line 2", "fold '0'"]),
-        (["x,a.mp4,happy,one", GOOD], ["line 2", "fold 'one'"]),
         (["x,a.mp4,happy,4", GOOD], ["the folds are 2, 4"]),
-        (["x,a.mp4,happy", GOOD], ["line 2", "4 fields"]),
-        (["x,a.mp4,happy,1,extra", GOOD], ["line 2", "4 fields"]),
         ([",a.mp4,happy,1", GOOD], ["line 2", "clip_id"]),
         (["x,,happy,1", GOOD], ["line 2", "path is empty"]),
         (["x,.,happy,1", GOOD], ["line 2", "path is empty"]),
@@ -99,19 +93,19 @@ def test_a_bad_header_is_named(header: str, named: str) -> None:
         run(folder([], header=header), "mine")
 
 
-def test_places_that_are_not_there() -> None:
-    params = parameters(Path(), {"mine": {"layout": "folder", "root": "gone", "annotations": "gone.csv"}})
-    with pytest.raises(UserError, match=r"datasets\.mine\.root: gone: no such folder"):
-        run(params, "mine")
-    params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "gone.csv"}})
-    with pytest.raises(UserError, match=r"datasets\.mine\.annotations: gone\.csv"):
-        run(params, "mine")
-    params = parameters(Path(), {"mine": {"layout": "folder", "root": ".", "annotations": "."}})
-    with pytest.raises(UserError, match=r"^\.: is a folder, expected a CSV file"):
-        run(params, "mine")
-    params = parameters(Path(), {"mine": {"layout": "foldr", "root": ".", "annotations": "gone.csv"}})
-    with pytest.raises(UserError, match=r"no layout 'foldr'; known: .*folder"):
-        run(params, "mine")
+@pytest.mark.parametrize(
+    ("layout", "root", "annotations", "said"),
+    [
+        ("folder", "gone", "gone.csv", r"datasets\.mine\.root: gone: no such folder"),
+        ("folder", ".", "gone.csv", r"datasets\.mine\.annotations: gone\.csv"),
+        ("folder", ".", ".", r"^\.: is a folder, expected a CSV file"),
+        ("foldr", ".", "gone.csv", r"no layout 'foldr'; known: .*folder"),
+    ],
+)
+def test_a_wrong_place_or_layout_is_named(layout: str, root: str, annotations: str, said: str) -> None:
+    section = {"layout": layout, "root": root, "annotations": annotations}
+    with pytest.raises(UserError, match=said):
+        run(parameters(Path(), {"mine": section}), "mine")
 
 
 def test_a_changed_table_changes_the_clips_table_and_nothing_else_does() -> None:
@@ -203,7 +197,7 @@ def test_dfew_with_unpadded_names_on_disk(clips: str, options: dict) -> None:
 
 
 def spreadsheet(text: str, form: str) -> bytes:
-    """A list as it is in circulation, or as the spreadsheet of some country saves it."""
+    """A list in a form that is in circulation, or in which spreadsheets of some countries save it."""
     if form == "suffixes":
         return re.sub(r"^(\d+),", r"\1.mp4, ", text, flags=re.MULTILINE).encode()
     text = text.replace("\n", "\r\n")
@@ -221,7 +215,7 @@ def test_lists_saved_by_a_spreadsheet_are_the_same_lists(form: str) -> None:
     assert read_listing(params, "dfew") == expected
 
 
-def test_a_list_that_is_no_text_is_named() -> None:
+def test_a_list_that_is_not_text_is_named() -> None:
     params, _ = dfew()
     path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
     path.write_bytes(b"video_name,label\n1,\xe9\n")

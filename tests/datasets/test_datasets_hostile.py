@@ -1,4 +1,4 @@
-"""A `folder` data set from a stranger: whatever stands in its table and tree is refused by row, or does no harm."""
+"""A `folder` data set from a stranger: everything in its table and tree is refused by row, or does no harm."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ SECRET = "root:x:0:0:do not tell\n"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(new_folder: Path) -> None:
+def _with_two_videos(new_folder: Path) -> None:
     Path("raw").mkdir()
     for name in ("a", "b"):
         video(Path("raw") / f"{name}.mp4", 2)
@@ -46,7 +46,7 @@ def project(rows: list[str], **keys: str) -> Params:
         ("device.mp4", "is neither a file nor a folder"),
     ],
 )
-def test_a_path_that_is_no_clip_below_the_root_is_refused_by_row(path: str, named: str) -> None:
+def test_a_path_that_is_not_a_clip_below_the_root_is_refused_by_row(path: str, named: str) -> None:
     Path("secret.txt").write_text(SECRET)
     Path("raw/loop.mp4").symlink_to("loop.mp4")
     Path("raw/device.mp4").symlink_to("/dev/zero")
@@ -57,7 +57,7 @@ def test_a_path_that_is_no_clip_below_the_root_is_refused_by_row(path: str, name
     assert len(str(caught.value)) < 400 or path.startswith("x")
 
 
-def test_links_that_may_lead_anywhere_tell_nothing_of_what_is_no_clip() -> None:
+def test_links_that_may_lead_anywhere_disclose_nothing_of_files_that_are_not_clips() -> None:
     elsewhere = images(Path("elsewhere/clip"), 3)
     Path("secret.txt").write_text(SECRET)
     Path("raw/linked").symlink_to(elsewhere.resolve())
@@ -90,7 +90,7 @@ def test_a_clip_id_is_a_name_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("fold", ["9" * 5000, "-1", "1e3", "٣", "1.5", ""])
-def test_a_fold_that_is_no_number_is_refused_by_row(fold: str) -> None:
+def test_a_fold_that_is_not_a_number_is_refused_by_row(fold: str) -> None:
     with pytest.raises(UserError, match=r"clips\.csv, line 4: fold") as caught:
         run(project([f"x,a.mp4,happy,{fold}"]), "mine")
     assert len(str(caught.value)) < 200
@@ -140,7 +140,7 @@ def test_a_column_that_occurs_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'clip_id,path,label,fold\n"a,a.mp4', b"", b"\x00" * 1000])
-def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
+def test_a_file_that_is_not_a_table_is_refused(content: bytes) -> None:
     params = project([])
     Path("clips.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"^clips\.csv"):

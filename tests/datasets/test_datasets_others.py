@@ -318,7 +318,7 @@ def test_afew_without_a_part_and_with_a_folder_that_is_not_a_class() -> None:
         ("dfew", "no folder Clip/clip_224x224"),
     ],
 )
-def test_an_empty_root_is_said_to_be_one(layout: str, named: str) -> None:
+def test_an_empty_root_is_named(layout: str, named: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(UserError, match=named):
         read(layout, "empty")

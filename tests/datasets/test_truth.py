@@ -74,7 +74,7 @@ def test_a_frame_in_two_rows_is_refused() -> None:
         read_truth(written(frame_index=[0, 0, 0]))
 
 
-def test_a_rendered_one_with_a_flipped_bit_is_refused() -> None:
+def test_a_rendered_table_with_a_flipped_bit_is_refused() -> None:
     path = Path("data/raw/demo/truth.parquet")
     write_table(path, "truth", {"clip_id": TEXT, "frame_index": NUMBERS, "intensity": SHARES}, {})
     content = path.read_bytes()

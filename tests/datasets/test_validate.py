@@ -273,7 +273,7 @@ def test_published_counts_add_up(key: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("calm", "clips", "neutral"), [("neutral", 1440, 288), ("drop", 1248, 96)])
-def test_what_is_published_of_ravdess_holds_for_every_way_with_calm(calm: str, clips: int, neutral: int) -> None:
+def test_the_published_counts_of_ravdess_follow_the_option_calm(calm: str, clips: int, neutral: int) -> None:
     known = published("ravdess", {"calm": calm})
     assert known and known.clips == sum(known.classes.values()) == clips
     assert known.classes["neutral"] == neutral and "calm" not in known.classes

@@ -82,7 +82,7 @@ def test_what_is_visible_is_said_and_nothing_else() -> None:
     assert shut == {"eyes_shut"}
 
 
-def test_faces_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faces_depend_only_on_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captioned, "CHUNK", 8)
     first = captioned.render_faces(0, 20, False, 1)
     again = captioned.render_faces(0, 20, False, 2)

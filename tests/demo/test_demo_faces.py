@@ -42,7 +42,7 @@ def test_brows_move_above_the_middle_and_the_mouth_below() -> None:
         assert (share > 0.8) if upper else (share < 0.2), unit
 
 
-def test_the_same_draw_gives_the_same_pixels_and_noise_alone_is_random() -> None:
+def test_the_same_draw_gives_the_same_pixels_and_only_noise_is_random() -> None:
     person, scene = still(5)
     units, pose = vector({"jaw_drop": 0.7}), Pose(yaw=0.2)
     first = draw(person, units, pose, scene, SIZE, np.random.default_rng(1))

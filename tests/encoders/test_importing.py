@@ -144,7 +144,7 @@ def test_a_configuration_says_whether_the_text_tower_takes_prompts(name):
     assert takes_prompts(config) == usable
 
 
-def test_an_import_of_other_weights_over_an_earlier_one_is_said(registry, caplog):
+def test_an_import_of_other_weights_over_an_earlier_one_is_logged(registry, caplog):
     for seed in (3, 4):
         torch.save(model(seed=seed).state_dict(), "weights.pt")
         imported("Tiny-8", "weights.pt")

@@ -35,7 +35,7 @@ def test_rates_are_scikit_learns() -> None:
     assert found.recall[:, 0] == pytest.approx(recall_score(label, prediction, average=None))
 
 
-def test_a_class_that_does_not_occur_is_no_part_of_uar() -> None:
+def test_a_class_that_does_not_occur_is_left_out_of_uar() -> None:
     found = statistics.rates(FoldResults(np.array([0, 0, 2, 2]), np.array([[1.0], [0.0], [1.0], [1.0]]), 3))
     assert found.uar[0] == pytest.approx(0.75)
     assert np.isnan(found.recall[1, 0])

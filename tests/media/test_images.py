@@ -121,7 +121,7 @@ def test_pictures_of_absurd_size_are_refused_before_they_are_decoded(tmp_path: P
         open_image(bytes(whole))
 
 
-def test_a_pipe_among_the_images_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_among_the_images_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(images(tmp_path, 2) / "00003.jpg")
     with pytest.raises(UnusableError, match=r"image 3 of 3 \(00003.jpg\) is empty"):
         read_images(tmp_path, ALL)

@@ -45,7 +45,7 @@ def test_the_rules(rule: dict, times: list[float], expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("rule", [{}, {"sampling": "fps"}, {"sampling": "every"}, {"sampling": "all"}])
-def test_nothing_of_nothing(rule: dict) -> None:
+def test_no_frames_are_taken_of_an_empty_clip(rule: dict) -> None:
     assert choose([], FramesParams(**rule)) == []
 
 

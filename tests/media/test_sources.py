@@ -40,7 +40,7 @@ def replace(path: Path) -> None:
     path.with_name("other").rename(path)
 
 
-def test_another_content_is_noticed_and_another_time_is_not(params: Params) -> None:
+def test_a_changed_content_is_noticed_and_a_changed_time_is_not(params: Params) -> None:
     assert changed(params) == []
     for name in NAMES:
         os.utime(Path("raw") / name, (2e9, 2e9))
@@ -76,7 +76,7 @@ def test_parts_of_the_stage_record_the_same(params: Params) -> None:
     assert changed(params) == ["b.mp4"], "it was replaced after it had been read"
 
 
-def test_where_nothing_can_be_said_nothing_is(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_reported_where_sources_cannot_be_compared(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(Path("raw/b.mp4"))
     monkeypatch.setattr(sources, "LIMIT", 3)
     assert changed(params) == [], "too many, unless they are asked for"
@@ -87,7 +87,9 @@ def test_where_nothing_can_be_said_nothing_is(params: Params, monkeypatch: pytes
         assert sources.changed(params, "mine") == []
 
 
-def test_it_is_said_with_the_command_that_repairs(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replaced_source_is_named_with_the_command_that_repairs_it(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     replace(Path("raw/b.mp4"))
     text = status.as_text(status.look(params))
     assert "frames    outdated" in text

@@ -49,7 +49,7 @@ def leads_elsewhere() -> list[Path]:
     ]
 
 
-def test_a_list_of_other_files_is_no_video() -> None:
+def test_a_list_of_other_files_is_refused_as_a_video() -> None:
     for path in leads_elsewhere():
         with pytest.raises(UnusableError, match=r"not a video|not one of the video formats") as caught:
             read_video(path, ALL)
@@ -62,7 +62,7 @@ def test_a_list_of_other_files_is_no_video() -> None:
 @pytest.mark.parametrize(
     "name", ["-i.mp4", "a%03d.mp4", "a'b\"c.mp4", "a\nb.mp4", "http:a.mp4", "a|b;c,[0].mp4", "*.mp4"]
 )
-def test_a_name_is_a_name(name: str) -> None:
+def test_any_file_name_is_read_as_a_name(name: str) -> None:
     video(Path("plain.mp4"), 4).rename(name)
     assert len(read_video(Path(name), ALL)) == 4
     assert len(list(stream_video(Path(name), ALL))) == 4

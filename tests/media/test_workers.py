@@ -49,7 +49,7 @@ def start_over() -> dict[str, bytes]:
 
 
 def started(many: int) -> subprocess.Popen[bytes]:
-    """The stage in a process group of its own, which has begun to write a shard."""
+    """The stage in its own process group, after it has begun to write a shard."""
     folder = paths.frames("mine").parent
     process = subprocess.Popen([sys.executable, "-c", SCRIPT.format(many=many)], start_new_session=True)
     deadline = time.monotonic() + 60
@@ -117,7 +117,7 @@ def test_parts_write_the_bytes_of_one_job() -> None:
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/2/3", "a/b", "1/"])
-def test_a_part_that_is_none(text: str) -> None:
+def test_a_part_of_the_wrong_form_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=f"--part {text}: expected"):
         Part.parse(text)
 

@@ -92,7 +92,7 @@ def test_gradients_are_those_of_the_whole_encoder(name: str, how: str, blocks: i
     x = one.token_tower(block)(images).unflatten(0, (8, 3))
     F.cross_entropy(model(x, mask).logits, y).backward()
 
-    # end to end: all blocks of one tower, with the adapted weights in place of its own
+    # end to end: all blocks of one tower, with the adapted weights instead of its weights
     last = one.cut(block)[1]
     visual = one._model.visual.requires_grad_(True)
     leaves = {name: value.detach().clone().requires_grad_() for name, value in model.adaptation.weights().items()}

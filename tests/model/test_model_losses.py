@@ -80,7 +80,7 @@ def test_logit_adjustment():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
 def test_smoothing_makes_no_class_more_likely_under_logit_adjustment(smoothing):
-    # of clips that tell nothing, labels come as often as their classes: no logit should be above another
+    # clips without information have labels as often as the classes occur: no logit should be above another
     logits = torch.zeros(10, 3, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([0] * 6 + [1] * 3 + [2])
     cross_entropy(logits, target, params(imbalance="logit-adjustment", label_smoothing=smoothing), COUNTS).backward()

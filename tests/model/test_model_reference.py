@@ -165,7 +165,7 @@ def test_aggregations_by_hand():
         torch.testing.assert_close(result, torch.tensor([value], dtype=torch.float64), **EXACT)
 
 
-def test_log_sum_exp_lies_between_mean_and_maximum():
+def test_log_sum_exp_is_between_mean_and_maximum():
     soft = aggregate(SCORES, MASK, "log-sum-exp", sharpness=1e-4)
     hard = aggregate(SCORES, MASK, "log-sum-exp", sharpness=1e3)
     torch.testing.assert_close(soft, aggregate(SCORES, MASK, "mean"), atol=1e-3, rtol=0)

@@ -44,7 +44,7 @@ def test_prompts_of_each_kind():
     assert made(text="class-name", context_tokens=0) == [["grief"], ["joy"]]
     assert made(text="template", context_tokens=0) == [["a grief face"], ["a joy face"]]
     assert made(context_tokens=0, descriptions_per_class=1) == [["with c"], ["with a"]]
-    # learnt tokens stand in the place of the prefix
+    # learnt tokens replace the prefix
     assert made(context_tokens=4, descriptions_per_class=2) == [["c", "d"], ["a", "b"]]
     after = {"context_tokens": 4, "context_place": "after", "descriptions_per_class": 1}
     assert made(**after) == [["with c"], ["with a"]]

@@ -98,7 +98,7 @@ def test_the_figure_shows_the_table(part: Part) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [FULL, "without text"]
 
 
-def test_without_fractions_there_is_neither(new_folder: Path) -> None:
+def test_without_fractions_there_is_no_table_and_no_figure(new_folder: Path) -> None:
     without = build(project().write(), "demo")
     assert "low-shot" not in [one.name for one in without.tables]
     assert low_shot(without) is None

@@ -38,7 +38,7 @@ def test_every_class_has_its_star_and_a_dot_for_each_clip(experiment: Experiment
     assert frames.get_title(loc="left").endswith("fold 1, seed 0")
 
 
-def test_no_vectors_no_map_and_broken_ones_are_said(experiment: Experiment) -> None:
+def test_there_is_no_map_without_vectors_and_damaged_ones_are_named(experiment: Experiment) -> None:
     path = paths.run("demo", "tgdfer", 1, 0) / "vectors.safetensors"
     path.write_bytes(b"no")
     assert maps.draw(experiment, "tgdfer") is None

@@ -84,7 +84,7 @@ def page(report: Path) -> Page:
     return Page((report / "reports/index.html").read_text(encoding="utf-8"))
 
 
-def test_the_page_is_whole_and_holds_all_it_loads(page: Page) -> None:
+def test_the_page_is_whole_and_contains_all_that_it_loads(page: Page) -> None:
     assert page.loaded
     assert all(source.startswith("data:") for source in page.loaded)
     assert len(page.ids) == len(set(page.ids))
@@ -115,7 +115,7 @@ def test_what_comes_from_data_is_text_and_not_markup(page: Page, report: Path) -
     assert "bad&lt;1&gt;" in text  # a rejected clip
 
 
-def test_faces_found_are_said_where_they_were_looked_for(report: Path) -> None:
+def test_the_page_says_in_how_many_frames_a_face_was_found(report: Path) -> None:
     text = paths.REPORT_PAGE.read_text()
     said = (
         "in 9000 of 9600 frames (93.8 %), side 84 pixels (median of the clips); the detector doubts the face in 4 clips"
@@ -123,7 +123,7 @@ def test_faces_found_are_said_where_they_were_looked_for(report: Path) -> None:
     assert text.count(said) == 1, "of one data set of two"
 
 
-def test_gaps_are_said_in_the_summary(report: Path) -> None:
+def test_the_summary_names_what_is_missing(report: Path) -> None:
     text = (report / "reports/index.html").read_text(encoding="utf-8")
     assert "What is missing or not current" in text
     assert "fold 2, seed 0: not run" in text
@@ -236,7 +236,7 @@ def test_the_watch_on_console_and_requests_can_fail(browser: Any, tmp_path: Path
     assert any("missing" in said for said in bad.said)
 
 
-def test_a_click_on_a_head_sorts_and_a_second_one_turns_round(visit: Any) -> None:
+def test_a_click_on_a_head_sorts_and_a_second_click_reverses_the_order(visit: Any) -> None:
     page = visit()
     assert page.title() == "TG-DFER: results"
     table = page.locator("#main-dfew table")
@@ -277,7 +277,7 @@ def test_contrast_of_all_text_is_enough(visit: Any, scheme: str) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
-def test_the_page_is_no_wider_than_the_screen(visit: Any, width: int) -> None:
+def test_the_page_is_not_wider_than_the_screen(visit: Any, width: int) -> None:
     page = visit(viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")

@@ -81,7 +81,7 @@ def test_every_cell_is_the_mean_over_folds_and_runs_and_differences_are_to_the_d
     assert "its own" in markdown
 
 
-def test_it_is_made_once_and_only_where_it_is_asked_for(params) -> None:
+def test_the_table_is_made_once_and_only_if_transfer_is_asked_for(params) -> None:
     assert "transfer" not in [one.name for one in build(params, "other").tables]
     without = params.model_copy(update={"transfer": []})
     assert "transfer" not in [one.name for one in build(without, "demo").tables]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("new_folder")
 project = partial(report_tables.project, accuracy=ACCURACY, folds=2, truth=True)
 
 
-def test_it_is_the_tables_of_the_report_and_names_what_helps_and_what_does_not() -> None:
+def test_the_study_has_the_tables_of_the_report_and_names_what_differs_significantly() -> None:
     params = project(seeds=(0, 1, 4)).write()
     page = STUDY["study"](params, "demo", "best_val")
     assert page == STUDY["study"](params.model_copy(update={"seeds": [0]}), "demo", "best_val"), "seeds on disk"

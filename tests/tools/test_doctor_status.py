@@ -157,7 +157,7 @@ def half(new_folder: Path):
     return of
 
 
-def test_runs_that_nobody_asks_for_are_not_missing(half) -> None:
+def test_runs_that_are_not_asked_for_are_not_missing(half) -> None:
     asked = params({"other": {"model": {"architecture": "linear-probe"}}, "probe": {}})
     asked = asked.model_copy(update={"grid": ["other"]})
     (found,) = status.look(asked).datasets
@@ -203,7 +203,7 @@ DAMAGED = {
     "content", [b"", b"[]", b"null", b'{"runs": [{', b"\xff\xfe", b"[" * 100_000, b"PAR1" + bytes(99)]
 )
 @pytest.mark.parametrize("which", DAMAGED)
-def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, content: bytes) -> None:
+def test_a_damaged_file_counts_as_missing_and_gives_no_traceback(half, which: str, content: bytes) -> None:
     DAMAGED[which]().parent.mkdir(parents=True, exist_ok=True)
     DAMAGED[which]().write_bytes(content)
     found = status.look(half)
@@ -217,7 +217,9 @@ def test_a_damaged_file_is_what_is_missing_and_no_traceback(half, which: str, co
     assert not damaged or f"damaged: {DAMAGED[which]()} is not the file that its stage wrote" in text
 
 
-def test_a_doctor_that_stumbles_says_so_and_goes_on(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_of_the_doctor_that_fails_is_reported_and_the_others_run(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stumble() -> None:
         raise RuntimeError("a machine as nobody foresaw it\nat all")
 
@@ -256,7 +258,7 @@ def _closed_root(fresh: Path) -> None:
     assert finding.remedy.startswith("chmod")
 
 
-def test_a_disk_that_does_not_let_us_is_a_line(fresh: Path) -> None:
+def test_an_error_of_the_disk_is_one_line(fresh: Path) -> None:
     script = (
         "import errno, sys; from tgdfer import cli; from tgdfer.tools import status; sys.argv = ['tgdfer', 'status']\n"
         "def full(*_): raise OSError({0}, 'No space left on device', 'runs/x')\n"

@@ -116,7 +116,7 @@ def test_a_download_that_gave_up_is_continued_by_the_next_call(
     assert contents(tmp_path)[next(iter(expected))] == next(iter(expected.values()))
 
 
-def test_a_server_without_ranges_and_a_busy_one_are_served_too(
+def test_files_arrive_from_a_server_without_ranges_and_from_a_busy_one(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = crema_d(web, monkeypatch, actors=1)
@@ -153,7 +153,7 @@ def test_a_wrong_checksum_is_refused_and_leaves_no_file(
     assert (tmp_path / bad).read_bytes() == videos[bad]
 
 
-def test_what_lay_there_of_another_version_is_fetched_anew(
+def test_a_partial_file_of_another_version_is_fetched_from_the_start(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     videos = crema_d(web, monkeypatch, actors=1)
@@ -219,7 +219,9 @@ def test_a_download_with_its_archives_is_a_mirror(web: Web, tmp_path: Path, monk
     assert {path for path in contents(tmp_path / "third") if path.startswith("Actor")} == set(expected)
 
 
-def test_a_lost_video_of_an_archive_is_brought_back(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_video_of_an_archive_is_downloaded_again(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = ravdess(web, monkeypatch)
     download("ravdess", tmp_path, accept_licence=True)
     (tmp_path / "Actor_03" / "01-01-03-01-01-01-03.mp4").unlink()

@@ -157,6 +157,6 @@ def test_a_flipped_byte_of_the_encoder_s_weights_is_named() -> None:
         ("tiny/mil/fold9/seed0", "fold9/seed0: no finished run there"),
     ],
 )
-def test_what_is_no_run_is_refused(target: str, message: str) -> None:
+def test_a_target_that_is_not_a_run_is_refused(target: str, message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         module.explain(parameters(), target)

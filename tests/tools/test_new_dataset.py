@@ -1,4 +1,4 @@
-"""A data set of one's own: understood from a CSV or a folder, read back as it was understood, refused with a reason."""
+"""Your own data set: understood from a CSV or a folder, read back with the same meaning, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_folds_in_words_and_with_a_decimal_point(column: str, module: bool, monk
         assert sum(member.split == "test" for member in found.folds) == (18 if words[0] == "1.0" else 9)
 
 
-def test_an_absolute_path_is_made_relative_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absolute_path_is_made_relative_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_csv(Path("videos/list.csv"), "video,emotion", rows())
     made = new_dataset(Path("params.yaml"), "here", tmp_path / "videos/list.csv")
     assert load_params().dataset("here").root == "videos"
@@ -160,7 +160,7 @@ def test_labels_do_nothing_in_the_card() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_a_csv_that_is_right_already_is_used_as_it_is(separator: str) -> None:
+def test_a_csv_of_the_right_form_is_used_unchanged(separator: str) -> None:
     videos("a.mp4", "b.mp4")
     lines = ["clip_id,path,label,fold", "a,a.mp4,happy,1", "b,b.mp4,sad,2", ",,,"]
     header, *lines = [line.replace(",", separator) for line in lines]
@@ -195,15 +195,12 @@ def test_a_folder_of_classes(above: str) -> None:
         (["mine", "--csv", "videos/list.csv", "--encoder", "clip"], "--encoder 'clip'"),
         (["mine", "--csv", "videos/columns.csv"], "no column for the label: expected one of label, emotion"),
         (["mine", "--csv", "videos/outside.csv"], "outside.csv, line 2: path '../a.mp4' contains '..'"),
-        (["mine", "--csv", "videos/absolute.csv"], "is absolute"),
         (
             ["mine", "--csv", "videos/gone.csv"],
             "gone.csv, line 3: path 'b.mp4': no such file below videos; give --root",
         ),
         (["mine", "--csv", "videos/lines.csv"], "lines.csv, line 4: path 'b.mp4': no such file below videos"),
-        (["mine", "--csv", "videos/doubled.csv"], "doubled.csv: column 'label' occurs twice"),
         (["mine", "--csv", "videos/broken.csv"], "broken.csv, line 3: the label is empty or not printable"),
-        (["mine", "--csv", "videos/short.csv"], "short.csv, line 2: expected 2 fields"),
         (
             ["mine", "--csv", "videos/twice.csv"],
             "twice.csv, line 3: a.mp4 is on line 2 already; remove one of the rows",
@@ -224,12 +221,9 @@ def test_what_cannot_be_understood_changes_nothing(arguments: list[str], said: s
         ("list", "video,emotion", rows()),
         ("columns", "video,feeling", ["a.mp4,happy"]),
         ("outside", "path,label", ["../a.mp4,happy"]),
-        ("absolute", "path,label", ["/a.mp4,happy"]),
         ("gone", "path,label", ["a.mp4,happy", "b.mp4,happy"]),
         ("lines", "path,label", ["a.mp4,happy", ",", "b.mp4,happy"]),
-        ("doubled", "path,label,label", ["a.mp4,happy,sad"]),
         ("broken", "path,label", ['a.mp4,"happy\n## a heading"']),
-        ("short", "path,label", ["a.mp4"]),
         ("twice", "path,label", ["a.mp4,happy", "a.mp4,happy"]),
         ("half", "path,label,split", ["a.mp4,happy,train"]),
         ("odd", "path,label,fold", ["a.mp4,happy,x"]),

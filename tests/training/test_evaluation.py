@@ -38,7 +38,7 @@ def test_evaluation_is_without_dropout_and_repeatable(fold):
     assert np.array_equal(one.probabilities, other.probabilities)
 
 
-def test_predictions_hold_valid_frames_alone(fold):
+def test_predictions_contain_only_valid_frames(fold):
     model = build_model(project.params().run("mil").model, project.CLASSES, 16, None)
     mask, frames = shown_frames(batches(fold.test, CPU, 5))
     lengths = fold.test.cache.lengths[fold.test.clips].clip(max=4)

@@ -84,7 +84,7 @@ def files(*folders: str) -> dict[str, bytes]:
 MANIFEST = Path("data/tiny/features/demo-clip/manifest.json")
 
 
-def test_tokens_are_kept_beside_the_features_which_do_not_change(caplog: pytest.LogCaptureFixture) -> None:
+def test_keeping_tokens_does_not_change_the_features(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "tgdfer")
     features.run(project(None, views=1), "tiny")
     plain = {path: data for path, data in files("data/tiny/features").items() if path.endswith(".arrow")}

@@ -44,7 +44,7 @@ def test_the_same_bits_as_torch():
         backward(theirs, step)
         for group, peak in zip(other.param_groups, peaks, strict=True):
             group["lr"] = share * peak
-        if step == 5:  # a parameter without a gradient is left alone
+        if step == 5:  # a parameter without a gradient does not change
             mine[0].bias.grad = theirs[0].bias.grad = None
         one.step(share)
         other.step()
@@ -52,7 +52,7 @@ def test_the_same_bits_as_torch():
         assert torch.equal(a, b)
 
 
-def test_groups_hold_each_trained_parameter_once():
+def test_each_trained_parameter_is_in_one_group():
     net = model_tools.model("template")
     net.coarse[2].weight.requires_grad_(False)
     params = TrainingParams(learning_rate=3e-3, prompt_learning_rate=1e-4, weight_decay=0.05)

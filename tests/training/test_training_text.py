@@ -59,7 +59,7 @@ def test_zero_shot_is_evaluated_once_through_the_command_line(folder):
 
 
 @pytest.mark.parametrize("code", [0, training.FAILED, training.INTERRUPTED])
-def test_the_command_line_gives_the_exit_code_on(folder, monkeypatch, code):
+def test_the_command_line_passes_the_exit_code_on(folder, monkeypatch, code):
     Path("params.yaml").write_text(yaml.safe_dump(project.params().model_dump(mode="json")))
     asked = []
     monkeypatch.setattr(training, "run", lambda *names, **parts: asked.append((names[1:], parts)) or code)

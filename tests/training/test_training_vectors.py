@@ -26,7 +26,7 @@ def test_the_first_clips_of_every_class_that_occurs() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["pooled", "per-class", "none"])
-def test_they_are_what_the_model_computes(prompt: str) -> None:
+def test_vectors_are_what_the_model_computes(prompt: str) -> None:
     torch.manual_seed(0)
     model = build_model(ModelParams(text="none", visual_prompt=prompt, temporal="long"), CLASSES, 8, None)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -50,7 +50,7 @@ def test_they_are_what_the_model_computes(prompt: str) -> None:
         assert not torch.allclose(found["labels_after"][0].float(), found["labels_before"].float(), atol=1e-2)
 
 
-def test_of_a_baseline_the_frames_alone() -> None:
+def test_a_baseline_has_only_vectors_of_frames() -> None:
     model = build_model(ModelParams(architecture="linear-probe"), CLASSES, 8, None)
     part = bags(6, 3)
     found = vectors(model, part)

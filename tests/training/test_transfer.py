@@ -40,7 +40,7 @@ def params(new_folder, monkeypatch) -> Params:
     return chosen
 
 
-def test_its_own_clips_are_predicted_as_after_training(params: Params) -> None:
+def test_clips_of_the_same_data_set_are_predicted_as_after_training(params: Params) -> None:
     same = params.model_copy(update={"datasets": {"tiny": params.datasets["tiny"]}})
     transfer.run(same, "tiny", "tiny", "probe")
     found = storage.read_table(paths.transfer("tiny", "tiny", "probe"), "transfer").to_pandas()
