@@ -8,8 +8,6 @@ encoder, and decoding and encoding every frame with the first ten blocks frozen.
 process that trains from the cache on CLIPS clips, and of one that trains on four times as many.
 """
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

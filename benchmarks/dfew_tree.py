@@ -6,8 +6,6 @@
 Names and sizes are those of the real set, the pictures are not: what is measured is the check, not the data.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import time

@@ -8,8 +8,6 @@ face is found if a box is near the photograph's middle and of a plausible size; 
 jitter: photographs as videos of 5 seconds, compressed by H.264, and by how many pixels the aligned face moves.
 """
 
-from __future__ import annotations
-
 import argparse
 import tempfile
 import time

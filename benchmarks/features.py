@@ -14,8 +14,6 @@ alike:
 Rates are frames per second of wall time and, since other programs take part of the wall time, per second of CPU time.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import os

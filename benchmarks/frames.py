@@ -9,8 +9,6 @@ than the memory. Warm: they are in memory, so the stage is compared with memory 
 Memory: the peak of the stage and of its processes together, on N clips and on 10 N clips.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

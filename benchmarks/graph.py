@@ -6,8 +6,6 @@ A stub replaces the stages, so that only the graph is measured, on two cores. Fo
 no rule reads a table, so that clips and folds cost nothing here.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import tempfile

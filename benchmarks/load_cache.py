@@ -7,8 +7,6 @@ its checksum, in batches of random clips; GB/s of reading the same files; and th
 of `tgdfer train` for an epoch on one of five folds. Times are medians of five in a warm file cache.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -6,8 +6,6 @@ One thread. `cpu` is the median processor time of a step, `wall` the fastest ste
 The text tower has random weights and the demo encoder's size (width 64, 2 layers), whatever the features' dimension.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

@@ -9,8 +9,6 @@ are medians of wall and of CPU time. The weights are random: speed does not depe
 `uncut` must be equal.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -9,8 +9,6 @@ table, as the embedded one does. Printed: wall and CPU seconds of the stage, its
 whether a second call would write the same bytes (a checksum of everything in reports/).
 """
 
-from __future__ import annotations
-
 import argparse
 import cProfile
 import hashlib

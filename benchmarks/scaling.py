@@ -6,8 +6,6 @@ The times of the stages are those of docs/scaling.md, measured on two CPU cores;
 begins when the one before it has ended, and the longest job starts first, as long trainings should.
 """
 
-from __future__ import annotations
-
 import heapq
 import sys
 from dataclasses import dataclass

@@ -5,8 +5,6 @@
 The database is a new one in a temporary folder; the project's own is not touched.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -12,8 +12,6 @@ the first one left out, of wall and of CPU time; `all` is everything, from build
 work on the machine does not count; `text %` is the share of the text tower in a step.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import statistics

@@ -3,8 +3,6 @@
 tests/test_docs_way.py runs the blocks of the pages; here those that it skips are checked as well.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -5,8 +5,6 @@ starts from a copy of that. Commands and Python run, code is added to the file t
 params.yaml. `<!-- needs: ... -->` skips a block; ``INSTEAD`` lists what is replaced.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The files around the code say the same: pyproject, lock, conda's environment, containers, citation, CI."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

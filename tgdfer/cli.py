@@ -1,7 +1,5 @@
 """The command line: subcommands without logic. Heavy imports happen inside the commands."""
 
-from __future__ import annotations
-
 import errno
 import os
 import shlex

@@ -3,8 +3,6 @@
 Run by `make format`, from the project's root. Only the lines `- tgdfer/...` change.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -5,8 +5,6 @@
 Run it from the project's root, and again after a change of params.yaml or of the study.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

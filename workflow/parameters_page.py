@@ -3,8 +3,6 @@
 Run by `make format`, from the project's root; a test holds the page against the models.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ Its tables and sentences are those of the report; variants that were not run are
 the reference's runs.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

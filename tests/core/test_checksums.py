@@ -1,7 +1,5 @@
 """No change of a sealed or listed file goes unseen."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The device of a stage; GPUs under the local profile: one for each job, and no more jobs on one than asked for."""
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import json

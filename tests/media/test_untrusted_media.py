@@ -1,7 +1,5 @@
 """Media from a stranger: a file is one picture or one video of a sane size, and leads to no other file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

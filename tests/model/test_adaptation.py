@@ -1,7 +1,5 @@
 """The encoder's adapted last blocks: equal to the whole encoder, in features and in gradients."""
 
-from __future__ import annotations
-
 import open_clip
 import pytest
 import torch

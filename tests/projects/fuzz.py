@@ -6,8 +6,6 @@ the files whose damage changed the report silently, stopped it, was not noticed 
 repaired by the command that is printed for them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

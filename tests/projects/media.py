@@ -1,7 +1,5 @@
 """Small videos and images for tests, whose frames carry their own number as brightness."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small encoder with a real text tower, and every kind of model, for the tests of the model."""
 
-from __future__ import annotations
-
 import copy
 from functools import cache
 from types import SimpleNamespace

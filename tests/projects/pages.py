@@ -1,7 +1,5 @@
 """README and docs as tests read them: their fenced blocks, and a repository in which to follow them."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """A project with run files that no model made: what the training stage writes, drawn from known accuracies."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A small trained project in a folder, a fresh MLflow database, and what MLflow then contains."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the report leaves for comparing experiments."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter

@@ -1,7 +1,5 @@
 """What is said of a project: in a fresh clone, in a half-done one, and on a machine without ffmpeg."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Your own data set: understood from a CSV or a folder, read back with the same meaning, or refused with a reason."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shutil

@@ -1,7 +1,5 @@
 """From frames to a model whose encoder is adapted: the cache of tokens, training, resuming, and prediction."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

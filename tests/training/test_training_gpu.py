@@ -1,7 +1,5 @@
 """Training on a GPU, on a machine without one: fake tensors have a device and a type, and refuse to be mixed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,11 +1,9 @@
 """What a later stage would refuse, found before the first one runs: words, encoders and the models behind them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from tgdfer.config.clip_models import (
     CONTEXT,
@@ -39,7 +37,7 @@ class Refusal(NamedTuple):
         return f"{self.about}: {self.problem}; {self.remedy}"
 
     @classmethod
-    def of(cls, about: str, error: UserError | str) -> Refusal:
+    def of(cls, about: str, error: UserError | str) -> Self:
         """From a message that has its remedy after a semicolon."""
         problem, _, remedy = str(error).partition("; ")
         return cls(about, problem, remedy or "correct it in params.yaml")

@@ -3,8 +3,6 @@
 The parameters are validated against this table, so nothing heavy is imported here.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 LOSS = ("label_smoothing", "imbalance")

@@ -1,7 +1,5 @@
 """Which models of open_clip the project can use, by their configurations: nothing heavy is imported."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import json

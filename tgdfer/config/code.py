@@ -4,8 +4,6 @@ A fingerprint covers the files that an entry module's imports reach, each as its
 docstrings and layout. So a comment changes nothing, and a file that a stage does not import cannot remake its outputs.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 from collections.abc import Iterator

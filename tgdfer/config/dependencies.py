@@ -3,8 +3,6 @@
 Snakemake's rules take both from here; a test compares dvc.yaml with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path

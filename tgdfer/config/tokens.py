@@ -1,7 +1,5 @@
 """Count CLIP's tokens: the byte pair encoding of open_clip, whose import takes seconds."""
 
-from __future__ import annotations
-
 import gzip
 import html
 from functools import cache

@@ -4,8 +4,6 @@ A sealed file contains the SHA-256 of its own bytes, taken with zeros in place o
 run.json and encoder.json are sealed; every other output is listed with its SHA-256 in one of them or in SHA256SUMS.
 """
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import os

@@ -1,7 +1,5 @@
 """Names and values that come from users, written so that Markdown and spreadsheets take them as text."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

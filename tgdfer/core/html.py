@@ -1,7 +1,5 @@
 """The look of every HTML page: one file that loads nothing, to be mailed, archived and printed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

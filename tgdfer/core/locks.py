@@ -1,7 +1,5 @@
 """Outputs that only one process writes at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

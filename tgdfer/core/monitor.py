@@ -1,14 +1,12 @@
 """The load of the machine while something computes: processor, memory and GPUs, under the names that MLflow uses."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from tgdfer.core.provenance import now
 
@@ -31,7 +29,7 @@ class Monitor:
         self._nvidia_smi = shutil.which("nvidia-smi")
         self._thread = threading.Thread(target=self._watch, name="monitor", daemon=True)
 
-    def __enter__(self) -> Monitor:
+    def __enter__(self) -> Self:
         # psutil measures processor load since the previous call
         self._machine.cpu_percent()
         self._process.cpu_percent()

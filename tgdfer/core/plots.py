@@ -1,7 +1,5 @@
 """The look of every figure: colours that colour-blind readers tell apart, and Matplotlib's settings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Progress: a bar on a terminal, a plain line every few seconds in a log. Both go to standard error."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys
@@ -9,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tqdm import tqdm
 
@@ -73,7 +71,7 @@ class Meter:
                 shown = f"{rate:.1f}" if self.unit != "B" else self._plain(rate)
                 log.info("%s: %s%s%s, %s/s", self.what, self._plain(self.done), of, self._name, shown)
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

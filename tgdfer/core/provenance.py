@@ -1,7 +1,5 @@
 """What a run was made from: command, code revision, versions, hardware, SLURM job; stored in run.json."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import platform

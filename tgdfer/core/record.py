@@ -3,8 +3,6 @@
 Records are in ``logs/stages/``, outside the stages' outputs, whose bytes must not depend on the time of day.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

@@ -3,8 +3,6 @@
 Every table carries, under the metadata key ``tgdfer``, a JSON object that says what made it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

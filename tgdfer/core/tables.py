@@ -1,7 +1,5 @@
 """Tables for people: coloured and fitted to the width on a terminal, plain aligned text in a pipe or file."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 

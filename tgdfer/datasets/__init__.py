@@ -1,7 +1,5 @@
 """Data sets on disk as clips and folds. A new layout is one module here and its line in ``LAYOUTS``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

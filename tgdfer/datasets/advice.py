@@ -1,7 +1,5 @@
 """What is not wrong in a list of clips, but a person should look at."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import unicodedata

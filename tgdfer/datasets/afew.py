@@ -4,8 +4,6 @@
 ``{Train,Val}_AFEW/<Emotion>/<clip>.avi``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

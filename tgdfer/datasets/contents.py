@@ -1,7 +1,5 @@
 """Clips that are the same files under several names, found by their bytes."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable

@@ -4,8 +4,6 @@
 made for this project: five with disjoint actors, 18 or 19 each.
 """
 
-from __future__ import annotations
-
 import re
 
 from tgdfer.core.errors import UserError

@@ -6,8 +6,6 @@ in ``Clip/clip_224x224/<5 digits>/``, 16 interpolated faces in ``Clip/clip_224x2
 ``Clip/original/<5 digits>.mp4``; the option ``source`` chooses.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import partial

@@ -5,8 +5,6 @@ Annotations: ``4_setups/All_scenes/{train,test}_All.csv`` without a header, a cl
 classes in two different orders, so only names are accepted as labels.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import partial

@@ -5,8 +5,6 @@ tests the clip; it is trained on in all others) or ``split`` (train or test: one
 if it is given then for every clip; other columns are ignored.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tgdfer.core.errors import UserError

@@ -1,7 +1,5 @@
 """Folds of data sets: as a list gives them, or made by this project, the same for everyone."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import defaultdict

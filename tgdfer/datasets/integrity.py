@@ -3,8 +3,6 @@
 The size of every file is checked, and the header of three images of every folder: the first, the middle, the last.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import struct

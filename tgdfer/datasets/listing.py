@@ -1,7 +1,5 @@
 """What a layout is given and returns: a data set on disk, and its clips and folds; and helpers that layouts share."""
 
-from __future__ import annotations
-
 import os
 import re
 import stat

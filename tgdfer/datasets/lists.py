@@ -4,8 +4,6 @@ This is Python's csv module and not pandas.read_csv, which fills up short rows, 
 an index, renames a column that occurs twice, and does not know the line of a row.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

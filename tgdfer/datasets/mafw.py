@@ -7,8 +7,6 @@ English text, tabs between, not always clean UTF-8. Clips: ``data/faces/<5 digit
 and compound labels, ``source`` between the clips; ``auto`` takes faces, else frames, else videos.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Counts that the authors of data sets publish, and how a listing compares with them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

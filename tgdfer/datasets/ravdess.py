@@ -6,8 +6,6 @@ actors, four each. Options: ``modality`` (the same clips with and without sound)
 counted as neutral, or dropped).
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import PurePosixPath
 

@@ -1,7 +1,5 @@
 """The truth table of a data set: the true intensity of the labelled expression in every frame."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

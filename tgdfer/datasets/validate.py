@@ -1,7 +1,5 @@
 """Check data sets on disk without running anything."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass

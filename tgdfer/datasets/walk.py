@@ -1,7 +1,5 @@
 """One walk of a folder: every file belongs to a clip, or is passed over for a reason that is counted and shown."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Rendered faces with captions, for the training of the demo encoder: people who appear in no clip."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -4,8 +4,6 @@ A caption is made only from the action units. A part of the captions of faces th
 name, so that "a photo of a happy face" means something to the encoder, but less than a description does.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ viewer on an ellipsoid. They are turned and projected together, then drawn with 
 averaged down, so that edges and thin lines move smoothly when an intensity does.
 """
 
-from __future__ import annotations
-
 from dataclasses import astuple, dataclass
 
 import cv2

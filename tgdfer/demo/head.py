@@ -3,8 +3,6 @@
 Coordinates and arguments are those of ``tgdfer.demo.parts``.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tgdfer.demo.people import Identity

@@ -4,8 +4,6 @@ Face coordinates: x to the right, y down, the chin near 1, the eyes near 0. ``ha
 left and the right half of the image, ``moved`` [U] those of the whole; ``pixel`` is the width of a fine line.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from tgdfer.demo.people import Identity

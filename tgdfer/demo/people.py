@@ -1,7 +1,5 @@
 """People: what stays the same from clip to clip, colours, proportions, and how a face rests and moves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

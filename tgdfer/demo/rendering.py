@@ -1,7 +1,5 @@
 """The files of a rendered data set in its folder ``root``: finished videos, the list of clips, the truth per frame."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -5,8 +5,6 @@ flicker more weakly, eyes blink, mouths talk, heads move. A clip's script depend
 clip's number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 

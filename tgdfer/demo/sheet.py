@@ -1,7 +1,5 @@
 """What faces are drawn with: shapes in order, colours, and the curves that the parts of a face share."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tgdfer.demo.people import Colour

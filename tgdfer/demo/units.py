@@ -4,8 +4,6 @@ Units and their numbers follow the Facial Action Coding System (Ekman, Friesen a
 the prototypes and the common variants of its EMFACS tables.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

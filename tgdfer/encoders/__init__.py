@@ -3,8 +3,6 @@
 No other room imports open_clip. Importing it takes seconds, so the functions that need it import it themselves.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import math

@@ -1,7 +1,5 @@
 """An image tower cut after one of its blocks: the frozen first part, whose output can be cached, and the last part."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

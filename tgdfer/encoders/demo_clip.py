@@ -4,8 +4,6 @@ It is trained with open_clip's ClipLoss. On one machine the same faces, seed and
 weights to the last bit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

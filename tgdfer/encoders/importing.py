@@ -5,8 +5,6 @@ architecture to fit, and takes CLIP's tokenizer for a model that it does not kno
 and are wrong.
 """
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path

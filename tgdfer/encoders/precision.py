@@ -1,7 +1,5 @@
 """Which number format the image tower runs in: the fastest on this hardware whose features agree with float32."""
 
-from __future__ import annotations
-
 import torch
 
 from tgdfer.core.progress import log

@@ -6,10 +6,8 @@ same reason the keys and values of fixed words do not depend on learnt tokens th
 them once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -101,7 +99,7 @@ class TextTower(nn.Module):
         self.requires_grad_(False)
         self.train(False)
 
-    def train(self, mode: bool = True) -> TextTower:
+    def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: a frozen tower has no training behaviour."""
         return super().train(False)
 

@@ -3,8 +3,6 @@
 UAR is the unweighted mean of the recalls of the classes that occur, WAR the share of clips that are right (accuracy).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is measured of every run: the epochs whose weights are tested, and the rates that are compared."""
 
-from __future__ import annotations
-
 SELECTIONS = {
     "last": "last epoch, no selection",
     "best_val": "best epoch on an inner validation split of the training fold",

@@ -11,8 +11,6 @@ seed). UAR and WAR are computed in each fold and averaged over the folds, seeds 
 * **Holm's correction** (A simple sequentially rejective multiple test procedure, 1979) covers many comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist

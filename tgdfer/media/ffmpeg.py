@@ -4,8 +4,6 @@ The system's ffmpeg is used if there is one (``TGDFER_FFMPEG`` names another), e
 wheel. That wheel has no ffprobe, so everything about a video is asked of ffmpeg itself.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -16,7 +14,7 @@ import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -142,7 +140,7 @@ class Process:
             raise FFmpegError(reason(log) or f"ffmpeg exited with status {status}")
         return log
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

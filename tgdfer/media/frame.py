@@ -1,7 +1,5 @@
 """A frame of a clip, and the error of a clip that has none to give."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

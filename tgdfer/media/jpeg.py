@@ -1,7 +1,5 @@
 """JPEG without decoding: what the headers say, and where each image ends in a stream of them."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass

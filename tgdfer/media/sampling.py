@@ -1,7 +1,5 @@
 """Which frames of a clip to take: one rule, as Python and as an expression for ffmpeg's ``select`` filter."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from tgdfer.config.params import FramesParams

@@ -4,8 +4,6 @@ As git does for its working tree, sizes and times are compared with recorded one
 content read.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

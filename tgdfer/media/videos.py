@@ -1,7 +1,5 @@
 """Videos: the frames of a clip as JPEG with their true times, decoded once by ffmpeg."""
 
-from __future__ import annotations
-
 import os
 import queue
 import re

@@ -4,8 +4,6 @@ Threads are enough for videos, which ffmpeg decodes in its own processes. Readin
 code, which the threads of one process cannot run at the same time.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import threading

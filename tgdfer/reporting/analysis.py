@@ -1,11 +1,9 @@
 """Outcomes of runs -> rates per fold, means, deviations, intervals, and comparisons with the reference variant."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 
@@ -30,7 +28,7 @@ class Estimate:
     per_fold: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, per_fold: Mapping[int, float], draws: np.ndarray, confidence: float) -> Estimate:
+    def of(cls, per_fold: Mapping[int, float], draws: np.ndarray, confidence: float) -> Self:
         """The estimate from the rate of each fold and the bootstrap draws [R] of their mean."""
         found = *statistics.mean_and_deviation(list(per_fold.values())), *statistics.interval(draws, confidence)
         mean, sd, low, high = (NAN if value is None else value for value in found)

@@ -1,7 +1,5 @@
 """Which variant of a table would have been chosen without looking at the test folds."""
 
-from __future__ import annotations
-
 from collections import Counter
 from statistics import fmean
 

@@ -3,8 +3,6 @@
 Rates are fractions under the selection that the report prints, as mean and deviation over folds and seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain
 

@@ -1,7 +1,5 @@
 """Figures as PNG and PDF, the same bytes every time, in colours that colour-blind readers tell apart."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the numbers mean in words: the summary of the page, and what is missing or not current."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from tgdfer.reporting.analysis import Comparison

@@ -1,7 +1,5 @@
 """The gain of the reference over other variants, by the fraction of the training clips."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which figures a data set gets, and their captions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

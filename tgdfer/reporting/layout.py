@@ -1,7 +1,5 @@
 """The shape of a table: columns, rows of cells with notes, and which cell is best."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """The table and the figure of fractions of the training clips: what the reference gains over other variants."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ t-SNE (van der Maaten and Hinton, Visualizing Data using t-SNE, 2008) keeps neig
 groups and their sizes mean nothing.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -6,8 +6,6 @@ several seeds. A variant without results has ``??``, as LaTeX prints an unknown 
 because its mean would be over other folds.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """reports/index.html: one static page that contains everything it shows, to be mailed, archived and printed."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

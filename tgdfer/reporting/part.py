@@ -1,7 +1,5 @@
 """The report on one data set: the results of its runs, and the tables and figures made from them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from tgdfer.config.params import Params

@@ -1,7 +1,5 @@
 """Rankings of a clip's frames that need no training, which a model's relevance has to beat."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

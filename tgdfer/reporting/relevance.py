@@ -12,8 +12,6 @@ Per clip, over the frames of its bag:
 variant is compared with the reference in AUROC, clip by clip; Holm's correction covers all of these comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A table as CSV (every selection, full precision), Markdown and LaTeX (booktabs), and its cells as text."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from tgdfer.core.escaping import csv_cell, markdown

@@ -1,7 +1,5 @@
 """Everything about one data set, from its run files to its tables."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tgdfer.config.params import Params

@@ -1,7 +1,5 @@
 """What the tables share: rows with their gaps, comparisons as cells, and full-precision records for the CSV."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tgdfer.evaluation.protocol import METRICS, SELECTIONS

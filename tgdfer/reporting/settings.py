@@ -1,7 +1,5 @@
 """The settings of a variant, read from its parameters: the left columns of the ablation tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from tgdfer.config.architectures import ARCHITECTURES

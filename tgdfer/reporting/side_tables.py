@@ -1,7 +1,5 @@
 """The tables that hold no rates: frame relevance against the truth, and costs."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

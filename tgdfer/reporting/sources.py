@@ -1,7 +1,5 @@
 """What the numbers were made from: the data card, the list of runs and the provenance at the end of the page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Relevance along clips: the frames of a clip, how relevant each was to the model, and the true intensity if known."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 

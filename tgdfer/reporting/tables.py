@@ -1,7 +1,5 @@
 """The tables of a data set, as cells with spreads and notes, which ``render`` prints in three formats."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

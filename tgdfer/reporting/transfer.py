@@ -1,7 +1,5 @@
 """The table across data sets: what a variant that was trained on one data set is worth on another."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Phrases that tables, figures and the page share: captions, notes on missing runs, what the data cannot show."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from statistics import median
 

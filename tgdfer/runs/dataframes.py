@@ -1,7 +1,5 @@
 """Runs and their test predictions as pandas DataFrames, for notebooks, other statistics and other plots."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The files that stages made, and which of them are missing, damaged, or made with other parameters or code."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The results of a data set's runs: which runs are expected, which have results, and their test predictions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Whether a run is current: one answer for trainings, status, explain, the report and the graph."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

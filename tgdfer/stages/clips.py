@@ -1,7 +1,5 @@
 """The clips stage: the lists of a data set become the tables of its clips and folds."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

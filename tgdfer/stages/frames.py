@@ -5,8 +5,6 @@ data set. A shard records what it was made from, and a later call keeps it if th
 gives the same bytes, even if calls were killed in between.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence

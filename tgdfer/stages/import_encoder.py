@@ -1,7 +1,5 @@
 """Import an open_clip model into ``models/`` once, so that no later job needs the network."""
 
-from __future__ import annotations
-
 from tgdfer.config import ahead, dependencies
 from tgdfer.config.clip_models import takes_prompts
 from tgdfer.config.params import DEMO_ENCODER, Params

@@ -1,7 +1,5 @@
 """Render another data set like the embedded one, with other people, light or shares of the classes."""
 
-from __future__ import annotations
-
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths

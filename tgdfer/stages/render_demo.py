@@ -4,8 +4,6 @@ Every clip has a seed, so its bytes depend neither on the number of processes no
 videos records what each was made from, so that a run after an interrupted one keeps what is finished.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict

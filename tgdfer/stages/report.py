@@ -1,7 +1,5 @@
 """The report: tables, figures, numbers and the page, made from run files only."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor

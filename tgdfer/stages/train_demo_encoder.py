@@ -1,7 +1,5 @@
 """Train the demo encoder, a small CLIP, on rendered faces of people who appear in no clip, with captions."""
 
-from __future__ import annotations
-
 import time
 
 from tgdfer.config import dependencies

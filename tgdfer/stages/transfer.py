@@ -4,8 +4,6 @@ The clips of another data set are tested by every run, those of the same one by 
 Only the classes that all data sets have count, in the clips and in the answers.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import torch

@@ -1,7 +1,5 @@
 """``tgdfer doctor``: what a run needs of this machine and project, what is wrong, and the command that fixes it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

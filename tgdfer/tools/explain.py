@@ -1,7 +1,5 @@
 """``tgdfer explain``: how a number of the tables came to be, and whether the runs behind it are current."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Which variant the inner validation splits prefer: the choice of settings that no test fold has a part in."""
 
-from __future__ import annotations
-
 import statistics
 
 from tgdfer.config.params import Params

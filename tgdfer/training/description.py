@@ -4,8 +4,6 @@ The code that loads the model gives it the same input. Another output means that
 not those of the run, whose numbers it would silently not reproduce.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

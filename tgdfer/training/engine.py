@@ -4,8 +4,6 @@ A run is deterministic and has its own random generators: other runs in the same
 neither does any number of kills.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

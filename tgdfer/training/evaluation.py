@@ -1,7 +1,5 @@
 """A model over a whole split: class probabilities of every clip, relevance of every frame."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 

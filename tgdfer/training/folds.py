@@ -1,7 +1,5 @@
 """A data set as training sees it: the feature cache, and the clips of each fold with their classes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """AdamW with parameter groups, the learning rate of every step, and the moving average of weights."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Parts of a training fold: the inner validation split, and a fraction of the clips of each class."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

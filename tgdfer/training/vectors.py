@@ -1,7 +1,5 @@
 """vectors.safetensors: features of some test clips inside the trained model, for the report's t-SNE figure."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

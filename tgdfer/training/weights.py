@@ -1,7 +1,5 @@
 """The weights that a run learns, without the frozen weights of the encoder."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -3,8 +3,6 @@
 A new open data set is one entry in ``sources.yaml``.
 """
 
-from __future__ import annotations
-
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed

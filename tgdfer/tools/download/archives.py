@@ -1,7 +1,5 @@
 """Unpack archives of strangers, and remember what was unpacked once the archive is deleted; pooch does neither."""
 
-from __future__ import annotations
-
 import shutil
 import stat
 import zipfile

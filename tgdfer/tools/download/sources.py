@@ -4,8 +4,6 @@ The sources publish the checksums of the files, and are asked for them once for 
 but does not return sizes, which progress and the check of the disk need.)
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tarfile

@@ -4,8 +4,6 @@ When a connection is cut, pooch deletes what has arrived. These files have half 
 continued here.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from pathlib import Path

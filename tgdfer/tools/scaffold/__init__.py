@@ -4,8 +4,6 @@ Most data sets need no module: the layout ``folder`` reads a CSV with fixed colu
 columns that the user's CSV has. A module reads that CSV unchanged.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """How a list was understood, for a person to check at a glance."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from tgdfer.core.tables import as_table
