@@ -19,7 +19,8 @@ from tgdfer.tools.download import sources
 class Web:
     """A web server: path -> bytes; remembers requests, and can cut a connection, ignore ranges or be busy."""
 
-    def __init__(self) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.patch = patch
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.cuts: list[int] = []  # after so many bytes, one connection after the other
@@ -70,7 +71,7 @@ def video(number: int) -> bytes:
     return hashlib.sha256(str(number).encode()).digest() * 4000  # 128 kB that are not all alike
 
 
-def ravdess(web: Web, monkeypatch: pytest.MonkeyPatch, actors: int = 6) -> dict[str, bytes]:
+def ravdess(web: Web, actors: int = 6) -> dict[str, bytes]:
     """Put a small RAVDESS on the server as Zenodo has it; returns the videos by their paths."""
     videos, files = {}, []
     for actor in range(1, actors + 1):
@@ -82,11 +83,11 @@ def ravdess(web: Web, monkeypatch: pytest.MonkeyPatch, actors: int = 6) -> dict[
         videos.update({path: data for path, data in inside.items() if path.startswith("Actor")})
     files.append({"key": "Audio_Speech_Actors_01-24.zip", "size": 5, "checksum": "md5:" + "0" * 32})
     web.files["/api/records/1188976"] = json.dumps({"id": 1188976, "files": files}).encode()
-    points_to(web, monkeypatch, "ravdess")
+    points_to(web, "ravdess")
     return videos
 
 
-def crema_d(web: Web, monkeypatch: pytest.MonkeyPatch, actors: int = 5) -> dict[str, bytes]:
+def crema_d(web: Web, actors: int = 5) -> dict[str, bytes]:
     """Put a small CREMA-D on the server as GitHub has it."""
     videos = {f"VideoFlash/{1001 + actor}_DFA_ANG_XX.flv": b"FLV" + video(actor) for actor in range(actors)}
     out = io.BytesIO()
@@ -99,7 +100,7 @@ def crema_d(web: Web, monkeypatch: pytest.MonkeyPatch, actors: int = 5) -> dict[
     base = "/CheyneyComputerScience/CREMA-D"
     web.files[f"{base}/archive/refs/heads/master.tar.gz"] = out.getvalue()
     web.files |= {f"/media{base}/master/{path}": data for path, data in videos.items()}
-    points_to(web, monkeypatch, "crema_d")
+    points_to(web, "crema_d")
     return videos
 
 
@@ -108,13 +109,13 @@ def pointer(data: bytes) -> str:
     return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(data)}\n"
 
 
-def points_to(web: Web, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def points_to(web: Web, name: str) -> None:
     """The official addresses of a source, but on this machine."""
     source = sources.SOURCES[name]
     moved = {
         key: web.address + "/" + getattr(source, key).split("/", 3)[3] for key in ("list_url", "base") if web.address
     }
-    monkeypatch.setitem(sources.SOURCES, name, dataclasses.replace(source, **moved))
+    web.patch.setitem(sources.SOURCES, name, dataclasses.replace(source, **moved))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from tgdfer.tools.download.transfer import CHUNK
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setattr(transfer, "WAIT_S", 0.001)
-    running = Web()
+    running = Web(monkeypatch)
     yield running
     running.server.shutdown()
     running.server.server_close()
@@ -36,9 +36,9 @@ def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
 
 @pytest.mark.parametrize(("name", "build"), [("ravdess", ravdess), ("crema_d", crema_d)])
 def test_a_whole_download_can_be_read_and_a_second_one_asks_for_nothing(
-    name: str, build, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, build, web: Web, tmp_path: Path
 ) -> None:
-    expected = build(web, monkeypatch)
+    expected = build(web)
     download(name, tmp_path / "got", accept_licence=True)
     got = contents(tmp_path / "got")
     assert {path: data for path, data in got.items() if path.startswith(("Actor", "Video"))} == expected
@@ -55,13 +55,13 @@ def test_a_whole_download_can_be_read_and_a_second_one_asks_for_nothing(
 
 
 def test_the_printed_section_of_params_yaml_reads_the_folder(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    web: Web, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import yaml
     from media import parameters
 
     for name, build, clips in (("ravdess", ravdess, 6), ("crema_d", crema_d, 5)):
-        build(web, monkeypatch)
+        build(web)
         download(name, tmp_path / name, accept_licence=True)
         printed = capsys.readouterr().out.split("For params.yaml, under datasets:\n")[1]
         section = yaml.safe_load(printed)[name] | {"encoder": "demo-clip"}
@@ -72,7 +72,7 @@ def test_the_printed_section_of_params_yaml_reads_the_folder(
 def test_without_the_flag_the_licence_is_shown_and_nothing_is_fetched(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ravdess(web, monkeypatch)
+    ravdess(web)
     monkeypatch.setattr("sys.argv", ["tgdfer", "download", "ravdess", "--to", str(tmp_path / "got")])
     with pytest.raises(SystemExit) as exit_:
         cli.main()
@@ -85,10 +85,8 @@ def test_without_the_flag_the_licence_is_shown_and_nothing_is_fetched(
     assert not (tmp_path / "got").exists()
 
 
-def test_a_cut_connection_is_continued_where_it_broke(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = crema_d(web, monkeypatch, actors=1)
+def test_a_cut_connection_is_continued_where_it_broke(web: Web, tmp_path: Path) -> None:
+    expected = crema_d(web, actors=1)
     web.cuts = [50_000, 35_000]
     download("crema_d", tmp_path, accept_licence=True)
     assert [wanted for path, wanted in web.asked if path.endswith(".flv")] == [
@@ -99,10 +97,8 @@ def test_a_cut_connection_is_continued_where_it_broke(
     assert contents(tmp_path)[next(iter(expected))] == next(iter(expected.values()))
 
 
-def test_a_download_that_gave_up_is_continued_by_the_next_call(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = crema_d(web, monkeypatch, actors=1)
+def test_a_download_that_gave_up_is_continued_by_the_next_call(web: Web, tmp_path: Path) -> None:
+    expected = crema_d(web, actors=1)
     web.cuts = [70_000, *[0] * transfer.TRIES]
     with pytest.raises(
         UserError, match=rf"{4 * CHUNK} of 128003 bytes arrived.*run the same command again to continue.*gitlab\.com"
@@ -116,10 +112,8 @@ def test_a_download_that_gave_up_is_continued_by_the_next_call(
     assert contents(tmp_path)[next(iter(expected))] == next(iter(expected.values()))
 
 
-def test_files_arrive_from_a_server_without_ranges_and_from_a_busy_one(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = crema_d(web, monkeypatch, actors=1)
+def test_files_arrive_from_a_server_without_ranges_and_from_a_busy_one(web: Web, tmp_path: Path) -> None:
+    expected = crema_d(web, actors=1)
     web.ranges, web.cuts = False, [50_000]
     url = f"{web.address}/media/CheyneyComputerScience/CREMA-D/master/VideoFlash/1001_DFA_ANG_XX.flv"
     (data,) = expected.values()
@@ -133,10 +127,8 @@ def test_files_arrive_from_a_server_without_ranges_and_from_a_busy_one(
 
 
 @pytest.mark.parametrize("there", [b"", b"old bytes"])
-def test_a_wrong_checksum_is_refused_and_leaves_no_file(
-    there: bytes, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    videos = crema_d(web, monkeypatch, actors=3)
+def test_a_wrong_checksum_is_refused_and_leaves_no_file(there: bytes, web: Web, tmp_path: Path) -> None:
+    videos = crema_d(web, actors=3)
     bad = "VideoFlash/1002_DFA_ANG_XX.flv"
     url = f"/media/CheyneyComputerScience/CREMA-D/master/{bad}"
     web.files[url] = videos[bad][:-1] + b"?"
@@ -153,10 +145,8 @@ def test_a_wrong_checksum_is_refused_and_leaves_no_file(
     assert (tmp_path / bad).read_bytes() == videos[bad]
 
 
-def test_a_partial_file_of_another_version_is_fetched_from_the_start(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    videos = crema_d(web, monkeypatch, actors=1)
+def test_a_partial_file_of_another_version_is_fetched_from_the_start(web: Web, tmp_path: Path) -> None:
+    videos = crema_d(web, actors=1)
     ((path, data),) = videos.items()
     part = tmp_path / "VideoFlash" / ".1001_DFA_ANG_XX.flv.part"
     part.parent.mkdir()
@@ -167,10 +157,8 @@ def test_a_partial_file_of_another_version_is_fetched_from_the_start(
         (tmp_path / path).unlink()
 
 
-def test_files_of_the_user_are_not_lost(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    ((path, data),) = crema_d(web, monkeypatch, actors=1).items()
+def test_files_of_the_user_are_not_lost(web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ((path, data),) = crema_d(web, actors=1).items()
     mine, kept = tmp_path / "crema" / path, tmp_path / "crema" / f"{path}.kept"
     for times in (1, 2):
         mine.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +169,7 @@ def test_files_of_the_user_are_not_lost(
     assert kept.with_name(f"{kept.name}.kept").read_bytes() == b"mine 2"
     assert f"{mine.name}.kept" in caplog.text
 
-    expected = ravdess(web, monkeypatch)
+    expected = ravdess(web)
     name = min(expected)
     (tmp_path / "cut" / name).parent.mkdir(parents=True)
     (tmp_path / "cut" / name).write_bytes(b"mine")
@@ -194,16 +182,16 @@ def test_files_of_the_user_are_not_lost(
     assert not list((tmp_path / "cut").rglob("*.kept.kept")), "what is as published is not set aside"
 
 
-def test_a_pointer_in_the_place_of_a_video_is_named(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    videos = crema_d(web, monkeypatch, actors=1)
+def test_a_pointer_in_the_place_of_a_video_is_named(web: Web, tmp_path: Path) -> None:
+    videos = crema_d(web, actors=1)
     ((path, data),) = videos.items()
     web.files[f"/media/CheyneyComputerScience/CREMA-D/master/{path}"] = pointer(data).encode()
     with pytest.raises(UserError, match=r"13\d bytes, but 128003 are published; is this the right file\?"):
         download("crema_d", tmp_path, accept_licence=True)
 
 
-def test_a_download_with_its_archives_is_a_mirror(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = ravdess(web, monkeypatch)
+def test_a_download_with_its_archives_is_a_mirror(web: Web, tmp_path: Path) -> None:
+    expected = ravdess(web)
     download("ravdess", tmp_path / "first", accept_licence=True, keep_archives=True)
     web.files = {f"/mirror/{path}": data for path, data in contents(tmp_path / "first").items() if "/" not in path}
     download("ravdess", tmp_path / "second", accept_licence=True, base_url=f"{web.address}/mirror/")
@@ -213,16 +201,14 @@ def test_a_download_with_its_archives_is_a_mirror(web: Web, tmp_path: Path, monk
 
     # a mirror without a list: the official one counts
     del web.files["/mirror/files.json"]
-    ravdess(web, monkeypatch)
+    ravdess(web)
     web.files = {path: data for path, data in web.files.items() if not path.startswith("/records/")}
     download("ravdess", tmp_path / "third", accept_licence=True, base_url=f"{web.address}/mirror")
     assert {path for path in contents(tmp_path / "third") if path.startswith("Actor")} == set(expected)
 
 
-def test_a_lost_video_of_an_archive_is_downloaded_again(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = ravdess(web, monkeypatch)
+def test_a_lost_video_of_an_archive_is_downloaded_again(web: Web, tmp_path: Path) -> None:
+    expected = ravdess(web)
     download("ravdess", tmp_path, accept_licence=True)
     (tmp_path / "Actor_03" / "01-01-03-01-01-01-03.mp4").unlink()
     del web.asked[:]
@@ -268,16 +254,14 @@ def test_an_archive_that_is_a_link_a_bomb_or_broken_is_refused(tmp_path: Path) -
     assert [one.name for one in tmp_path.iterdir()] == ["a.zip"]
 
 
-def test_bad_requests_and_bad_lists_say_what_is_wrong(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_requests_and_bad_lists_say_what_is_wrong(web: Web, tmp_path: Path) -> None:
     def fails(match: str, name: str = "ravdess", **options: object) -> None:
         with pytest.raises(UserError, match=match) as raised:
             download(name, tmp_path / "got", accept_licence=True, **options)  # type: ignore[arg-type]
         assert "\n" not in str(raised.value)
         shutil.rmtree(tmp_path / "got", ignore_errors=True)
 
-    ravdess(web, monkeypatch)
+    ravdess(web)
     fails("no part 'songs'; it has speech, song, both", part="songs")
     fails(r"expected http\(s\)://host/folder", base_url="file:///etc")
     fails("lists no file like Video_Song", part="song")
@@ -298,7 +282,7 @@ def test_bad_requests_and_bad_lists_say_what_is_wrong(
 def test_too_little_space_and_a_second_download_at_work_are_said(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ravdess(web, monkeypatch)
+    ravdess(web)
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
@@ -310,10 +294,8 @@ def test_too_little_space_and_a_second_download_at_work_are_said(
         download("ravdess", tmp_path, accept_licence=True)
 
 
-def test_progress_counts_every_byte_once(
-    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    crema_d(web, monkeypatch, actors=2)
+def test_progress_counts_every_byte_once(web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crema_d(web, actors=2)
     web.cuts = [50_000]
     with caplog.at_level(logging.INFO, "tgdfer"):
         download("crema_d", tmp_path, accept_licence=True)
