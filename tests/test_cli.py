@@ -61,26 +61,6 @@ def test_an_unknown_data_set_and_a_root_that_is_not_there(tmp_path: Path) -> Non
         assert said in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ("a,nowhere.mp4,happy,1", ["clips.csv", "nowhere.mp4"]),
-        ("a,a.mp4,joyful,1", ["clips.csv", "'joyful'", "happy"]),
-    ],
-)
-def test_a_bad_row_of_a_data_set(tmp_path: Path, row: str, said: list[str]) -> None:
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    root = tmp_path / "data" / "raw" / "demo"
-    root.mkdir(parents=True)
-    (root / "a.mp4").write_bytes(b"clip")
-    (root / "clips.csv").write_text(f"clip_id,path,label,fold\n{row}\n")
-    result = tgdfer("clips", "--dataset", "demo", cwd=tmp_path)
-    assert result.returncode == 2
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert all(word in lines[0] for word in [*said, "2"])
-
-
 def test_a_stage_of_dvc_is_refused_while_snakemake_works_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / ".snakemake" / "locks" / "0.input.lock"
     lock.parent.mkdir(parents=True)
