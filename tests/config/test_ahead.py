@@ -134,7 +134,7 @@ def test_a_root_that_overlaps_the_outputs_is_refused_because_frames_would_depend
     (refusal,) = refusals(project(root=root))
     assert str(refusal) == (
         f"datasets.d.root: '{root}' overlaps data/d, where the frames are written; "
-        "keep the clips in a folder of their own, such as data/raw/d"
+        "keep the clips in a separate folder, such as data/raw/d"
     )
     assert refusals(project(root="data/raw/d")) == refusals(project(root="data/d2")) == []
 

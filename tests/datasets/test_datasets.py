@@ -97,12 +97,13 @@ def test_a_bad_header_is_named(header: str, named: str) -> None:
     ("layout", "root", "annotations", "said"),
     [
         ("folder", "gone", "gone.csv", r"datasets\.mine\.root: gone: no such folder"),
-        ("folder", ".", "gone.csv", r"datasets\.mine\.annotations: gone\.csv"),
-        ("folder", ".", ".", r"^\.: is a folder, expected a CSV file"),
-        ("foldr", ".", "gone.csv", r"no layout 'foldr'; known: .*folder"),
+        ("folder", "raw", "gone.csv", r"datasets\.mine\.annotations: gone\.csv"),
+        ("folder", "raw", ".", r"^\.: is a folder, expected a CSV file"),
+        ("foldr", "raw", "gone.csv", r"no layout 'foldr'; known: .*folder"),
     ],
 )
 def test_a_wrong_place_or_layout_is_named(layout: str, root: str, annotations: str, said: str) -> None:
+    Path("raw").mkdir()
     section = {"layout": layout, "root": root, "annotations": annotations}
     with pytest.raises(UserError, match=said):
         run(parameters(Path(), {"mine": section}), "mine")

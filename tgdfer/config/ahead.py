@@ -81,7 +81,7 @@ def _paths(params: Params, dataset: str) -> Iterator[Refusal]:
         yield Refusal(
             f"datasets.{dataset}.root",
             f"'{about.root}' overlaps {folder}, where the frames are written",
-            f"keep the clips in a folder of their own, such as {paths.RAW / dataset}",
+            f"keep the clips in a separate folder, such as {paths.RAW / dataset}",
         )
     for key, path in (("annotations", about.annotations), ("truth", about.truth or "")):
         if re.search(r"\{\s*\w+\s*(,.*)?\}", path):
