@@ -295,6 +295,23 @@ def test_a_video_that_is_replaced_is_planned_again(tmp_path: Path, monkeypatch: 
     assert NOTHING in project.snakemake("-n", manifest).stdout
 
 
+def test_parts_with_other_parameters_are_made_again(tmp_path: Path) -> None:
+    project = make(tmp_path)
+    manifest = str(paths.frames("demo"))
+    project.snakemake("--cores", "1", str(paths.clips("demo")))
+    for part in ("1/2", "2/2"):
+        project.run("python", "-m", "tgdfer", "frames", "--dataset", "demo", "--part", part)
+
+    def planned() -> set[str]:
+        said = project.snakemake("-n", manifest, "--config", "frames_jobs=2").stdout
+        return set(re.findall(r"^(frames\S*) +\d$", said, re.MULTILINE))
+
+    assert planned() == {"frames"}
+    params = project.root / "params.yaml"
+    params.write_text(params.read_text().replace("max_frames: 32", "max_frames: 31"))
+    assert planned() == {"frames", "frames_part"}
+
+
 GROUPS = """
 from snakemake.cli import main
 from snakemake.executors.dryrun import Executor
