@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.progress import log
 from tgdfer.encoders import Encoder
 from tgdfer.encoders.preprocess import Preprocess

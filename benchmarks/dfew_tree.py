@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tgdfer.config.params import DatasetParams, load_params
+from tgdfer.config.data import DatasetParams
+from tgdfer.config.params import load_params
 from tgdfer.datasets.published import PUBLISHED
 from tgdfer.datasets.validate import check_dataset
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media import ffmpeg, videos
 from tgdfer.media.faces import crops
 from tgdfer.media.faces.alignment import TEMPLATE, similarity

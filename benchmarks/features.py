@@ -32,7 +32,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from tgdfer.config.params import FeaturesParams
+from tgdfer.config.data import FeaturesParams
 from tgdfer.core import storage
 from tgdfer.core.devices import choose_device
 from tgdfer.encoders import load_encoder, quiet_open_clip, write_encoder

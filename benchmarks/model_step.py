@@ -17,7 +17,7 @@ import open_clip
 import torch
 import torch.nn.functional as F
 
-from tgdfer.config.params import ModelParams, TrainingParams
+from tgdfer.config.training import ModelParams, TrainingParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.encoders.demo_clip import CONFIG
 from tgdfer.encoders.text_tower import TextTower

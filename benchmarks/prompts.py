@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import open_clip
 import torch
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.devices import choose_device
 from tgdfer.encoders import quiet_open_clip

@@ -28,7 +28,7 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 
-from tgdfer.config.params import BagsParams, ModelParams, RunParams, TrainingParams
+from tgdfer.config.training import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.devices import choose_device

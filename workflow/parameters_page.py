@@ -20,7 +20,7 @@ be there. A key that you leave out has its default; a key without a default must
 digits, - and _.
 
 Snakemake and DVC know which stage reads which key, and run only what a change affects. A mistake in the file is
-reported as one line that names the key. `make format` writes this page from `tgdfer/config/sections.py`.
+reported as one line that names the key. `make format` writes this page from the models in `tgdfer/config/`.
 """
 TYPES = {
     "integer": "whole number",

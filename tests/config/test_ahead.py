@@ -12,8 +12,9 @@ from media import ROOT, parameters
 
 from tgdfer.config import clip_models
 from tgdfer.config.ahead import refusals
+from tgdfer.config.data import FramesParams
 from tgdfer.config.params import Params
-from tgdfer.config.sections import FramesParams, TrackingParams
+from tgdfer.config.report import TrackingParams
 from tgdfer.config.tokens import count_tokens
 from tgdfer.config.words import load_words
 from tgdfer.core.errors import UserError

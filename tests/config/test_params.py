@@ -10,7 +10,8 @@ import yaml
 from tgdfer.config import dependencies
 from tgdfer.config.architectures import ARCHITECTURES
 from tgdfer.config.params import Params, load_params
-from tgdfer.config.sections import ModelParams, Section
+from tgdfer.config.section import Section
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgdfer.config.params import Params, RenderParams, load_params
+from tgdfer.config.data import RenderParams
+from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 from media import images
 from PIL import Image
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media.faces import alignment, crops
 from tgdfer.media.faces.detection import Box, Detection, Detector, distinct
 from tgdfer.media.faces.tracking import Tracker

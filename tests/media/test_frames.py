@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from media import clip_project, convert, cut_off, frame_files, images, rejected, run_ffmpeg, video
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.paths import shard_number

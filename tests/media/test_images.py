@@ -10,7 +10,7 @@ import pytest
 from media import images, number_in, numbered
 from PIL import Image
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media.frame import UnusableError
 from tgdfer.media.images import fingerprint, open_image, read_images, shrink, upright
 from tgdfer.media.jpeg import jpeg_header, split_jpegs

@@ -8,7 +8,8 @@ from media import clip_project, convert, images, rejected, run_ffmpeg, video
 from typer.testing import CliRunner
 
 from tgdfer.cli import app
-from tgdfer.config.params import FramesParams, load_params
+from tgdfer.config.data import FramesParams
+from tgdfer.config.params import load_params
 from tgdfer.core.errors import UserError
 from tgdfer.media.frame import UnusableError
 from tgdfer.media.videos import duration, read_video, stream_video

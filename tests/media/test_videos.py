@@ -7,7 +7,7 @@ import pytest
 from media import convert, cut_off, images, number_in, numbered, run_ffmpeg, video
 from PIL import Image
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg, videos
 from tgdfer.media.frame import UnusableError

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from media import clip_project, frame_files, images, video
 
-from tgdfer.config.params import FramesParams, Params
+from tgdfer.config.data import FramesParams
+from tgdfer.config.params import Params
 from tgdfer.core import paths, provenance, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.parts import Part

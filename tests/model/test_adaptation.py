@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from features_project import CONFIG, PREPROCESS
 
-from tgdfer.config.sections import ModelParams, TrainingParams
+from tgdfer.config.training import ModelParams, TrainingParams
 from tgdfer.core.errors import UserError
 from tgdfer.encoders import Encoder
 from tgdfer.encoders.preprocess import Preprocess

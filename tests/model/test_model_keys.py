@@ -5,7 +5,7 @@ import torch
 from model_tools import VARIANTS, encoder, frames, mask_of, params
 
 from tgdfer.config.architectures import ARCHITECTURES
-from tgdfer.config.params import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.model import build_model
 from tgdfer.model.losses import loss

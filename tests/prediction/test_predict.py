@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from tgdfer import Predictor
 from tgdfer.cli import app
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.media.frame import Frame, UnusableError

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tgdfer.config.architectures import ARCHITECTURES
-from tgdfer.config.params import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.classes import SEVEN
 from tgdfer.encoders.text_tower import TextTower
 from tgdfer.model import build_model

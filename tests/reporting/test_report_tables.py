@@ -8,7 +8,8 @@ from report_project import ACCURACY
 from report_tables import FEW, predictions, project, records, row, table
 from sklearn.metrics import balanced_accuracy_score, recall_score
 
-from tgdfer.config.params import ReportParams, load_params
+from tgdfer.config.params import load_params
+from tgdfer.config.report import ReportParams
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.reporting import numbers, render

@@ -13,8 +13,8 @@ import torch
 from features_project import make_encoder, make_frames, params
 from safetensors.torch import load_file
 
+from tgdfer.config.data import FramesParams
 from tgdfer.config.params import Params
-from tgdfer.config.sections import FramesParams
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError

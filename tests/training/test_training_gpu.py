@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tgdfer.config.params import BagsParams, RunParams, TrainingParams
+from tgdfer.config.training import BagsParams, RunParams, TrainingParams
 from tgdfer.core import determinism
 from tgdfer.core.classes import SEVEN
 from tgdfer.features.bags import BagBatch, Bags

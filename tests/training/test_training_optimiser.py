@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tgdfer.config.params import TrainingParams
+from tgdfer.config.training import TrainingParams
 from tgdfer.training.optimiser import AdamW, Average, parameter_groups, rate
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tgdfer.config.params import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.features.bags import BagBatch
 from tgdfer.model import build_model
 from tgdfer.training.vectors import chosen, vectors

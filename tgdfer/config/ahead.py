@@ -15,7 +15,8 @@ from tgdfer.config.clip_models import (
     takes_prompts,
     unknown_model,
 )
-from tgdfer.config.params import DEMO_ENCODER, Params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import Params
 from tgdfer.config.tokens import count_tokens
 from tgdfer.config.words import DESCRIPTIONS, load_words, prompts
 from tgdfer.core import paths, storage

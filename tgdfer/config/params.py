@@ -17,31 +17,25 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from tgdfer.config.sections import (
+from tgdfer.config.data import (
     DEMO_ENCODER,
-    BagsParams,
     DatasetParams,
     DemoParams,
     EncoderParams,
     FeaturesParams,
     FramesParams,
-    ModelParams,
-    Name,
     RenderedParams,
     RenderParams,
-    ReportParams,
-    RunParams,
-    Section,
-    TrackingParams,
-    TrainingParams,
-    VariantParams,
 )
+from tgdfer.config.report import ReportParams, TrackingParams
+from tgdfer.config.section import Name, Section
+from tgdfer.config.training import BagsParams, ModelParams, RunParams, TrainingParams, VariantParams
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 
 
 class Params(Section):
-    """The whole of params.yaml; its sections are in ``tgdfer.config.sections``."""
+    """The whole of params.yaml; its sections are in ``data``, ``training`` and ``report`` of this room."""
 
     datasets: Annotated[dict[Name, DatasetParams], Field(min_length=1)]
     encoders: Annotated[dict[Name, EncoderParams], Field(default_factory=dict)]

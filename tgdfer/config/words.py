@@ -8,7 +8,8 @@ import yaml
 from pydantic import Field, ValidationError
 
 from tgdfer.config.params import one_line
-from tgdfer.config.sections import ModelParams, Section
+from tgdfer.config.section import Section
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 
 DESCRIPTIONS = Path(__file__).with_name("descriptions.yaml")

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from tgdfer.config.params import DatasetParams, Params
+from tgdfer.config.data import DatasetParams
+from tgdfer.config.params import Params
 from tgdfer.core.errors import UserError
 from tgdfer.datasets import afew, crema_d, dfew, ferv39k, folder, mafw, ravdess
 from tgdfer.datasets.contents import on_both_sides, same_content

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from tgdfer.config.clip_models import check_config, check_weights, other_activation, unknown_model
-from tgdfer.config.params import EncoderParams
+from tgdfer.config.data import EncoderParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.encoders import CONFIG, or_user_error

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer.config.sections import FeaturesParams
+from tgdfer.config.data import FeaturesParams
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.encoders.preprocess import Preprocess, draw_view

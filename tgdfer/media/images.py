@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media.ffmpeg import MAX_PIXELS
 from tgdfer.media.frame import Frame, UnusableError
 from tgdfer.media.jpeg import jpeg_header

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 
 
 class Sampler:

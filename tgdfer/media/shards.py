@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgdfer.config import dependencies
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.locks import only_writer

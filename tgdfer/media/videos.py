@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media import ffmpeg
 from tgdfer.media.frame import Frame, UnusableError
 from tgdfer.media.images import TOO_LARGE

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core.errors import UserError
 from tgdfer.media.shards import ClipSource, ShardPlan, update_shard
 

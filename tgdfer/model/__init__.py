@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from tgdfer.config.architectures import ARCHITECTURES
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 from tgdfer.model.adaptation import Adaptation
 from tgdfer.model.output import BagModel, ModelOutput, relevance

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 from tgdfer.model.layers import Hidden
 

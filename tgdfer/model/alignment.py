@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.model.text import LabelText
 
 DEFAULT_SCALE = 1 / 0.07

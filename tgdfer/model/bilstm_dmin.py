@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 from tgdfer.model.layers import ChannelDropout, check_heads, masked_mean, self_attention
 from tgdfer.model.output import BagModel, ModelOutput

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.model.layers import ChannelDropout, masked_mean
 from tgdfer.model.output import BagModel, ModelOutput
 

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.model.output import ModelOutput
 
 BETA = 0.999

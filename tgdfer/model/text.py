@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.config.words import DESCRIPTIONS, load_words, prompts
 from tgdfer.core.errors import UserError
 from tgdfer.model.layers import Hidden

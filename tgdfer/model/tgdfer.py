@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 from tgdfer.model.alignment import Alignment, label_features, start_scale
 from tgdfer.model.layers import check_heads

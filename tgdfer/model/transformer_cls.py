@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.model.alignment import Alignment, label_features, start_scale
 from tgdfer.model.layers import ChannelDropout, check_heads, self_attention
 from tgdfer.model.output import BagModel, ModelOutput

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from tgdfer.config.sections import ModelParams
+from tgdfer.config.training import ModelParams
 from tgdfer.core.errors import UserError
 from tgdfer.model.layers import masked_mean
 from tgdfer.model.output import BagModel, ModelOutput

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media import images
 from tgdfer.media.frame import Frame
 from tgdfer.prediction.result import FaceBox, FaceCounts, Interval

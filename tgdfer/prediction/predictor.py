@@ -10,7 +10,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from tgdfer.config.params import DEMO_ENCODER, load_params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import load_params
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import track
 from tgdfer.core.provenance import cores

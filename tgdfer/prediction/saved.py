@@ -10,8 +10,9 @@ import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from tgdfer.config.params import BagsParams, FeaturesParams, FramesParams, ModelParams, Section
-from tgdfer.config.sections import Name
+from tgdfer.config.data import FeaturesParams, FramesParams
+from tgdfer.config.section import Name, Section
+from tgdfer.config.training import BagsParams, ModelParams
 from tgdfer.core import paths, storage
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.errors import UserError

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.core.determinism import deterministic
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features.bags import Bags, segment_frames

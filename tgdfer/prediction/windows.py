@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media.frame import Frame
 
 

@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 
-from tgdfer.config.params import ReportParams
+from tgdfer.config.report import ReportParams
 from tgdfer.evaluation import statistics
 from tgdfer.evaluation.protocol import METRICS
 from tgdfer.runs.results import Experiment, RunResult

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tgdfer.config.params import ReportParams
+from tgdfer.config.report import ReportParams
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.truth import read_truth as read_table
 from tgdfer.evaluation import statistics

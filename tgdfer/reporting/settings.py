@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from tgdfer.config.architectures import ARCHITECTURES
-from tgdfer.config.params import ModelParams, Params
+from tgdfer.config.params import Params
+from tgdfer.config.training import ModelParams
 
 YES, NO = "✓", "–"
 APPLIES: dict[str, Callable[[ModelParams], bool]] = {

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
-from tgdfer.config.sections import BagsParams, ModelParams, RunParams, TrainingParams
+from tgdfer.config.training import BagsParams, ModelParams, RunParams, TrainingParams
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, made_by, read_record, run_fingerprint

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from tgdfer.config import dependencies
+from tgdfer.config.data import FeaturesParams
 from tgdfer.config.params import Params
-from tgdfer.config.sections import FeaturesParams
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.devices import choose_device, own_gpu

@@ -2,7 +2,8 @@
 
 from tgdfer.config import ahead, dependencies
 from tgdfer.config.clip_models import takes_prompts
-from tgdfer.config.params import DEMO_ENCODER, Params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.locks import writes

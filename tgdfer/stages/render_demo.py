@@ -13,7 +13,8 @@ from typing import Any
 import cv2
 
 from tgdfer.config import dependencies
-from tgdfer.config.params import Params, RenderParams
+from tgdfer.config.data import RenderParams
+from tgdfer.config.params import Params
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.locks import writes

@@ -3,7 +3,8 @@
 import time
 
 from tgdfer.config import dependencies
-from tgdfer.config.params import DEMO_ENCODER, Params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.core.determinism import deterministic

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tgdfer.config.ahead import is_file, refusals
-from tgdfer.config.params import DEMO_ENCODER, Params, load_params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import Params, load_params
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 

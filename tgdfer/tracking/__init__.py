@@ -69,7 +69,7 @@ def update_after(params: Params) -> None:
 
     A SLURM job does not write to an SQLite file, since nodes must not share one over a network.
     """
-    from tgdfer.config.sections import SQLITE
+    from tgdfer.config.report import SQLITE
     from tgdfer.tracking.server import uri_of
 
     if "SLURM_JOB_ID" in os.environ and uri_of(params).startswith(SQLITE):

@@ -16,7 +16,7 @@ import mlflow
 from filelock import FileLock
 
 from tgdfer.config.params import Params
-from tgdfer.config.sections import SQLITE
+from tgdfer.config.report import SQLITE
 from tgdfer.core import paths
 from tgdfer.core.progress import log
 from tgdfer.tracking.wanted import workspace

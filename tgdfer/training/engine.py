@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tgdfer.config.sections import RunParams
+from tgdfer.config.training import RunParams
 from tgdfer.core import checksums, storage
 from tgdfer.core.determinism import derive, random_state, set_random_state
 from tgdfer.core.progress import log

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from tgdfer.config.params import Params
-from tgdfer.config.sections import RunParams
+from tgdfer.config.training import RunParams
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.adamw import adamw
 
-from tgdfer.config.sections import TrainingParams
+from tgdfer.config.training import TrainingParams
 
 
 class AdamW:

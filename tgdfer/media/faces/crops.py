@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tgdfer.config.params import FramesParams
+from tgdfer.config.data import FramesParams
 from tgdfer.media.faces.alignment import align, smooth
 from tgdfer.media.faces.detection import Box, detector
 from tgdfer.media.faces.tracking import Track, Tracker

@@ -18,7 +18,8 @@ import yaml
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from tgdfer.config.ahead import refusals
-from tgdfer.config.params import DEMO_ENCODER, Params, load_params
+from tgdfer.config.data import DEMO_ENCODER
+from tgdfer.config.params import Params, load_params
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.advice import protection_of

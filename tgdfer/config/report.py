@@ -1,0 +1,105 @@
+"""The sections of params.yaml about results: the report with its tables, and MLflow."""
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from tgdfer.config.section import Name, Positive, Section
+from tgdfer.config.training import BagsParams, ModelParams, TrainingParams
+from tgdfer.evaluation.protocol import SELECTIONS
+
+SQLITE = "sqlite:///"
+
+
+class TableParams(Section):
+    """A table that compares variants with the reference, and shows some of their parameters."""
+
+    title: str
+    """Its heading."""
+    columns: dict[str, str]
+    """The heading of a column for each parameter that is shown, such as `model.window: Window`."""
+    ticks: bool = False
+    """Whether a cell shows only that a part is there."""
+
+    @field_validator("columns")
+    @classmethod
+    def _are_parameters(cls, columns: dict[str, str]) -> dict[str, str]:
+        sections: dict[str, type[Section]] = {"bags": BagsParams, "model": ModelParams, "training": TrainingParams}
+        known = {f"{section}.{key}" for section, keys in sections.items() for key in keys.model_fields}
+        for key in columns:
+            if key not in known:
+                raise ValueError(f"'{key}': expected a key of bags, model or training, for example model.window")
+        return columns
+
+
+TABLES = {
+    "baselines": TableParams(title="Baselines on the same features", columns={"model.architecture": "Architecture"}),
+    "components": TableParams(
+        title="Components",
+        columns={
+            "model.temporal": "Temporal network",
+            "model.text": "Text",
+            "model.context_tokens": "Learnable prompt",
+            "model.visual_prompt": "Visual prompt",
+            "model.coarse_weight": "Coarse branch",
+        },
+        ticks=True,
+    ),
+    "temporal": TableParams(
+        title="Temporal network", columns={"model.temporal": "Temporal network", "model.window": "Window"}
+    ),
+    "text": TableParams(
+        title="Text",
+        columns={"model.text": "Text", "model.context_tokens": "Learnable tokens", "model.context": "Context"},
+    ),
+    "visual-prompt": TableParams(title="Visual prompt", columns={"model.visual_prompt": "Visual prompt"}),
+    "adaptation": TableParams(
+        title="Adaptation of the encoder", columns={"model.adapt": "Adapted", "model.adapt_blocks": "Last blocks"}
+    ),
+    "aggregation": TableParams(
+        title="MIL aggregation", columns={"model.aggregation": "Aggregation", "model.top_k": "k"}
+    ),
+}
+"""The tables that every report has; ``report.tables`` adds others."""
+OTHER_TABLES = ("main", "low-shot", "transfer", "relevance", "costs")
+"""The tables that do not compare settings."""
+
+
+class ReportParams(Section):
+    """What is printed: the selection of the protocol, the settings of the statistics, and tables of your own."""
+
+    selection: Literal[tuple(SELECTIONS)] = "last"  # type: ignore[valid-type]
+    """The epoch whose results the tables show. `best_test` selects on the test fold, which is optimistic."""
+    reference: Name = "tgdfer"
+    """The variant that the others are compared with."""
+    bootstrap: Positive = 2000
+    """Bootstrap draws of an interval and draws of a test."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Level of the intervals."""
+    seed: int = 0
+    """Seed of the draws."""
+    tables: Annotated[dict[Name, TableParams], Field(validate_default=True)] = {}
+    """Tables besides the usual ones, by name."""
+
+    @field_validator("tables")
+    @classmethod
+    def _with_the_usual_ones(cls, given: dict[str, TableParams]) -> dict[str, TableParams]:
+        for name in OTHER_TABLES:
+            if name in given:
+                raise ValueError(f"'{name}' is the name of another table; choose another one")
+        return TABLES | given
+
+
+class TrackingParams(Section):
+    """MLflow."""
+
+    project: Name = "tgdfer"
+    """First part of the names of experiments and models; choose another on a server that you share."""
+    uri: str = "sqlite:///mlflow/mlflow.db"
+    """The database, next to which its artifacts are, or a server. The variable MLFLOW_TRACKING_URI takes precedence."""
+
+    @field_validator("uri")
+    @classmethod
+    def _without_tilde(cls, uri: str) -> str:
+        return SQLITE + os.path.expanduser(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri  # noqa: PTH111
