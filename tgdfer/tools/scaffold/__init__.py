@@ -25,8 +25,10 @@ from tgdfer.core.errors import UserError
 from tgdfer.datasets.advice import protection_of
 from tgdfer.datasets.listing import Listing
 from tgdfer.datasets.walk import passed_lines
-from tgdfer.tools.scaffold.source import COLUMNS, ClipList, from_csv, from_folder
+from tgdfer.tools.scaffold.folder import from_folder
+from tgdfer.tools.scaffold.source import COLUMNS, ClipList
 from tgdfer.tools.scaffold.summary import columns_line, folds_line, summary
+from tgdfer.tools.scaffold.table import from_csv
 
 OPENAI = {"vit-b-32": "ViT-B-32-quickgelu", "vit-b-16": "ViT-B-16-quickgelu"}
 """Encoders that are added to the parameters when they are asked for."""
@@ -73,7 +75,9 @@ def new_dataset(
     if (table is None) == (folder is None):
         raise UserError("give either --csv FILE or --folder DIR")
     if module and table is None:
-        raise UserError("--module reads a CSV; leave it out: a folder of classes needs no module")
+        raise UserError(
+            "--module reads a CSV: give --csv with the columns path and label; a folder of classes needs no module"
+        )
     table, folder, root, out = (path and path.expanduser() for path in (table, folder, root, out))
     source = from_csv(table, root) if table is not None else from_folder(folder or Path())
     if module and source.passed:

@@ -1,19 +1,17 @@
-"""Understand a list of clips: a CSV with columns of any usual name, or a folder with a folder for each class."""
+"""A list of clips as it was understood: without copies, and with folds, which are made where it has none."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from tgdfer.core.classes import ELEVEN, SEVEN
+from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.contents import same_content
 from tgdfer.datasets.folds import SPLITS, dealt_folds, listed_folds, subject_folds
-from tgdfer.datasets.listing import Clip, Listing, Member, clip_ids, known_spellings, on_disk, tidy
-from tgdfer.datasets.lists import check_column, rows_of
-from tgdfer.datasets.walk import walk
+from tgdfer.datasets.listing import Clip, Listing, Member, known_spellings, tidy
 from tgdfer.media.images import leads_out
 
 COLUMNS = ("clip_id", "path", "label")
@@ -69,7 +67,7 @@ class ClipList:
     @property
     def parts(self) -> list[str]:
         """The columns that are not read and by which a row may mean a part of its video."""
-        return [name for name in self.unused if PARTS.fullmatch(_plain(name))]
+        return [name for name in self.unused if PARTS.fullmatch(plain(name))]
 
     @property
     def leads_out(self) -> list[str]:
@@ -119,99 +117,7 @@ class ClipList:
         return self.classes != list(SEVEN)
 
 
-def from_csv(table: Path, root: Path | None = None) -> ClipList:
-    """Understand ``table``, whose paths are relative to ``root``, or to its own folder.
-
-    Raises:
-        UserError: there is no column for path or label, a row is bad, or no clip is listed.
-    """
-    if not table.is_file():
-        raise UserError(f"{table}: no such CSV file")
-    header, numbered = rows_of(table)
-    if not numbered:
-        raise UserError(f"{table}: lists no clips")
-    root = root or table.parent
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give --root, the folder that the paths in {table} are relative to")
-    columns = _columns(header, table)
-    for column in columns.values():
-        check_column(table, numbered, column)
-    columns = {meaning: name for meaning, name in columns.items() if tidy(numbered[0][1][name])}
-    for meaning in ("path", "label"):
-        if meaning not in columns:
-            raise UserError(f"{table}: the column of the {meaning} is empty in every row")
-    lines: dict[str, int] = {}
-    kinds: dict[str, str] = {}
-    labels, subjects, places = {}, {}, {}
-    rows: dict[str, dict[str, str]] = {}
-    for line, row in numbered:
-        where = f"{table}, line {line}"
-        path, kind = _path(root, row[columns["path"]], where)
-        if path in lines:
-            part = any(PARTS.fullmatch(_plain(name)) for name in header)
-            todo = "cut the video into a file for each row" if part else "remove one of the rows"
-            raise UserError(f"{where}: {path} is on line {lines[path]} already; {todo}")
-        lines[path], kinds[path], rows[path] = line, kind, row
-        labels[path] = _label(row[columns["label"]], where)
-        subjects[path] = tidy(row[columns["subject"]]) if "subject" in columns else None
-        if "fold" in columns or "split" in columns:
-            places[path] = tidy(row[columns.get("fold", columns.get("split", ""))]).removesuffix(".0")
-    given = columns.get("clip_id")
-    ids = [tidy(row[given]) for row in rows.values()] if given else clip_ids(kinds)
-    clips = [
-        Clip(clip_id, path, kinds[path], labels[path], subject=subjects[path])
-        for clip_id, path in zip(ids, kinds, strict=True)
-    ]
-    named = {path: f"line {line}: {path}" for path, line in lines.items()}
-    return _understood(root, table, columns, header, rows, clips, places, {}, named)
-
-
-def from_folder(folder: Path) -> ClipList:
-    """Understand ``folder``: videos or folders of images in class folders, which may be in train and test folders.
-
-    Raises:
-        UserError: the folder does not exist, or has no video in a class folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    found = walk(folder)
-    for source, kind in list(found.clips.items()):
-        if len(PurePosixPath(source).parts) < 2:
-            found.drop(
-                source, "not in a class folder" if kind == "video" else "an image that is in no folder of a clip"
-            )
-    if not found.clips:
-        passed = {reason: len(files) for reason, files in found.passed.items()}
-        listed = "; ".join(f"{count} {reason}" for reason, count in passed.items()) or "it is empty"
-        raise UserError(
-            f"{folder}: no videos or folders of images in class folders, such as {folder}/happy/a.mp4 (found: {listed})"
-        )
-    labels, places = {}, {}
-    for source in found.clips:
-        parts = PurePosixPath(source).parts
-        in_split = parts[0].lower() in SPLITS
-        if in_split and len(parts) < 3:
-            raise UserError(f"{folder}/{source}: is in no class folder; expected {folder}/{parts[0]}/CLASS/{parts[1]}")
-        if in_split:
-            places[source] = parts[0]
-        elif len(parts) > 2 and parts[1].lower() in SPLITS:  # class folders with train and test in each
-            places[source] = parts[1]
-        labels[source] = _label(parts[1 if in_split else 0], f"{folder}/{source}")
-    if places and len(places) < len(found.clips):
-        outside = next(source for source in found.clips if source not in places)
-        raise UserError(
-            f"{folder}: {next(iter(places))} is in a train or test folder and {outside} is not; expected all or none"
-        )
-    _check_levels(folder, found.clips, set(labels.values()))
-    clips = [
-        Clip(clip_id, source, kind, labels[source])
-        for clip_id, (source, kind) in zip(clip_ids(found.clips), found.clips.items(), strict=True)
-    ]
-    named = {source: source for source in found.clips}
-    return _understood(folder, None, {}, [], {}, clips, places, dict(found.passed), named)
-
-
-def _understood(
+def understood(
     root: Path,
     table: Path | None,
     columns: dict[str, str],
@@ -244,16 +150,7 @@ def _understood(
     return ClipList(root, table, columns, unused, kept_rows, classes, listing, not places, passed)
 
 
-def _path(root: Path, cell: str, where: str) -> tuple[str, str]:
-    try:
-        return on_disk(root, cell, where)
-    except UserError as error:
-        if "no such file" in str(error) and "did you mean" not in str(error):
-            raise UserError(f"{error}; give --root if the paths are relative to another folder") from None
-        raise
-
-
-def _label(spelling: str, where: str) -> str:
+def label_of(spelling: str, where: str) -> str:
     """The class that a label means, which may be a new one."""
     label = tidy(spelling)
     if not label or not label.isprintable():
@@ -285,42 +182,9 @@ def _check_labels(group: list[Clip], named: dict[str, str], where: str) -> None:
         raise UserError(f"{where}: the same content has different labels: {listed}; keep the right one")
 
 
-def _check_levels(folder: Path, clips: dict[str, str], classes: set[str]) -> None:
-    """Refuse folders of people in which there are folders of classes."""
-    known = known_spellings(ELEVEN)
-    deep = [parts for source in clips if len(parts := PurePosixPath(source).parts) > 2]
-    below = {tidy(parts[1]).lower() for parts in deep}
-    if len(deep) == len(clips) and below <= set(known) and not classes & set(known.values()):
-        raise UserError(
-            f"{folder}: the first folders ({', '.join(sorted(classes)[:3])}) are not classes, those below them are "
-            f"({', '.join(sorted(below)[:3])}); move the class folders up, or give a CSV with the columns path, label "
-            "and subject"
-        )
-
-
-def _plain(column: str) -> str:
+def plain(column: str) -> str:
+    """A column's name as ``MEANINGS`` and ``PARTS`` have it."""
     return re.sub(r"[ -]+", "_", column.lower())
-
-
-def _columns(header: list[str], table: Path) -> dict[str, str]:
-    lowered: dict[str, str] = {}
-    for name in header:
-        plain = _plain(name)
-        if (other := lowered.setdefault(plain, name)) != name:
-            raise UserError(f"{table}: columns '{other}' and '{name}' differ only in capitals and blanks; rename one")
-    columns = {}
-    for meaning, names in MEANINGS.items():
-        found = next((lowered[name] for name in names if name in lowered), None)
-        if found is not None:
-            columns[meaning] = found
-        elif meaning in ("path", "label"):
-            raise UserError(
-                f"{table}: no column for the {meaning}: expected one of {', '.join(names)}; its first line has "
-                f"{', '.join(header)}"
-            )
-    if "fold" in columns:
-        columns.pop("split", None)
-    return columns
 
 
 def _classes(names: set[str]) -> list[str]:
