@@ -119,7 +119,7 @@ def test_position_is_of_any_unit_and_even_spacing_is_the_default(variant):
         assert net(x, mask, torch.zeros(2, 6).double()).logits.isfinite().all()
 
 
-@pytest.mark.parametrize("variant", ["full", "bilstm-dmin", "transformer-cls", "attention-mil"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_holes_in_the_mask_hide_their_frames(variant):
     net, x = shaken(variant), frames(2, 6)
     mask = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 1, 0, 1, 1]]).bool()

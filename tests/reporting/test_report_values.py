@@ -16,6 +16,7 @@ import report_project
 from report_tables import predictions
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
+from tgdfer.config.report import OTHER_TABLES
 from tgdfer.core.classes import SEVEN
 from tgdfer.reporting.analysis import Estimate
 from tgdfer.reporting.layout import Table
@@ -23,6 +24,8 @@ from tgdfer.reporting.part import Part
 from tgdfer.reporting.report import build
 
 FOLDS, SEEDS, DRAWS = (1, 2, 3), (0, 3), 4000
+RATES = ["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
+"""The tables whose columns are settings, recalls, UAR, WAR and what follows from them."""
 RNG = np.random.default_rng(99)
 VARIANTS: dict[str, dict[str, Any]] = {
     **report_project.VARIANTS,
@@ -176,8 +179,9 @@ def of(part: Part, name: str) -> Table:
 
 
 def test_these_are_all_the_tables(made: Made) -> None:
-    rates = ["main", "baselines", "components", "temporal", "text", "visual-prompt", "aggregation"]
-    assert [table.name for table in made.part.tables] == [*rates, "relevance", "costs"]
+    names = [table.name for table in made.part.tables]
+    assert names == [*RATES, "relevance", "costs"]
+    assert set(names) <= {*OTHER_TABLES, *made.part.params.report.tables}, "a table of params.yaml could take the name"
 
 
 def test_every_printed_number_of_the_rates(made: Made) -> None:
@@ -196,7 +200,7 @@ def test_every_printed_number_of_the_rates(made: Made) -> None:
     change = {v: [a - b for a, b in zip(made.right[v], made.right["tgdfer"], strict=True)] for v in VARIANTS}
     checked = 0
     for table in made.part.tables:
-        for row in table.rows if table.name not in ("relevance", "costs") else []:
+        for row in table.rows if table.name in RATES else []:
             v = LABELS[row.label]
             for column in (column for column in table.columns if column.kind != "text"):
                 cell, key = row.cells.get(column.key, Estimate()), column.key
