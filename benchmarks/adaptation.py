@@ -29,7 +29,8 @@ from tgdfer.core.progress import log
 from tgdfer.encoders import Encoder
 from tgdfer.encoders.preprocess import Preprocess
 from tgdfer.features.bags import Bags
-from tgdfer.features.cache import FeatureCache, open_shard, write_shard
+from tgdfer.features.cache import FeatureCache
+from tgdfer.features.shards import open_shard, write_shard
 from tgdfer.model import build_model
 
 FRAMES, BATCH, BLOCK, SIZE, CLASSES = 16, 8, 10, 224, list("abcdefg")

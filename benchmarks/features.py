@@ -37,8 +37,8 @@ from tgdfer.core import storage
 from tgdfer.core.devices import choose_device
 from tgdfer.encoders import load_encoder, quiet_open_clip, write_encoder
 from tgdfer.encoders.precision import choose_dtype
-from tgdfer.features import cache as feature_cache
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
+from tgdfer.features.shards import is_whole
 from tgdfer.stages import features
 
 SIZES = ((256, 256), (224, 224), (480, 360), (112, 112), (640, 480))
@@ -188,7 +188,7 @@ def run(name: str, args: argparse.Namespace) -> None:
 
     def stage() -> int:
         features.encode_shards(work, shards, [device], "features")
-        assert all(feature_cache.is_whole(shard.target, "benchmark", shard.sha256) for shard in shards)
+        assert all(is_whole(shard.target, "benchmark", shard.sha256) for shard in shards)
         return args.frames
 
     ways: dict[str, Callable[[], int]] = {

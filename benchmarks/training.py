@@ -33,7 +33,8 @@ from tgdfer.core.classes import SEVEN
 from tgdfer.core.determinism import deterministic
 from tgdfer.core.devices import choose_device
 from tgdfer.features.bags import Bags
-from tgdfer.features.cache import FeatureCache, Shard
+from tgdfer.features.cache import FeatureCache
+from tgdfer.features.shards import Shard
 from tgdfer.model import build_model
 from tgdfer.training.engine import Engine
 from tgdfer.training.evaluation import batches, score

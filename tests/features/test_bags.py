@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgdfer.features.bags import Bags, segment_frames
-from tgdfer.features.cache import FeatureCache, Shard, open_shard, write_shard
+from tgdfer.features.cache import FeatureCache
+from tgdfer.features.shards import Shard, open_shard, write_shard
 
 
 def make_cache(lengths: list[int], views: int = 1, dim: int = 6, seed: int = 0) -> FeatureCache:
@@ -46,7 +47,7 @@ def generator(seed: int = 0) -> torch.Generator:
 @settings(max_examples=200)
 def test_each_frame_comes_from_its_segment(length, count, seed):
     for source in (None, generator(seed)):
-        frames = segment_frames(torch.tensor([length]), count, source)[0].tolist()
+        frames = segment_frames(np.array([length]), count, source)[0].tolist()
         if length < count:
             assert frames == [min(i, length - 1) for i in range(count)]
             continue
@@ -56,13 +57,13 @@ def test_each_frame_comes_from_its_segment(length, count, seed):
 
 
 def test_middle_frames_by_hand():
-    assert segment_frames(torch.tensor([16]), 4, None).tolist() == [[2, 6, 10, 14]]
-    assert segment_frames(torch.tensor([10]), 4, None).tolist() == [[1, 3, 6, 8]]
-    assert segment_frames(torch.tensor([4]), 4, None).tolist() == [[0, 1, 2, 3]]
+    assert segment_frames(np.array([16]), 4, None).tolist() == [[2, 6, 10, 14]]
+    assert segment_frames(np.array([10]), 4, None).tolist() == [[1, 3, 6, 8]]
+    assert segment_frames(np.array([4]), 4, None).tolist() == [[0, 1, 2, 3]]
 
 
 def test_random_frames_reach_every_frame_of_a_segment():
-    frames = segment_frames(torch.full((500,), 12), 3, generator())
+    frames = segment_frames(np.full(500, 12), 3, generator())
     for i in range(3):
         assert set(frames[:, i].tolist()) == set(range(4 * i, 4 * i + 4))
 
@@ -78,7 +79,7 @@ def test_a_batch_holds_the_cache_s_rows():
     assert batch.mask.tolist() == [[True] * 3 + [False] * 5, [True] * 8]
     torch.testing.assert_close(batch.x[0], clip(cache, 1)[[0, 1, 2, 2, 2, 2, 2, 2]])
     assert batch.frame_index[0].tolist() == [1, 4, 7, 7, 7, 7, 7, 7]
-    rows = segment_frames(torch.tensor([20]), 8, None)[0]
+    rows = segment_frames(np.array([20]), 8, None)[0]
     torch.testing.assert_close(batch.x[1], clip(cache, 0)[rows])
     assert batch.frame_index[1].tolist() == (3 * rows + 1).tolist()
 
@@ -103,8 +104,8 @@ def test_test_bags_do_not_touch_the_global_random_state_and_use_the_plain_view()
 def test_a_bag_is_of_one_view_and_every_view_occurs():
     cache = make_cache([4] * 60, views=3)
     x = make_bags(cache, 4).batch(torch.arange(60), generator()).x
-    rows = cache.starts[:, None] + np.arange(4)
-    views = torch.stack([torch.from_numpy(cache.read(np.full((60, 1), v), rows)[0]).float() for v in range(3)])
+    rows = [cache.starts[:, None] + v * cache.strides[:, None] + np.arange(4) for v in range(3)]
+    views = torch.stack([torch.from_numpy(cache.read(of_view)[0]).float() for of_view in rows])
     seen = {next(v for v in range(3) if torch.equal(views[v, i], x[i])) for i in range(60)}
     assert seen == {0, 1, 2}
 
@@ -134,7 +135,11 @@ def test_a_cache_in_files_gives_the_rows_of_one_in_memory(tmp_path: Path) -> Non
         ids = [f"clip{i:03d}" for i in clips for _ in range(lengths[i])]
         index = np.array([3 * j + 1 for i in clips for j in range(lengths[i])], np.int32)
         path = tmp_path / f"shard-{part:05d}.arrow"
-        features = memory.shards[part].reshape(views, -1, dim) if part < 2 else np.zeros((views, 0, dim), np.float16)
+        features = np.zeros((views, len(index), dim), np.float16)
+        for view in range(views):
+            first = [memory.starts[i] + view * memory.strides[i] for i in clips]
+            rows = [at + j for at, i in zip(first, clips, strict=True) for j in range(lengths[i])]
+            features[view] = memory.features[rows]
         write_shard(path, ids, index, features, {"cache": "c"})
         shards.append(open_shard(path, "c"))
     files = FeatureCache.of(shards, "print", "tiny")

@@ -21,8 +21,9 @@ from tgdfer.core.errors import UserError
 from tgdfer.core.parts import Part
 from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.encoders.preprocess import Preprocess
-from tgdfer.features.cache import checksums, load_features, open_shard
+from tgdfer.features.cache import load_features
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode, read_batches
+from tgdfer.features.shards import checksums, open_shard
 from tgdfer.stages import features
 from tgdfer.stages.features import join, run
 
@@ -48,8 +49,10 @@ def folder() -> Path:
 def stored() -> np.ndarray:
     """All features of the cache, float32 [V, R, D]."""
     cache = load_features(MANIFEST)
-    rows = np.arange(cache.firsts[-1])[None]
-    return np.concatenate([cache.read(np.array([[view]]), rows)[0] for view in range(cache.views)]).astype(np.float32)
+    first = cache.starts + np.arange(cache.views)[:, None] * cache.strides
+    order = np.argsort(cache.starts)
+    rows = np.concatenate([first[:, [clip]] + np.arange(cache.lengths[clip]) for clip in order], axis=1)
+    return cache.read(rows.reshape(-1, 1))[0].reshape(*rows.shape, -1).astype(np.float32)
 
 
 def read_all() -> None:

@@ -178,7 +178,7 @@ class Project:
 
     def _features(self, dataset: str, dim: int = 8) -> None:
         """A feature cache of one shard whose frames go away from where they began as their intensity rises."""
-        from tgdfer.features.cache import write_shard
+        from tgdfer.features.shards import write_shard
 
         manifest = paths.features(dataset, "demo-clip")
         (manifest.parent / "cache").mkdir(parents=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tgdfer.config.params import Params
 from tgdfer.core import checksums, paths, storage
-from tgdfer.features.cache import write_shard
+from tgdfer.features.shards import write_shard
 
 CLASSES = ["happy", "sad", "angry"]
 SMALL = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "warmup_epochs": 1, "validation_fraction": 0.2}

@@ -15,7 +15,8 @@ from tgdfer.config.training import BagsParams, RunParams, TrainingParams
 from tgdfer.core import determinism
 from tgdfer.core.classes import SEVEN
 from tgdfer.features.bags import BagBatch, Bags
-from tgdfer.features.cache import FeatureCache, Shard
+from tgdfer.features.cache import FeatureCache
+from tgdfer.features.shards import Shard
 from tgdfer.model import build_model
 from tgdfer.model.temporal import TemporalNetwork
 from tgdfer.training.engine import Engine

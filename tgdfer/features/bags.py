@@ -8,6 +8,7 @@ frames once; the rest repeats the last frame and is masked.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ class BagBatch(NamedTuple):
     """int32 [B, T]: the instance's frame number in its source; of an instance of several frames, the middle one's."""
 
 
-def segment_frames(length: torch.Tensor, count: int, generator: torch.Generator | None) -> torch.Tensor:
+def segment_frames(length: np.ndarray, count: int, generator: torch.Generator | None) -> np.ndarray:
     """One frame from each of ``count`` segments of clips of ``length`` frames.
 
     Segment i holds the frames from floor(i n / count) up to but not including floor((i + 1) n / count).
@@ -44,16 +45,16 @@ def segment_frames(length: torch.Tensor, count: int, generator: torch.Generator 
         int64 [B, count]; clips with fewer frames than segments give 0, 1, ..., n - 1, n - 1, ...
     """
     length = length[:, None]
-    place = torch.arange(count + 1)
-    edges = place * length // count
-    size = edges[:, 1:] - edges[:, :-1]
+    place = np.arange(count + 1)
+    edges = length * place // count
+    size = np.diff(edges, axis=1)
     if generator is None:
         inside = size // 2
     else:
-        u = torch.rand(size.shape, generator=generator)
+        u = torch.rand(size.shape, generator=generator).numpy()
         # rounding must not reach the next segment
-        inside = torch.minimum((u * size).long(), size - 1)
-    return torch.where(length >= count, edges[:, :-1] + inside, torch.minimum(place[:-1], length - 1))
+        inside = np.minimum((u * size.astype(np.float32)).astype(np.int64), size - 1)
+    return np.where(length >= count, edges[:, :-1] + inside, np.minimum(place[:-1], length - 1))
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,12 @@ class Bags:
     def _frames(self, indices: torch.Tensor, generator: torch.Generator | None, view: int) -> BagBatch:
         """The frames of the bags, float16, as if each were an instance."""
         clips, count = self.clips[indices].numpy(), self.n_frames * self.instance_frames
-        length = torch.from_numpy(self.cache.lengths[clips])
-        frames = segment_frames(length, count, generator)
-        views = torch.full((len(clips), 1), view)
-        if generator is not None and self.cache.views > 1:
-            views = torch.randint(self.cache.views, views.shape, generator=generator)
-        rows = self.cache.starts[clips, None] + frames.numpy()
-        features, number = map(torch.from_numpy, self.cache.read(views.numpy(), rows))
-        return BagBatch(features, torch.arange(count) < length[:, None], self.labels[indices], number)
+        length = self.cache.lengths[clips]
+        rows = self.cache.starts[clips, None] + segment_frames(length, count, generator)
+        if self.cache.views > 1:
+            drawn = generator is not None
+            views = torch.randint(self.cache.views, (len(clips), 1), generator=generator).numpy() if drawn else view
+            rows += views * self.cache.strides[clips, None]
+        features, number = map(torch.from_numpy, self.cache.read(rows))
+        mask = torch.from_numpy(np.arange(count) < length[:, None])
+        return BagBatch(features, mask, self.labels[indices], number)

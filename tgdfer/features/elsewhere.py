@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tgdfer.core import storage
 from tgdfer.core.errors import UserError
-from tgdfer.features.cache import write_shard
+from tgdfer.features.shards import write_shard
 
 NAME = "features"
 """The array of a .npz file that has several."""

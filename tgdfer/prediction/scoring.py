@@ -15,8 +15,9 @@ from tgdfer.config.data import FramesParams
 from tgdfer.core.determinism import deterministic
 from tgdfer.encoders.precision import choose_dtype
 from tgdfer.features.bags import Bags, segment_frames
-from tgdfer.features.cache import FeatureCache, Shard
+from tgdfer.features.cache import FeatureCache
 from tgdfer.features.forward import Forward
+from tgdfer.features.shards import Shard
 from tgdfer.media.frame import Frame
 from tgdfer.model import relevance as relevance_of
 from tgdfer.prediction.cropping import ModelInput
@@ -57,10 +58,11 @@ class Scorer:
         if not windows:
             return []
         about = self._about.bags
-        lengths = torch.tensor([len(window.frames) for window in windows])
-        starts = lengths.cumsum(0) - lengths
+        lengths = np.array([len(window.frames) for window in windows])
+        starts = np.cumsum(lengths) - lengths
         every = [(window, place) for window in windows for place in range(len(window.frames))]
-        needed = (segment_frames(lengths, about.frames * about.instance_frames, None) + starts[:, None]).unique()
+        chosen = segment_frames(lengths, about.frames * about.instance_frames, None)
+        needed = torch.from_numpy(np.unique(chosen + starts[:, None]))
         pictures = dict(zip(needed.tolist(), self._pool.map(self._picture, (every[n] for n in needed)), strict=True))
         features = torch.zeros(len(every), self._saved.dim, dtype=torch.float16)
         with deterministic():

@@ -30,10 +30,10 @@ from tgdfer.core.progress import Meter, log, track
 from tgdfer.core.record import recorded
 from tgdfer.encoders import Encoder, VisionTower, load_encoder
 from tgdfer.encoders.precision import choose_dtype
-from tgdfer.features import cache as feature_cache
 from tgdfer.features.elsewhere import write_listed
 from tgdfer.features.forward import Forward
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode, read_batches
+from tgdfer.features.shards import is_whole, write_shard
 
 
 def _outputs(params: Params, dataset: str, part: Part | None = None, lists: Sequence[Path] = ()) -> list[Path]:
@@ -92,8 +92,8 @@ def run(params: Params, dataset: str, part: Part | None = None) -> None:
         shard
         for shard in shards
         if not (
-            feature_cache.is_whole(shard.target, cache, shard.sha256)
-            and (shard.tokens is None or feature_cache.is_whole(shard.tokens, kept, shard.sha256))
+            is_whole(shard.target, cache, shard.sha256)
+            and (shard.tokens is None or is_whole(shard.tokens, kept, shard.sha256))
         )
     ]
     log.info(
@@ -308,11 +308,11 @@ class _Writer:
         clip_ids, index = self.clip_ids, np.array(self.index, np.int32)
         features = torch.cat(self.features).view(len(clip_ids), self.views, self.work.encoder.dim).permute(1, 0, 2)
         made_by = {**self.work.header, "source": self.shard.sha256}
-        feature_cache.write_shard(self.shard.target, clip_ids, index, features.numpy(), made_by)
+        write_shard(self.shard.target, clip_ids, index, features.numpy(), made_by)
         if self.shard.tokens:
             size = math.prod(self.work.encoder.token_shape(self.work.keep or 1))
             tokens = np.zeros((self.views, 0, size), np.float16) if self.tokens is None else self.tokens
-            feature_cache.write_shard(self.shard.tokens, clip_ids, index, tokens, {**made_by, "cache": self.work.kept})
+            write_shard(self.shard.tokens, clip_ids, index, tokens, {**made_by, "cache": self.work.kept})
         self.close()
 
     def close(self) -> None:
