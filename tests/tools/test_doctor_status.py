@@ -18,6 +18,7 @@ from tgdfer.cli import app
 from tgdfer.config import dependencies
 from tgdfer.config.params import load_params
 from tgdfer.core import paths, storage
+from tgdfer.datasets import fold_numbers
 from tgdfer.runs import files, state
 from tgdfer.tools import doctor, status
 
@@ -49,8 +50,9 @@ def test_a_fresh_clone_is_ready_and_nothing_is_done(fresh: Path) -> None:
     assert "tgdfer render-demo" in result.stdout
     assert sorted(path.name for path in fresh.iterdir()) == ["params.yaml", "requirements.lock"], "it only looks"
     result = tgdfer("status", cwd=fresh)
-    variants = len(load_params().grid)
-    assert result.stdout.splitlines()[-1].startswith(f"0 of {variants} runs are done; next: snakemake")
+    params = load_params()
+    runs = sum(len(fold_numbers(params, name)) for name in params.datasets) * len(params.grid) * len(params.seeds)
+    assert result.stdout.splitlines()[-1].startswith(f"0 of {runs} runs are done; next: snakemake")
 
 
 def test_a_machine_without_ffmpeg(fresh: Path) -> None:
@@ -213,6 +215,28 @@ def test_a_damaged_file_counts_as_missing_and_gives_no_traceback(half, which: st
     damaged = {"clips": "clips", "folds": "clips", "frames": "frames", "features": "features"}.get(which)
     assert [stage for stage, state in stages.items() if state == "damaged"] == ([damaged] if damaged else [])
     assert not damaged or f"damaged: {DAMAGED[which]()} is not the file that its stage wrote" in text
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1" + bytes(99)], ids=["missing", "damaged"])
+def test_without_the_folds_table_its_runs_are_what_they_were(half, content: bytes | None) -> None:
+    before = status.look(half).datasets[0].variants["probe"][:5]  # of the sixth fold there is nothing on disk
+    paths.folds("tiny").unlink()
+    if content:
+        paths.folds("tiny").write_bytes(content)
+    project = status.look(half)
+    assert project.datasets[0].variants["probe"] == before
+    said = f"{'damaged':9}{paths.folds('tiny')} is not the file that its stage wrote" if content else "missing"
+    assert f"  clips     {said}" in map(str.rstrip, status.as_text(project).splitlines())
+
+
+def test_a_fresh_clone_knows_the_folds_of_its_data(fresh: Path) -> None:
+    params = load_params()
+    variants = status.look(params).datasets[0].variants
+    folds = fold_numbers(params, next(iter(params.datasets)))
+    assert len(folds) > 1
+    assert {name: [run.fold for run in runs] for name, runs in variants.items()} == {
+        name: [fold for fold in folds for _ in params.seeds] for name in params.grid
+    }
 
 
 def test_a_check_of_the_doctor_that_fails_is_reported_and_the_others_run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
+from tgdfer.datasets import fold_numbers
 from tgdfer.media import sources
 from tgdfer.runs import outputs, state
 from tgdfer.runs.files import Key
@@ -69,6 +71,10 @@ class Damage:
             return "damaged"
         return "done" if all(path.is_file() for path in outputs) else "missing"
 
+    def first(self, *outputs: Path) -> str | None:
+        """What is wrong with the first damaged file of ``outputs``."""
+        return next((text for path in outputs for text in self.found.get(path, [])), None)
+
 
 @dataclass(frozen=True)
 class Project:
@@ -109,7 +115,7 @@ def look(params: Params, verify: bool = False) -> Project:
 
 
 def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> Status:
-    folds = _folds(name)
+    folds = _folds(params, name)
     expected = state.Expected(params, name)
     variants = {}
     for variant in params.variants:
@@ -117,22 +123,24 @@ def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> 
         shown = [run for run in runs if variant in params.grid or run.state != "missing"]  # nobody asked for the others
         if shown:
             variants[variant] = shown
-    return Status(name, _prepared(params, damage, changed, name, folds), _rejects(name), variants, changed)
+    return Status(name, _prepared(params, damage, changed, name), _rejects(name), variants, changed)
 
 
-def _prepared(params: Params, damage: Damage, changed: list[Path], name: str, folds: list[int]) -> list[Prepared]:
+def _prepared(params: Params, damage: Damage, changed: list[Path], name: str) -> list[Prepared]:
     encoder = params.datasets[name].encoder
     frames, features = paths.frames(name), paths.features(name, encoder)
-    clips = len(_column(paths.clips(name), "clips", "clip_id"))
+    tables = paths.clips(name), paths.folds(name)
+    clips = len(_column(tables[0], "clips", "clip_id"))
+    folds = len(set(_column(tables[1], "folds", "fold")))
     return [
-        Prepared("encoder", damage.state(paths.encoder(encoder)), encoder),
+        Prepared("encoder", damage.state(paths.encoder(encoder)), damage.first(paths.encoder(encoder)) or encoder),
         Prepared(
             "clips",
-            damage.state(paths.clips(name), paths.folds(name)),
-            f"{clips} clips, {len(folds)} folds" if folds else "",
+            damage.state(*tables),
+            damage.first(*tables) or (f"{clips} clips, {folds} folds" if folds else ""),
         ),
-        Prepared("frames", "outdated" if changed else damage.state(frames), _shards(frames)),
-        Prepared("features", damage.state(features), _shards(features)),
+        Prepared("frames", "outdated" if changed else damage.state(frames), damage.first(frames) or _shards(frames)),
+        Prepared("features", damage.state(features), damage.first(features) or _shards(features)),
     ]
 
 
@@ -154,8 +162,15 @@ def _run(expected: state.Expected, key: Key) -> RunStatus:
     return RunStatus(key.fold, key.seed, found.name, about)
 
 
-def _folds(dataset: str) -> list[int]:
-    return sorted(set(_column(paths.folds(dataset), "folds", "fold")))
+def _folds(params: Params, dataset: str) -> list[int]:
+    """The folds of the table, or where that is missing or damaged, those of the layout and of the runs on disk."""
+    if listed := _column(paths.folds(dataset), "folds", "fold"):
+        return sorted(set(listed))
+    folders = [path.name for v in params.variants for path in (paths.RUNS / dataset / v).glob("fold*")]
+    found = {int(name.removeprefix("fold")) for name in folders if name.removeprefix("fold").isdigit()}
+    with suppress(UserError):
+        found |= set(fold_numbers(params, dataset))
+    return sorted(found)
 
 
 def _rejects(dataset: str) -> dict[str, int]:
