@@ -2,7 +2,7 @@
 
     python benchmarks/report.py FOLDER [--datasets 10] [--variants 60] [--folds 5] [--seeds 3] [--clips 1000]
     python benchmarks/report.py FOLDER --profile    # the first data set in this process, under cProfile
-    python benchmarks/report.py FOLDER --checksums  # what the checksums cost when the runs of the first one are read
+    python benchmarks/report.py FOLDER --checksums 2  # what the checksums cost: with and without, twice each
 
 The tree is written into FOLDER once (minutes) and read as often as the script is called. The first data set has a truth
 table, as the embedded one does. Printed: wall and CPU seconds of the stage, its worker processes included, and
@@ -31,7 +31,6 @@ from tgdfer.core import checksums, paths, storage
 from tgdfer.core.classes import SEVEN
 from tgdfer.evaluation import metrics
 from tgdfer.runs.files import Key
-from tgdfer.runs.results import collect
 from tgdfer.runs.state import Expected
 from tgdfer.stages.report import make_part, run
 
@@ -48,7 +47,7 @@ def main() -> None:
     for name, value in (("datasets", 10), ("variants", 60), ("folds", 5), ("seeds", 3), ("clips", 1000)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--checksums", action="store_true")
+    parser.add_argument("--checksums", type=int, metavar="PAIRS")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     os.chdir(options.folder)
@@ -61,7 +60,7 @@ def main() -> None:
         pstats.Stats(profile).sort_stats("cumulative").print_stats(45)
         return
     if options.checksums:
-        compare_checksums(params)
+        compare_checksums(params, options.checksums)
         return
     before, start = _cpu(), time.perf_counter()
     run(params)
@@ -72,21 +71,26 @@ def main() -> None:
     print(f"wall {wall:.1f} s, CPU {_cpu() - before:.1f} s, bytes {digest.hexdigest()[:16]}")
 
 
-def compare_checksums(params: Params, pairs: int = 4) -> None:
-    """Print the CPU seconds of reading the runs, with their checksums compared and without."""
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for _ in range(pairs):
-        for compared in found:
+def compare_checksums(params: Params, pairs: int) -> None:
+    """Print the seconds of the report in one process, with checksums and without, in turns."""
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for pair in range(pairs):
+        for compared in (True, False) if pair % 2 == 0 else (False, True):
             checksums.forget()
-            start = time.process_time()
+            before, start = time.process_time(), time.perf_counter()
             with ExitStack() as stack:
+                stack.enter_context(patch("tgdfer.stages.report.cores", lambda: 1))
                 if not compared:
                     stack.enter_context(patch("tgdfer.core.checksums.intact", lambda _: True))
                     stack.enter_context(patch("tgdfer.runs.state._damages", lambda *_: ()))
-                collect(params, next(iter(params.datasets)))
-            found[compared].append(time.process_time() - start)
-    compared, without = (min(seconds) for seconds in found.values())
-    print(f"CPU {compared:.2f} s with checksums, {without:.2f} s without: {compared / without:.3f} times")
+                run(params)
+            found[compared].append((time.process_time() - before, time.perf_counter() - start))
+            cpu, wall = found[compared][-1]
+            which = "with checksums" if compared else "without"
+            print(f"{which:14} CPU {cpu:6.1f} s, wall {wall:6.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+    for number, what in enumerate(("CPU", "wall")):
+        compared, without = (min(seconds[number] for seconds in found[which]) for which in (True, False))
+        print(f"{what}: {compared:.1f} s with checksums, {without:.1f} s without: {compared / without:.3f} times")
 
 
 def _cpu() -> float:
