@@ -72,25 +72,32 @@ def main() -> None:
 
 
 def compare_checksums(params: Params, pairs: int) -> None:
-    """Print the seconds of the report in one process, with checksums and without, in turns."""
-    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
-    for pair in range(pairs):
-        for compared in (True, False) if pair % 2 == 0 else (False, True):
-            checksums.forget()
-            before, start = time.process_time(), time.perf_counter()
-            with ExitStack() as stack:
-                stack.enter_context(patch("tgdfer.stages.report.cores", lambda: 1))
-                if not compared:
-                    stack.enter_context(patch("tgdfer.core.checksums.intact", lambda _: True))
-                    stack.enter_context(patch("tgdfer.runs.state._damages", lambda *_: ()))
-                run(params)
-            found[compared].append((time.process_time() - before, time.perf_counter() - start))
-            cpu, wall = found[compared][-1]
-            which = "with checksums" if compared else "without"
-            print(f"{which:14} CPU {cpu:6.1f} s, wall {wall:6.1f} s, load {os.getloadavg()[0]:.1f}", flush=True)
-    for number, what in enumerate(("CPU", "wall")):
-        compared, without = (min(seconds[number] for seconds in found[which]) for which in (True, False))
-        print(f"{what}: {compared:.1f} s with checksums, {without:.1f} s without: {compared / without:.3f} times")
+    """Print the seconds of the tables and figures with the checksums of all files compared, and without.
+
+    A data set is read with and without in turns; the page, which is made of the parts, compares no checksums.
+    """
+    found: dict[bool, list[np.ndarray]] = {True: [], False: []}
+    for number, dataset in enumerate(params.datasets):
+        each: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+        for pair in range(pairs):
+            for compared in (True, False) if (number + pair) % 2 else (False, True):
+                checksums.forget()
+                before, start = time.process_time(), time.perf_counter()
+                with ExitStack() as stack:
+                    if not compared:
+                        stack.enter_context(patch("tgdfer.core.checksums.intact", lambda _: True))
+                        stack.enter_context(patch("tgdfer.runs.state._damages", lambda *_: ()))
+                    make_part(params, dataset)
+                each[compared].append((time.process_time() - before, time.perf_counter() - start))
+        for compared, seconds in each.items():
+            found[compared].append(np.min(seconds, axis=0))
+        compared, without = (np.sum(found[which], axis=0) for which in (True, False))
+        print(
+            f"{number + 1:2} data sets: CPU {compared[0]:6.1f} s with checksums, {without[0]:6.1f} s without: "
+            f"{compared[0] / without[0]:.3f} times; wall {compared[1]:6.1f} s, {without[1]:6.1f} s: "
+            f"{compared[1] / without[1]:.3f} times (load {os.getloadavg()[0]:.1f})",
+            flush=True,
+        )
 
 
 def _cpu() -> float:
