@@ -1,10 +1,16 @@
-"""What every test starts from, and the folder that many work in."""
+"""What every test starts from, and the folders that many work in."""
 
 import logging
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from reader import Reader
 
 # a machine that is busy with something else is not a fault
 settings.register_profile("no deadline", settings(), deadline=None)
@@ -21,8 +27,20 @@ def _log() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the slow tests, those that wait most first: a slow one at the end would leave the other cores idle."""
-    items.sort(key=lambda item: [not item.get_closest_marker(mark) for mark in ("slurm", "graph")])
+    """Start with the slow tests: one that starts last leaves the other cores idle."""
+    kinds = ("slurm", "test_docs_way.py", "graph", "workflow")  # marks, a module of many minutes, a folder
+    items.sort(key=lambda item: [kind not in item.keywords for kind in kinds])
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> "Reader":
+    """A reader with a tiny project that is finished, made once for all processes of the tests: copy it."""
+    from reader import after_quickstart
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(f"{folder}.lock"):
+        return after_quickstart(folder)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from graphs import NOTHING, ROOT, Project, environment, tiny
+from graphs import NOTHING, ROOT, Project, environment
+from reader import Reader
 
 pytestmark = pytest.mark.graph
 
@@ -46,10 +47,10 @@ def contents(project: Project, *folders: str, times: bool = False) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def made(finished: Reader, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A finished tiny project of the real stages."""
-    project = Project.make(tmp_path_factory.mktemp("damage") / "project", tiny())
-    project.snakemake("--profile", "local", "all", timeout=3000)
+    project = Project(tmp_path_factory.mktemp("damage") / "project")
+    shutil.copytree(finished.clone, project.root, symlinks=True)
     return project
 
 

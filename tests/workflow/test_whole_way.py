@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from graphs import Project, tiny
+from graphs import Project
 from media import convert, numbered
 from PIL import Image
+from reader import Reader
 
 from tgdfer.core.classes import SEVEN
 from tgdfer.media import ffmpeg
@@ -23,10 +24,10 @@ TEST_CLIPS = 7
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project whose only product is the tiny demo encoder."""
-    project = Project.make(tmp_path_factory.mktemp("way") / "project", tiny())
-    project.snakemake("--profile", "local", "models/demo-clip/encoder.json")
+def project(finished: Reader, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished project, for its tiny demo encoder."""
+    project = Project(tmp_path_factory.mktemp("way") / "project")
+    shutil.copytree(finished.clone, project.root, symlinks=True)
     return project
 
 
