@@ -31,18 +31,16 @@ PARTS = (
 )
 
 
+CALLERS = ("MLFLOW_", "SNAKEMAKE_", "PYTEST_", "COV_", "DVC_", "XDG_", "SLURM_", "PYTHONPATH", "PYTHONDONTWRITE")
+
+
 def environment(home: Path) -> dict[str, str]:
     """An environment with an empty home, one thread, and no tracking server or profile of the caller."""
-    kept = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(("MLFLOW_", "SNAKEMAKE_", "PYTEST_", "COV_", "DVC_", "XDG_", "SLURM_", "PYTHONPATH"))
-    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(CALLERS)}
     return {
         **kept,
         "HOME": str(home),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "DVC_NO_ANALYTICS": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
