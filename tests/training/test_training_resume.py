@@ -183,7 +183,7 @@ def test_signals(folder):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == training.INTERRUPTED, errors
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < 30, "the seconds until SLURM kills a process that has not ended"
     assert "resumed at epoch" in errors
     assert "stopped by a signal" in errors
     assert CHECKPOINT.is_file()

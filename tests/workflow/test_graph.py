@@ -6,7 +6,6 @@ import json
 import os
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -347,7 +346,7 @@ def test_two_hundred_variants_are_planned_in_seconds(tmp_path: Path) -> None:
         changed = {"model": {"dropout": (index + 1) / 1000}}
         params["variants"][f"v{index}"] = {"label": str(index), "tables": [], "set": changed}
     project = make(tmp_path, yaml.safe_dump(params, sort_keys=False))
-    started = time.monotonic()
+    before = os.times().children_user
     said = project.snakemake("-n", "--config", "grid=all").stdout
     assert re.search(r"^train +200$", said, re.MULTILINE)
-    assert time.monotonic() - started < 60  # 3 on a free machine
+    assert os.times().children_user - before < 30  # of the processor, however busy the machine is
