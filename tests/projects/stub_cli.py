@@ -1,8 +1,9 @@
 """A command line of the same stages that writes little and at once: what the graphs do with it is what is tested.
 
 Every output holds a digest of the stage's parameters, code and inputs; runs have the records of real ones. calls.log
-gets a line when a call starts and one when it ends. behaviour.json, if there is one, says how long a call takes and how
-often it fails: ``{"train demo tgdfer 1 0": {"seconds": 5, "fail": 1}}``.
+gets a line when a call starts and one when it ends. behaviour.json, if there is one, says how long the first try of a
+call takes, which may be changed meanwhile, and how often it fails:
+``{"train demo tgdfer 1 0": {"seconds": 5, "fail": 1}}``.
 """
 
 import argparse
@@ -106,15 +107,22 @@ def main():
         run(params, args, wildcards, call)
 
 
+def behaviour(call):
+    """What behaviour.json says about a call now."""
+    file = Path("behaviour.json")
+    return json.loads(file.read_text()).get(call, {}) if file.exists() else {}
+
+
 def run(params, args, wildcards, call):
-    behaviour = json.loads(Path("behaviour.json").read_text()) if Path("behaviour.json").exists() else {}
     if args.stage == "tracking":
-        sys.exit("error: made to fail" if call in behaviour else 0)
+        sys.exit("error: made to fail" if behaviour(call) else 0)
     tries = note("start", call)
-    time.sleep(behaviour.get(call, {}).get("seconds", 0))
-    if tries < behaviour.get(call, {}).get("fail", 0):
+    started = time.monotonic()
+    while not tries and time.monotonic() < started + behaviour(call).get("seconds", 0):
+        time.sleep(0.05)
+    if tries < behaviour(call).get("fail", 0):
         sys.exit(f"{call} was made to fail")
-    if behaviour.get(call, {}).get("refuse"):
+    if behaviour(call).get("refuse"):
         print(f"error: {call} was made to refuse its input", file=sys.stderr)
         sys.exit(2)
     inputs, made = inputs_and_outputs(
