@@ -356,10 +356,22 @@ def avoiding_broken_nodes(report_job_error):
     return report
 
 
+def waiting_for_an_answer(query):
+    """Let a scheduler that does not answer mean that nothing has changed: the executor would forget its jobs."""
+
+    @functools.wraps(query)
+    async def ask(command, logger):
+        found, seconds = await query(command, logger)
+        return ({}, 0.0) if found is None else (found, seconds)
+
+    return ask
+
+
 if slurm := sys.modules.get("snakemake_executor_plugin_slurm"):
     slurm.Executor.report_job_error = avoiding_broken_nodes(
         slurm.Executor.report_job_error
     )
+    slurm.query_job_status = waiting_for_an_answer(slurm.query_job_status)
 
 
 def update_mlflow():
