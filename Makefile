@@ -16,6 +16,7 @@ TEST_WORKERS ?= 2
 # the tests of a file in one process, so that what they share is made once; the slow files first (tests/conftest.py)
 PYTEST := python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 UI_PORT ?= 5000
+TESTS ?= $(firstword $(subst ., ,$(ROOM)))
 
 # the tools of the environment are found whether or not it was activated
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -68,8 +69,10 @@ test: venv ## all tests, with whole graphs, and SLURM where it is installed (min
 test-quick: venv ## the tests that need neither a whole graph nor SLURM
 	$(PYTEST) -m "not graph and not slurm"
 
-mutants: venv ## change the code in small ways and count what the tests miss (hours); ROOM=evaluation: one room only
-	mutmut run "tgdfer.$(ROOM)*"
+# Only the tests whose folder, file or name contains TESTS are run. A mutant that they miss costs all of those that reach
+# it: minutes for a module such as features.bags, hours for a room whose tests train or draw.
+mutants: venv ## change a room's code in small ways and list what its tests miss; ROOM=features.bags TESTS=bags
+	OMP_NUM_THREADS=1 PYTEST_ADDOPTS='-k "$(TESTS)"' mutmut run "tgdfer.$(ROOM)*"
 	mutmut results
 
 lint: venv ## check format, style, types, Snakemake's lint and the documentation
