@@ -121,6 +121,20 @@ def test_instances_of_several_frames():
     assert batch.frame_index[0].tolist() == cache.clip(0)[1][[2, 6, 9, 9]].tolist(), "of the middle frame"
 
 
+def test_instances_of_two_frames():
+    cache = make_cache([4])
+    batch = make_bags(cache, 2, instance_frames=2).batch(torch.tensor([0]), None)
+    pairs = clip(cache, 0).unflatten(0, (2, 2))
+    torch.testing.assert_close(batch.x[0], F.normalize(pairs.mean(1), dim=-1))
+    assert batch.mask.tolist() == [[True, True]]
+    assert batch.frame_index[0].tolist() == cache.clip(0)[1][[1, 3]].tolist(), "of the later frame"
+
+
+def test_a_batch_is_on_the_device_that_was_asked_for():
+    batch = make_bags(make_cache([4]), 2).batch(torch.tensor([0]), None, torch.device("meta"))
+    assert {tensor.device.type for tensor in batch} == {"meta"}
+
+
 def test_one_frame_clip_and_a_bag_of_one():
     assert make_bags(make_cache([1]), 1).batch(torch.tensor([0]), generator()).mask.tolist() == [[True]]
     assert make_bags(make_cache([1]), 5).batch(torch.tensor([0]), generator()).mask.sum() == 1

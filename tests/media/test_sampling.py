@@ -1,5 +1,8 @@
 """Which frames are taken, by rules that are written out here by hand."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -53,6 +56,40 @@ def test_uniform_sampling_survives_a_count_of_no_frames() -> None:
     sampler = Sampler(FramesParams(sampling="uniform"), total=0)
     assert sampler.takes(0.0)
     assert "/0" not in str(sampler.expression())
+
+
+def chosen_by_ffmpeg(times: list[float], params: FramesParams) -> list[int]:
+    """The frames that ffmpeg's ``select`` takes by the expression, which is evaluated here."""
+    expression = Sampler(params, len(times)).expression()
+    if expression is None:
+        return list(range(len(times)))
+    names: dict[str, Any] = {"ceil": math.ceil, "trunc": math.trunc, "mod": math.fmod, "isnan": math.isnan}
+    names |= {"gt": lambda a, b: float(a > b), "not_": lambda a: float(not a)}
+    chosen: list[int] = []
+    for n, time in enumerate(times):
+        names |= {"n": n, "pts": round(time * 1e6), "start_pts": round(times[0] * 1e6)}
+        names["prev_selected_pts"] = round(times[chosen[-1]] * 1e6) if chosen else math.nan
+        # trunc(NaN) is NaN for ffmpeg and an error for Python; only isnan() decides there
+        before, plus, after = expression.partition("+gt(")
+        decided = not chosen and "isnan" in before
+        if eval((before if decided else before + plus + after).replace("not(", "not_("), names):
+            chosen.append(n)
+    return chosen
+
+
+@pytest.mark.parametrize("start", [0.0, 3.2])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"sampling": "all"},
+        *({"sampling": "every", "every": every} for every in (1, 2, 5)),
+        *({"sampling": "fps", "fps": fps} for fps in (0.5, 4, 12.5, 100)),
+        *({"sampling": "uniform", "max_frames": most} for most in (1, 2, 7, 16, 61, 80)),
+    ],
+)
+def test_ffmpeg_is_asked_for_the_same_frames(rule: dict, start: float) -> None:
+    times = at(30, 61, start)
+    assert chosen_by_ffmpeg(times, FramesParams(**rule)) == choose(times, FramesParams(**rule))
 
 
 @given(st.integers(0, 2000), st.integers(1, 64))

@@ -44,6 +44,7 @@ def test_metrics_and_plots_are_those_of_the_runs(new_folder: Path, monkeypatch: 
             assert confusion[name, other] == sum(table[true][predicted] for table in tables)
     histories = [storage.read_lines(paths.run("demo", "tgdfer", fold, 0) / "history.jsonl") for fold in (1, 2)]
     learning = rows("reports/plots/learning/demo.csv")
+    assert list(learning[0]) == ["epoch", "test_uar", "train_war"]
     assert [int(row["epoch"]) for row in learning] == [epoch["epoch"] for epoch in histories[0]]
     last = fmean(history[-1]["test_uar"] for history in histories)
     assert float(learning[-1]["test_uar"]) == pytest.approx(last, abs=1e-6)
