@@ -97,7 +97,7 @@ format: venv ## format the code, list its modules in dvc.yaml, and write docs/pa
 ui: venv ## every run in the MLflow UI, on 127.0.0.1 only; the charts of running trainings grow
 	@[ -d runs ] || { echo "error: runs: no runs yet; run make demo first" >&2; exit 2; }
 	python -m tgdfer tracking
-	@uri="$$(python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.server import uri_of; print(uri_of(load_params()))')"; \
+	@uri="$$(python -c 'from tgdfer.config.params import load_params; print(load_params().tracking.place)')"; \
 	case "$$uri" in http*) echo "the runs are on a server, which has its own UI: $$uri"; exec python -m tgdfer --quiet tracking --follow;; esac; \
 	python -m tgdfer --quiet tracking --follow & trap "kill $$!" EXIT; \
 	python -c 'from tgdfer.config.params import load_params; from tgdfer.tracking.server import pages; [print("Open  http://127.0.0.1:$(UI_PORT)/" + page) for page in pages(load_params())]'; \

@@ -16,7 +16,7 @@ from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.prediction.saved import load_saved
 from tgdfer.tracking.models import DATA, folder_of
-from tgdfer.tracking.server import connected, uri_of
+from tgdfer.tracking.server import connected
 from tgdfer.tracking.wanted import MODEL_FILES
 
 NAME = "models:/tgdfer-tiny@fold1-seed0"
@@ -36,7 +36,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def here(tracked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tracked)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(project.params()))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", project.params().tracking.place)
 
 
 def test_pyfunc_is_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,9 @@ from statistics import fmean, stdev
 
 import pytest
 import tracking_project as project
+import training_project
 from mlflow_server import Server
-from tracking_project import RUN, client, params, points, runs
+from tracking_project import OLD, RUN, client, params, points, runs
 
 from tgdfer import tracking
 from tgdfer.core import paths, storage
@@ -152,6 +153,19 @@ def test_a_run_that_was_made_again_replaces_what_was_there() -> None:
     again = runs()["probe fold1 seed0"]
     assert again.info.run_id != first and len(points(again, "train/loss")) == 3
     assert aliases()["fold1-seed0"] == again.info.run_id
+
+
+def test_another_reference_has_its_models_logged_and_registered() -> None:
+    tracking.update(params())
+    both, first = training_project.params({**OLD, "other": OLD["probe"]}), aliases()
+    train(both, "tiny", "other", folds=[1])
+    assert tracking.update(both) == 2 and aliases() == first, "a variant that is not the reference has no model"
+    changed = both.model_copy(update={"report": both.report.model_copy(update={"reference": "other"})})
+    tracking.update(changed)
+    assert aliases() == {"fold1-seed0": runs()["other fold1 seed0"].info.run_id}
+    assert runs()["other fold1 seed0"].outputs.model_outputs
+    tracking.update(both)
+    assert aliases() == first and tracking.update(both) == 0
 
 
 def test_current_is_what_the_files_say(other: Path) -> None:

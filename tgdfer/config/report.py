@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 
 from tgdfer.config.section import Name, Positive, Section
 from tgdfer.config.training import BagsParams, ModelParams, TrainingParams
+from tgdfer.core import paths
 from tgdfer.evaluation.protocol import SELECTIONS
 
 SQLITE = "sqlite:///"
@@ -103,3 +104,9 @@ class TrackingParams(Section):
     @classmethod
     def _without_tilde(cls, uri: str) -> str:
         return SQLITE + os.path.expanduser(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri  # noqa: PTH111
+
+    @property
+    def place(self) -> str:
+        """MLFLOW_TRACKING_URI if it is set, else ``uri``; the path of a database is absolute."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or self.uri
+        return SQLITE + str(paths.workspace() / uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri

@@ -58,6 +58,16 @@ def choose_study(name: str) -> None:
 choose_study(os.environ.get(STUDY_VARIABLE, ""))
 
 
+def workspace() -> Path:
+    """The project's root; of the copy that `dvc exp run --temp` or `--queue` works in, that of the workspace."""
+    return Path(os.environ["DVC_ROOT"]).resolve() if "DVC_EXP_NAME" in os.environ else Path.cwd()
+
+
+def in_copy() -> bool:
+    """Whether the working directory is such a copy."""
+    return workspace() != Path.cwd()
+
+
 def rendered(name: str) -> Path:
     """The list of clips of a rendered data set; its truth and videos are next to it."""
     return RAW / name / DEMO_CLIPS.name

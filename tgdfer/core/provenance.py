@@ -3,6 +3,7 @@
 import getpass
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -39,8 +40,8 @@ def now() -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why something ended, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+    """Why something ended, in one line, without the user and password that a URI may hold."""
+    return f"{type(error).__name__}: {re.sub(r'//[^/@ ]*@', '//', ' '.join(str(error).split()))}"[:500]
 
 
 def circumstances() -> dict[str, Any]:

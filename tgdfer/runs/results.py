@@ -16,7 +16,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.core.storage import check_schema, read_json, read_lines, read_table
 from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.runs.files import Key
-from tgdfer.runs.state import Expected, State
+from tgdfer.runs.state import Expected, State, on_disk
 
 READ = ("metrics.json", "history.jsonl", "predictions.parquet")
 """The files that tables and figures are made from; a run without its weights still has results."""
@@ -136,12 +136,7 @@ def _folds(dataset: str, params: Params, problems: list[str]) -> list[int]:
     path = paths.folds(dataset)
     with suppress(UserError):
         return sorted(set(read_table(path, "folds")["fold"].to_pylist()))
-    found = {
-        int(folder.name.removeprefix("fold"))
-        for variant in params.variants
-        for folder in (paths.RUNS / dataset / variant).glob("fold*")
-        if folder.name.removeprefix("fold").isdigit()
-    }
+    found = {key.fold for key in on_disk(params, dataset)}
     if found:
         state = "damaged" if path.exists() else "missing"
         problems.append(f"{path} is {state}: only the folds of existing runs are known, others may be missing")

@@ -1,8 +1,9 @@
 """Whether a run is current: one answer for trainings, status, explain, the report and the graph."""
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,14 @@ def keys(params: Params, dataset: str, variant: str) -> list[Key]:
     """
     numbers = pc.unique(storage.read_table(paths.folds(dataset), "folds")["fold"]).to_pylist()
     return [Key(dataset, variant, fold, seed) for fold in sorted(numbers) for seed in params.seeds]
+
+
+def on_disk(params: Params, dataset: str) -> list[Key]:
+    """The runs of the variants of params.yaml that have a folder, by variant, fold and seed."""
+    folders = (folder.as_posix() for folder in (paths.RUNS / dataset).glob("*/fold*/seed*"))
+    names = (re.fullmatch(r".*/([^/]+)/fold([0-9]+)/seed([0-9]+)", folder) for folder in folders)
+    found = (Key(dataset, name[1], int(name[2]), int(name[3])) for name in names if name and name[1] in params.variants)
+    return sorted(found, key=astuple)
 
 
 def collect(params: Params, dataset: str, variant: str) -> None:

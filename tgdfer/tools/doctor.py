@@ -15,6 +15,7 @@ from pathlib import Path
 from tgdfer.config.ahead import is_file, refusals
 from tgdfer.config.data import DEMO_ENCODER
 from tgdfer.config.params import Params, load_params
+from tgdfer.config.report import SQLITE
 from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 
@@ -217,11 +218,11 @@ def _is_closed(path: Path) -> bool:
 
 
 def _tracking(params: Params) -> Iterator[Finding]:
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
-    if not uri.startswith("sqlite:///"):
+    uri = params.tracking.place
+    if not uri.startswith(SQLITE):
         yield _server(uri)
         return
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = Path(uri.removeprefix(SQLITE))
     if not path.is_file():
         yield Finding("MLflow", NOTE, f"{path}: not made yet: the graph does it", "tgdfer tracking")
         return

@@ -13,7 +13,7 @@ from tgdfer.evaluation.protocol import SELECTIONS
 from tgdfer.evaluation.statistics import mean_and_deviation
 from tgdfer.runs.files import Key
 from tgdfer.runs.outputs import verify
-from tgdfer.runs.state import Expected, State
+from tgdfer.runs.state import Expected, State, on_disk
 
 TARGET = re.compile(r"(?:.*/)?runs/(.+)|([^/]+/.+)")
 RUN = re.compile(r"([^/]+)/([^/]+)(?:/fold(\d+)/seed(\d+))?")
@@ -70,19 +70,18 @@ def _find(params: Params, target: str) -> tuple[list[Explained], list[str]]:
     params.dataset(dataset)
     params.run(variant)
     expected = Expected(params, dataset)
-    places = [(int(fold), int(seed))] if fold else [(k, s) for k in _folds(dataset, variant) for s in params.seeds]
+    folds, seeds = ([int(fold)], [int(seed)]) if fold else (_folds(params, dataset, variant), params.seeds)
     unchecked = [f"{why}, so no run was compared with it" for why in expected.unchecked()]
     unchecked += [damage for damages in verify(expected.files.values()).values() for damage in damages]
-    return [_explained(expected, Key(dataset, variant, *where)) for where in places], unchecked
+    return [_explained(expected, Key(dataset, variant, k, s)) for k in folds for s in seeds], unchecked
 
 
-def _folds(dataset: str, variant: str) -> list[int]:
+def _folds(params: Params, dataset: str, variant: str) -> list[int]:
     """The folds that the tables have: those of the folds table, or where that is missing those that have runs."""
     table = paths.folds(dataset)
     if table.is_file():
         return sorted(set(storage.read_table(table, "folds").column("fold").to_pylist()))
-    folders = paths.variant(dataset, variant).parent.glob("fold*")
-    return sorted(int(name) for folder in folders if (name := folder.name.removeprefix("fold")).isdigit())
+    return sorted({key.fold for key in on_disk(params, dataset) if key.variant == variant})
 
 
 def _explained(expected: Expected, key: Key) -> Explained:

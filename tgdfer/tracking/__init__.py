@@ -9,9 +9,14 @@ import os
 import time
 from collections.abc import Callable
 
+from filelock import FileLock
+
 from tgdfer.config.params import Params
+from tgdfer.config.report import SQLITE
+from tgdfer.core import paths
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
+from tgdfer.core.provenance import reason
 
 EVERY_S = 5.0
 
@@ -32,18 +37,20 @@ def update(params: Params) -> int:
     Raises:
         UserError: MLflow cannot be reached or written to.
     """
-    from tgdfer.tracking.server import connected, lock, one_line
+    from tgdfer.tracking.server import connected
     from tgdfer.tracking.sync import sync
     from tgdfer.tracking.wanted import wanted
 
-    with lock():
+    folder = paths.workspace() / paths.MLFLOW
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # one process of a workspace writes at a time
         runs = wanted(params)
         try:
             with connected(params) as client:
                 changed = sync(client, params, runs)
         except Exception as error:  # whatever MLflow raises
             raise UserError(
-                f"MLflow does not answer as it should ({one_line(error)}); start it, or correct MLFLOW_TRACKING_URI or "
+                f"MLflow does not answer as it should ({reason(error)}); start it, or correct MLFLOW_TRACKING_URI or "
                 "tracking.uri, then run tgdfer tracking: nothing is lost"
             ) from error
     log.info("tracking: %d of %d runs written to MLflow", changed, len(runs))
@@ -69,10 +76,7 @@ def update_after(params: Params) -> None:
 
     A SLURM job does not write to an SQLite file, since nodes must not share one over a network.
     """
-    from tgdfer.config.report import SQLITE
-    from tgdfer.tracking.server import uri_of
-
-    if "SLURM_JOB_ID" in os.environ and uri_of(params).startswith(SQLITE):
+    if "SLURM_JOB_ID" in os.environ and params.tracking.place.startswith(SQLITE):
         return
     try:
         update(params)

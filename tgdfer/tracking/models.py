@@ -17,7 +17,8 @@ from mlflow.types import ColSpec, Schema
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.tracking.server import connected, one_line
+from tgdfer.core.provenance import reason
+from tgdfer.tracking.server import connected
 from tgdfer.tracking.wanted import MODEL_FILES, Wanted
 
 LOADER = "tgdfer.prediction.pyfunc"
@@ -27,9 +28,9 @@ DATA = "model"
 
 def log_model(client: Any, experiment: str, run: Wanted) -> str:
     """The id of the logged model of a run; it is logged if it is not there."""
-    for model in client.search_logged_models([experiment], f"source_run_id = '{run.run_id}'"):
-        if model.status == "READY":
-            return str(model.model_id)
+    found = client.search_logged_models([experiment], f"source_run_id = '{run.run_id}' AND status = 'READY'")
+    if found:
+        return str(found[0].model_id)
     assert run.model
     classes = storage.read_json(run.model / "model.json")["classes"]
     columns = {"path": "string", "label": "string", **dict.fromkeys(classes, "double"), "reason": "string"}
@@ -90,8 +91,7 @@ def folder_of(params: Params, uri: str) -> Path:
                 uri = f"models:/{run.outputs.model_outputs[0].model_id}"
             return Path(mlflow.artifacts.download_artifacts(uri)) / DATA
     except (MlflowException, OSError) as error:
-        reason = one_line(error)
-        raise UserError(f"{uri}: MLflow has no such model ({reason}); give a run's folder instead") from None
+        raise UserError(f"{uri}: MLflow has no such model ({reason(error)}); give a run's folder instead") from None
 
 
 def _own_folder(uri: str, tags: dict[str, str]) -> Path:

@@ -1,10 +1,9 @@
-"""MLflow's server or database: where it is, its experiments, and a project that was moved."""
+"""MLflow's server or database: its experiments, and a project that was moved."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from filelock import FileLock
 
 from tgdfer.config.params import Params
 from tgdfer.config.report import SQLITE
-from tgdfer.core import paths
 from tgdfer.core.progress import log
-from tgdfer.tracking.wanted import workspace
 
 PLACES = (
     *(("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location")),
@@ -37,41 +33,21 @@ Rows that the files in `runs/` no longer describe are marked superseded or outda
 leaves them out, ``tags.`tgdfer.kind` = 'variant'`` shows a row per variant."""
 
 
-def uri_of(params: Params) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI if it is set, else the parameter's, with an absolute path for SQLite."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri
-    return SQLITE + str(workspace() / uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else uri
-
-
-def one_line(error: Exception) -> str:
-    """``error`` in a line, without the user and password that a URI may hold."""
-    return f"{type(error).__name__}: {re.sub(r'//[^/@ ]*@', '//', ' '.join(str(error).split()))[:300]}"
-
-
-def lock() -> FileLock:
-    """The lock of the one process of a workspace that writes to MLflow."""
-    folder = workspace() / paths.MLFLOW
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / ".lock")
-
-
 @contextmanager
 def connected(params: Params) -> Iterator[Any]:
     """A client of MLflow, whose URI is MLflow's default in the block, because logging and loading a model use that."""
-    uri, before = uri_of(params), os.environ.get("MLFLOW_TRACKING_URI")
+    uri, before = params.tracking.place, os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
+        client = mlflow.MlflowClient()
         if uri.startswith(SQLITE):
-            Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        client = mlflow.MlflowClient(uri)
-        client.search_experiments(max_results=1)  # migrates a new database
-        if artifacts := _artifacts(uri):
-            _relocate(uri.removeprefix(SQLITE), params.tracking.project, artifacts)
+            database = Path(uri.removeprefix(SQLITE))
+            database.parent.mkdir(parents=True, exist_ok=True)
+            client.search_experiments(max_results=1)  # makes the database, or brings it to MLflow's version
+            _relocate(database, params.tracking.project, _artifacts(uri))
         yield client
     finally:
-        mlflow.set_tracking_uri(None)  # which removes the variable
-        if before is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        mlflow.set_tracking_uri(before)
 
 
 def experiment(client: Any, params: Params, name: str) -> str:
@@ -102,19 +78,17 @@ def pages(params: Params) -> list[str]:
 
 def _describe(params: Params, name: str, number: str) -> dict[str, str]:
     """An experiment's tags, which MLflow's UI reads."""
-    tags = {
-        "mlflow.experimentKind": "custom_model_development",
-        "mlflow.note.content": "Stages: what each made, from what, how fast.",
+    kind, note = {"mlflow.experimentKind": "custom_model_development"}, "mlflow.note.content"
+    if "/" not in name:
+        return kind | {note: "Stages: what each made, from what, how fast."}
+    selection = params.report.selection
+    columns = [f"metrics.`{selection}/uar`", f"metrics.`{selection}/war`", "metrics.`runs`", "attributes.`Models`"]
+    view = {"searchFilter": "tags.`tgdfer.current` = 'true'", "selectedColumns": columns}
+    return kind | {
+        note: NOTE.format(dataset=name.partition("/")[2], page=PAGE.format(id=number), selection=selection),
+        "mlflow.experiment.primaryMetric.name": f"{selection}/uar",  # the charts begin with it
+        "mlflow.sharedViewState.tgdfer": json.dumps(view),
     }
-    if "/" in name:
-        selection = params.report.selection
-        columns = [f"metrics.`{selection}/uar`", f"metrics.`{selection}/war`", "metrics.`runs`", "attributes.`Models`"]
-        view = {"searchFilter": "tags.`tgdfer.current` = 'true'", "selectedColumns": columns}
-        dataset = name.partition("/")[2]
-        tags["mlflow.note.content"] = NOTE.format(dataset=dataset, page=PAGE.format(id=number), selection=selection)
-        tags["mlflow.experiment.primaryMetric.name"] = f"{selection}/uar"  # the charts begin with it
-        tags["mlflow.sharedViewState.tgdfer"] = json.dumps(view)
-    return tags
 
 
 def _artifacts(uri: str) -> str | None:
@@ -122,7 +96,7 @@ def _artifacts(uri: str) -> str | None:
     return (Path(uri.removeprefix(SQLITE)).resolve().parent / "artifacts").as_uri() if uri.startswith(SQLITE) else None
 
 
-def _relocate(database: str, project: str, artifacts: str) -> None:
+def _relocate(database: Path, project: str, artifacts: str | None) -> None:
     """Correct the paths in the database of a project that was moved or copied: MLflow stores absolute ones."""
     with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
         asked = "SELECT DISTINCT artifact_location FROM experiments WHERE name LIKE ? || '%' AND artifact_location != ?"

@@ -7,10 +7,10 @@ from typing import Any
 from mlflow.entities import Param, RunTag
 
 from tgdfer.config.params import Params
-from tgdfer.core import storage
+from tgdfer.core import paths, storage
 from tgdfer.tracking.models import log_model, set_aliases
 from tgdfer.tracking.server import experiment
-from tgdfer.tracking.wanted import Wanted, in_copy
+from tgdfer.tracking.wanted import Wanted
 
 DIGEST = "tgdfer.digest"
 """The tag with the fingerprint of all that a run has; it is set last, so that an interrupted call is made up for."""
@@ -31,11 +31,8 @@ def sync(client: Any, params: Params, runs: list[Wanted]) -> int:
     changed = 0
     for run in runs:
         before = there.pop((run.tags["tgdfer.run"], run.tags["tgdfer.fingerprint"]), None)
-        if before is not None and _cannot_continue(before, run):
-            client.delete_run(before.info.run_id)
-            before = None
         changed += _write(client, experiments[run.experiment], run, before)
-    if not in_copy():  # which does not hold the workspace's runs
+    if not paths.in_copy():  # which does not hold the workspace's runs
         changed += sum(_mark_as_past(client, run) for run in there.values())
         for name, number in experiments.items():
             with_model = [run for run in runs if run.experiment == name and run.model and run.current]
@@ -43,31 +40,32 @@ def sync(client: Any, params: Params, runs: list[Wanted]) -> int:
     return changed
 
 
-def _cannot_continue(before: Any, run: Wanted) -> bool:
-    """Whether MLflow holds a start or a metric that the files no longer have; it takes neither back."""
-    gone = before.data.metrics.keys() - {point.key for point in run.points}
-    return bool(gone) or before.info.start_time != run.started
-
-
 def _write(client: Any, experiment: str, run: Wanted, before: Any) -> bool:
-    """Write what MLflow lacks of a run; whether that was anything."""
-    tags = {**run.tags, "mlflow.runName": _title(run.tags, "" if run.current else "outdated")}
+    """Write what MLflow lacks of a run, of which it has ``before``; whether that was anything."""
+    keys = {point.key for point in run.points}
+    if before and (before.data.metrics.keys() - keys or before.info.start_time != run.started):
+        client.delete_run(before.info.run_id)  # MLflow takes neither a start nor a metric back
+        before = None
+    title = _title(run.tags, "" if run.current else "outdated")
+    tags = {**run.tags, "tgdfer.current": str(run.current).lower(), "mlflow.runName": title, DIGEST: ""}
     if run.parent:
         tags["mlflow.parentRunId"] = run.parent.run_id
     files = {path.as_posix(): storage.file_fingerprint(path) for path in run.artifacts}
     points = [(point.key, point.value, point.step) for point in run.points]
     digest = storage.fingerprint([tags, run.status, run.ended, run.parameters, points, files, bool(run.model)])
-    if before is None:
-        run.run_id = client.create_run(experiment, run.started, run_name=tags["mlflow.runName"]).info.run_id
-    else:
-        run.run_id = before.info.run_id
-        if before.data.tags.get(DIGEST) == digest:
-            return False
-        for key in before.data.tags.keys() - tags.keys():
-            if key.startswith("tgdfer."):  # the error of an earlier attempt; a user's own tags stay
-                client.delete_tag(run.run_id, key)
-    latest = {metric.key: metric for metric in before.data.to_proto().metrics} if before else {}
-    new = [point for point in run.points if point.key not in latest or _is_newer(point, latest[point.key])]
+    about = before or client.create_run(experiment, run.started, run_name=title)
+    run.run_id = about.info.run_id
+    if about.data.tags.get(DIGEST) == digest:
+        return False
+    for key in about.data.tags.keys() - tags.keys():
+        if key.startswith("tgdfer."):  # the error of an earlier attempt; a user's own tags stay
+            client.delete_tag(run.run_id, key)
+    latest = {metric.key: (metric.step, metric.value) for metric in about.data.to_proto().metrics}
+    new = [
+        point
+        for point in run.points
+        if point.step >= latest.get(point.key, (0,))[0] and (point.step, point.value) != latest.get(point.key)
+    ]
     parameters = [Param(key, value) for key, value in run.parameters.items()]
     client.log_batch(run.run_id, new, parameters, [RunTag(key, value) for key, value in tags.items()])
     if run.data:
@@ -76,17 +74,12 @@ def _write(client: Any, experiment: str, run: Wanted, before: Any) -> bool:
         client.log_artifact(run.run_id, str(path))
     if run.model:
         log_model(client, experiment, run)
-    if run.status == "RUNNING":
-        client.update_run(run.run_id, run.status)
-    else:
+    if run.status != "RUNNING":
         client.set_terminated(run.run_id, run.status, run.ended)
+    elif about.info.status != "RUNNING":
+        client.update_run(run.run_id, "RUNNING")
     client.set_tag(run.run_id, DIGEST, digest)
     return True
-
-
-def _is_newer(point: Any, latest: Any) -> bool:
-    """Whether MLflow lacks a point of a metric, of which it has ``latest``."""
-    return bool(point.step > latest.step or (point.step == latest.step and point.value != latest.value))
 
 
 def _mark_as_past(client: Any, before: Any) -> bool:

@@ -21,16 +21,30 @@ from tgdfer.core import paths, record, storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.progress import log
 from tgdfer.runs.files import ATTEMPT, SYSTEM, Key
-from tgdfer.runs.state import Expected, State, flat
+from tgdfer.runs.state import Expected, flat, on_disk
 
-STATUS = {"running": "RUNNING", "failed": "FAILED"}
-"""MLflow's words for the states of a run without a result; one that was interrupted is KILLED."""
+STATUS = {
+    "running": "RUNNING",
+    **dict.fromkeys(("done", "outdated", "damaged"), "FINISHED"),
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
+"""MLflow's words for the states of a run; a variant has the first of them that one of its runs has."""
 SHOWN = ("metrics.json", "history.jsonl", "run.json")
 MODEL_FILES = ("model.safetensors", "model.json", "run.json")
-RECORDED = ("stage", "dataset", "variant", "encoder", "fold", "seed", "code", "dvc_experiment")
-OF_A_RUN = ("tgdfer.fold", "tgdfer.seed", "tgdfer.state", "tgdfer.error", "tgdfer.slurm_job")
-"""Tags that a variant does not have."""
-SPLIT = re.compile("^(train|val|test)_")
+RECORDED = ("fingerprint", "started", "stage", "dataset", "variant", "encoder", "fold", "seed", "code")
+TAGS = {f"tgdfer.{name}": name for name in (*RECORDED, "dvc_experiment")} | {
+    "tgdfer.dirty": "git.dirty",
+    "tgdfer.slurm_job": "slurm.SLURM_JOB_ID",
+    "tgdfer.error": "failed",
+    "mlflow.source.name": "command",
+    "mlflow.source.git.commit": "git.commit",
+    "mlflow.user": "user",
+}
+"""Where in a record the value of a tag is; those that MLflow knows fill columns of its UI."""
+OF_A_RUN = ("fold", "seed", *(f"tgdfer.{name}" for name in ("fold", "seed", "state", "error", "slurm_job")))
+"""Parameters and tags that a variant does not have."""
+SPLIT = re.compile("^(?:(train|val|test)_)?")
 UNNAMEABLE = re.compile(r"[^/\w.\- :]")
 """What MLflow does not take in the name of a metric; a user's classes may contain it."""
 
@@ -45,6 +59,8 @@ class Wanted:
     ended: int
     parameters: dict[str, str]
     tags: dict[str, str]
+    current: bool
+    """Whether the files are those of the present parameters, data and code."""
     points: list[Metric]
     artifacts: list[Path] = field(default_factory=list)
     data: list[DatasetInput] = field(default_factory=list)
@@ -52,11 +68,6 @@ class Wanted:
     model: Path | None = None
     """The folder whose model is to be logged."""
     run_id: str = ""
-
-    @property
-    def current(self) -> bool:
-        """Whether the files are those of the present parameters, data and code."""
-        return self.tags["tgdfer.current"] == "true"
 
 
 def wanted(params: Params) -> list[Wanted]:
@@ -68,144 +79,111 @@ def wanted(params: Params) -> list[Wanted]:
     found = [*_stages(params)]
     for dataset in params.datasets:
         groups: dict[str, list[Wanted]] = {}
-        for run in _trainings(params, dataset):
-            groups.setdefault(run.tags["tgdfer.variant_fingerprint"], []).append(run)
+        expected = Expected(params, dataset)
+        for key in on_disk(params, dataset):
+            try:
+                if run := _training(params, key, expected):
+                    groups.setdefault(run.tags["tgdfer.variant_fingerprint"], []).append(run)
+            except (UserError, AttributeError, KeyError, TypeError, ValueError) as error:
+                log.warning("tracking: %s is left out: %s", key.folder, " ".join(str(error).split()))
         for runs in groups.values():
             variant = _variant(params, runs)
             found += [variant, *(replace(run, parent=variant) for run in runs)]
     return found
 
 
-def in_copy() -> bool:
-    """Whether the working directory is a copy of the workspace that a DVC experiment runs in."""
-    return "DVC_EXP_NAME" in os.environ and workspace() != Path.cwd()
-
-
-def workspace() -> Path:
-    """The project's root; that of the workspace, if this is the copy of a DVC experiment."""
-    return Path(os.environ["DVC_ROOT"]).resolve() if "DVC_EXP_NAME" in os.environ else Path.cwd()
-
-
-def _trainings(params: Params, dataset: str) -> Iterator[Wanted]:
-    expected = Expected(params, dataset)
-    for folder in sorted(paths.run(dataset, "*", 1, 0).parents[2].glob("*/fold*/seed*")):
-        variant, fold, seed = folder.parts[-3], folder.parts[-2][len("fold") :], folder.parts[-1][len("seed") :]
-        if variant in params.variants and fold.isdigit() and seed.isdigit():
-            key = Key(dataset, variant, int(fold), int(seed))
-            read = (*SHOWN[:2], *(MODEL_FILES[:2] if variant == params.report.reference else ()))
-            try:
-                if run := _training(params, key, expected.state(key, read)):
-                    yield run
-            except (UserError, AttributeError, KeyError, TypeError, ValueError) as error:
-                log.warning("tracking: %s is left out: %s", folder, " ".join(str(error).split()))
-
-
-def _training(params: Params, key: Key, state: State) -> Wanted | None:
+def _training(params: Params, key: Key, expected: Expected) -> Wanted | None:
+    is_reference = key.variant == params.report.reference
+    state = expected.state(key, {*SHOWN, *(MODEL_FILES if is_reference else ())} - {"run.json"})
     about = state.record or storage.read_object(key.folder / ATTEMPT)
-    if not about or (in_copy() and about.get("dvc_experiment") != os.environ["DVC_EXP_NAME"]):
+    if not about or (paths.in_copy() and about.get("dvc_experiment") != os.environ["DVC_EXP_NAME"]):
         return None
     rows, load = (storage.read_lines(key.folder / name) for name in ("history.jsonl", SYSTEM))
-    started, ended = _ms(about["started"]), _ms(about.get("ended") or (load[-1]["time"] if load else about["started"]))
-    run = Wanted(
-        experiment=f"{params.tracking.project}/{key.dataset}",
-        status="FINISHED" if state.record else STATUS.get(state.name, "KILLED"),
-        started=started,
-        ended=ended,
-        parameters={"variant": key.variant, **_text(about["parameters"])},
-        tags=_tags(f"{key.dataset}/{key.variant}/fold{key.fold}/seed{key.seed}", about, state.done or not state.record),
-        points=[],
-    )
-    shared = {name: value for name, value in run.parameters.items() if name not in ("fold", "seed")}
+    ended = about.get("ended") or (load[-1]["time"] if load else about["started"])
+    run = _run(f"{params.tracking.project}/{key.dataset}", about, ended, state.done or not state.record, load)
+    run.status = STATUS[state.name]
+    run.parameters["variant"] = key.variant
     run.tags |= {
+        "tgdfer.run": f"{key.dataset}/{key.variant}/fold{key.fold}/seed{key.seed}",
         "tgdfer.kind": "run",
         "tgdfer.state": state.name,
-        "tgdfer.variant_fingerprint": storage.fingerprint([shared, about["inputs"], about["code"]]),
+        "tgdfer.variant_fingerprint": storage.fingerprint([_shared(run.parameters), about["inputs"], about["code"]]),
         "mlflow.note.content": "\n\n".join([_label(params, key.variant), *state.reasons]),
     }
+    run.points += _epochs(rows, run.started, run.ended)
     if state.record:
         metrics = storage.read_json(key.folder / "metrics.json")
-        run.points += _points(_results(params, metrics, about), ended, 0)  # the UI offers the first that it gets first
+        results = _results(params, metrics, about)
+        run.points = [*_points(results, run.ended, 0), *run.points]  # the UI offers the first that it gets first
         run.artifacts = [key.folder / name for name in SHOWN]
+        run.model = key.folder if is_reference and state.done else None
         source = json.dumps({"uri": paths.features(key.dataset, about["encoder"]).as_posix()})
         digest = storage.fingerprint(about["inputs"])[:12]
         for context in ("train", "test"):
             name, profile = f"{key.dataset} fold{key.fold} {context}", {"num_rows": metrics[f"n_{context}"]}
             data = Dataset(name, digest, "local", source, profile=json.dumps(profile))
             run.data.append(DatasetInput(data, [InputTag("mlflow.data.context", context)]))
-        run.model = key.folder if key.variant == params.report.reference and state.done else None
-    run.points += [*_epochs(rows, started, ended), *_load(load)]
     return run
 
 
 def _variant(params: Params, runs: list[Wanted]) -> Wanted:
     """The parent of ``runs``, which differ in fold and seed only: means and deviations of their results."""
-    tags, statuses = runs[0].tags, {run.status for run in runs}
+    tags, statuses = _shared(runs[0].tags), {run.status for run in runs}
     done = [run for run in runs if run.status == "FINISHED"]
     results = pd.DataFrame([{point.key: point.value for point in run.points if point.step == 0} for run in done])
     values = {**results.mean(), **results.std().dropna().add_suffix("_std"), "runs": len(done)}
-    return replace(
-        runs[0],
-        status=next(status for status in ("RUNNING", "FINISHED", "FAILED", "KILLED") if status in statuses),
+    return Wanted(
+        experiment=runs[0].experiment,
+        status=next(status for status in STATUS.values() if status in statuses),
         started=min(run.started for run in runs),
         ended=max(run.ended for run in runs),
-        parameters={name: value for name, value in runs[0].parameters.items() if name not in ("fold", "seed")},
-        tags={name: value for name, value in tags.items() if name not in OF_A_RUN}
-        | {
+        parameters=_shared(runs[0].parameters),
+        tags={
+            **tags,
             "tgdfer.run": f"{tags['tgdfer.dataset']}/{tags['tgdfer.variant']}",
             "tgdfer.fingerprint": tags["tgdfer.variant_fingerprint"],
-            "tgdfer.current": str(any(run.current for run in runs)).lower(),
             "tgdfer.kind": "variant",
             "mlflow.note.content": _label(params, tags["tgdfer.variant"]),
         },
+        current=any(run.current for run in runs),
         points=[*_points(values, int(time.time() * 1000), 0)],  # of the values of a step, MLflow shows the latest
-        artifacts=[],
-        data=[],
-        model=None,
     )
 
 
 def _stages(params: Params) -> Iterator[Wanted]:
     for about, current in record.load():
-        name = "/".join(filter(None, ("stages", about["stage"], about["dataset"], about["encoder"])))
-        started, ended = _ms(about["started"]), _ms(about["ended"])
+        run = _run(f"{params.tracking.project}-stages", about, about["ended"], current, about["system"])
+        run.status = "FAILED" if about["failed"] else "FINISHED"
+        name = filter(None, ("stages", about["stage"], about["dataset"], about["encoder"]))
+        run.tags |= {"tgdfer.run": "/".join(name), "tgdfer.kind": "stage"}
         by_epoch = {key: value for key, value in about["metrics"].items() if isinstance(value, list)}
         numbers = {key: value for key, value in about["metrics"].items() if key not in by_epoch}
-        report = (paths.REPORT_METRICS, paths.REPORT_PAGE) if current and about["stage"] == "report" else ()
-        yield Wanted(
-            experiment=f"{params.tracking.project}-stages",
-            status="FAILED" if about["failed"] else "FINISHED",
-            started=started,
-            ended=ended,
-            parameters=_text(about["parameters"]),
-            tags={**_tags(name, about, current), "tgdfer.kind": "stage"},
-            points=[
-                *_points({**numbers, "seconds": (ended - started) / 1000}, ended, 0),
-                *_epochs(pd.DataFrame(by_epoch).to_dict("records"), started, ended),
-                *_load(about["system"]),
-            ],
-            artifacts=[path for path in report if path.exists()],
-        )
+        run.points += _points({**numbers, "seconds": (run.ended - run.started) / 1000}, run.ended, 0)
+        run.points += _epochs(pd.DataFrame(by_epoch).to_dict("records"), run.started, run.ended)
+        if current and about["stage"] == "report":
+            run.artifacts = [path for path in (paths.REPORT_METRICS, paths.REPORT_PAGE) if path.exists()]
+        yield run
 
 
-def _tags(name: str, about: Mapping[str, Any], current: bool) -> dict[str, str]:
-    """Tags that say how a run was made; those that MLflow knows fill columns of its UI."""
-    git, slurm = about.get("git") or {}, about.get("slurm") or {}
-    tags = {
-        "tgdfer.run": name,
-        "tgdfer.fingerprint": about["fingerprint"],
-        "tgdfer.started": about["started"],
-        "tgdfer.current": str(current and not in_copy()).lower(),
-        **{f"tgdfer.{key}": about.get(key) for key in RECORDED},
-        **{f"tgdfer.input.{key}": value for key, value in about["inputs"].items()},
-        "tgdfer.dirty": git.get("dirty"),
-        "tgdfer.slurm_job": slurm.get("SLURM_JOB_ID"),
-        "tgdfer.error": about.get("failed"),
-        "mlflow.source.name": about.get("command"),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": git.get("commit"),
-        "mlflow.user": about.get("user"),
-    }
-    return {key: str(value) for key, value in tags.items() if value is not None}
+def _run(experiment: str, about: Mapping[str, Any], ended: str, current: bool, load: list[dict[str, Any]]) -> Wanted:
+    """What trainings and stages have in common: when and how they were made, and the load of the machine."""
+    known = flat(about)
+    tags = {tag: known.get(name) for tag, name in TAGS.items()} | flat(about["inputs"], "tgdfer.input.")
+    current = current and not paths.in_copy()
+    return Wanted(
+        experiment=experiment,
+        status="",
+        started=_ms(about["started"]),
+        ended=_ms(ended),
+        parameters=_text(about["parameters"]),
+        tags={"mlflow.source.type": "LOCAL", **{tag: str(value) for tag, value in tags.items() if value is not None}},
+        current=current,
+        points=[
+            point
+            for step, line in enumerate(load, start=1)
+            for point in _points({key: value for key, value in line.items() if key != "time"}, _ms(line["time"]), step)
+        ],
+    )
 
 
 def _results(params: Params, metrics: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, float | None]:
@@ -224,14 +202,8 @@ def _results(params: Params, metrics: Mapping[str, Any], about: Mapping[str, Any
 def _epochs(rows: list[dict[Any, Any]], started: int, ended: int) -> Iterator[Metric]:
     """Rows of a history as metrics: ``train/loss``, ``val/uar``, ``test/war``; spread evenly over the run's time."""
     for epoch, row in enumerate(rows, start=1):
-        named = {SPLIT.sub(r"\1/", key): value for key, value in row.items() if key != "epoch"}
-        named = {key if "/" in key else f"train/{key}": value for key, value in named.items()}
-        yield from _points(named, started + (ended - started) * epoch // len(rows), epoch)
-
-
-def _load(lines: list[dict[str, Any]]) -> Iterator[Metric]:
-    for step, line in enumerate(lines, start=1):
-        yield from _points({key: value for key, value in line.items() if key != "time"}, _ms(line["time"]), step)
+        values = {SPLIT.sub(lambda split: f"{split[1] or 'train'}/", key): row[key] for key in row if key != "epoch"}
+        yield from _points(values, started + (ended - started) * epoch // len(rows), epoch)
 
 
 def _points(values: Mapping[str, float | None], at: int, step: int) -> Iterator[Metric]:
@@ -239,6 +211,11 @@ def _points(values: Mapping[str, float | None], at: int, step: int) -> Iterator[
     for key, value in values.items():
         if value is not None and math.isfinite(value):
             yield Metric(UNNAMEABLE.sub("_", key), float(value), at, step)
+
+
+def _shared(values: Mapping[str, str]) -> dict[str, str]:
+    """The parameters or tags that a variant's runs share."""
+    return {name: value for name, value in values.items() if name not in OF_A_RUN}
 
 
 def _label(params: Params, variant: str) -> str:
