@@ -32,6 +32,13 @@ def made(new_folder: Path) -> None:
     assert train.run(parameters(), "tiny", "probe") == 0
 
 
+def test_the_runs_on_disk_are_those_of_variants_in_params_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fold10/seed0", "fold2/seed1", "fold2/seed1.bak", "fold-2/seed1", "../gone/fold1/seed0"):
+        (paths.RUNS / "tiny" / "probe" / name).mkdir(parents=True)
+    assert state.on_disk(parameters(), "tiny") == [Key("tiny", "probe", 2, 1), Key("tiny", "probe", 10, 0)]
+
+
 def edit_table(path: Path, kind: str) -> None:
     """Other metadata: the rows, and so what a training makes of them, are the same."""
     storage.write_table(path, kind, storage.read_table(path, kind), {"stage": "edited"})

@@ -3,8 +3,6 @@
 Only ``update`` writes to MLflow, and nothing waits for it. See docs/tracking.md.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Models in MLflow: logged with a signature, registered, and found again by their names."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 from pathlib import Path

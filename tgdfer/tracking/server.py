@@ -1,7 +1,5 @@
 """MLflow's server or database: its experiments, and a project that was moved."""
 
-from __future__ import annotations
-
 import json
 import os
 import sqlite3

@@ -1,7 +1,5 @@
 """Bring MLflow to what the files say; doing so again changes nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mlflow.entities import Param, RunTag
