@@ -8,7 +8,7 @@ import pytest
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.folds import cross_validation, dealt_folds, listed_folds, subject_folds
-from tgdfer.datasets.listing import Clip, Complaints, below_root, class_of, first_folder
+from tgdfer.datasets.listing import Clip, Complaints, below_root, class_of, clip_ids, first_folder
 from tgdfer.datasets.lists import rows_of
 
 
@@ -34,6 +34,14 @@ def test_official_spellings_of_classes(spellings: str) -> None:
 def test_paths_below_the_root() -> None:
     assert below_root("./a//b.mp4", "") == "a/b.mp4"
     assert below_root("a..b/c", "") == "a..b/c"
+
+
+def test_the_id_of_a_clip_is_its_path_without_the_suffix_unless_two_would_be_one() -> None:
+    kinds = {"a/b.c.mp4": "video", "a/d.x": "frames", "e.mp4": "video", "e.mov": "video", ".f": "video"}
+    assert clip_ids(kinds) == ["a-b.c", "a-d.x", "e.mp4", "e.mov", ".f"]
+    # what is longer now may be the id of another
+    assert clip_ids({"g.mp4": "video", "g.mov": "video", "g.mp4.avi": "video"}) == ["g.mp4", "g.mov", "g.mp4.avi"]
+    assert clip_ids({"h .mp4": "video", "h  .mp4": "video"}) == ["h .mp4", "h .mp4"], "for the reader to reject"
 
 
 def test_the_first_folder_that_is_there(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tgdfer.config.params import ReportParams
+from tgdfer.config.report import ReportParams
 from tgdfer.evaluation import statistics
 from tgdfer.reporting import numbers, rows
 from tgdfer.reporting.analysis import NAN, Comparison, Estimate, Result, analyse, generator

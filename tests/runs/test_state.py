@@ -1,7 +1,9 @@
 """Every cause for which a run is not current: training, status, explain, the report and the graph agree."""
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import training_project as project
 from tgdfer.config import dependencies
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
+from tgdfer.core.errors import UserError
 from tgdfer.runs import state
-from tgdfer.runs.files import FILES, Key
+from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key
 from tgdfer.runs.results import READ, collect
 from tgdfer.stages import train
 from tgdfer.tools import explain, status
@@ -191,3 +194,59 @@ def test_an_edited_run_json_is_damaged() -> None:
     record = json.loads(path.read_text())
     storage.write_json(path, {**record, "seconds": 1.0})
     assert state.Expected(parameters(), "tiny").state(KEY).name == "damaged"
+
+
+@pytest.mark.usefixtures("made")
+def test_the_summary_needs_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, summary = parameters(), paths.variant("tiny", "probe")
+    before = summary.read_bytes()
+    summary.unlink()
+    state.collect(params, "tiny", "probe")
+    assert summary.read_bytes() == before
+    shutil.rmtree(Key("tiny", "probe", 2, 0).folder)
+    with pytest.raises(UserError) as error:
+        state.collect(params, "tiny", "probe")
+    assert str(error.value) == (
+        "runs/tiny/probe/fold2/seed0: missing; train it first: "
+        "tgdfer train --dataset tiny --variant probe --fold 2 --seed 0"
+    )
+    assert not summary.exists()
+
+
+@pytest.mark.parametrize(
+    ("attempt", "ages", "name"),
+    [
+        ({"failed": "out of memory"}, {ATTEMPT: 0}, "failed"),
+        ({}, {ATTEMPT: 0}, "running"),
+        ({}, {ATTEMPT: 1000, SYSTEM: 10}, "running"),
+        ({}, {ATTEMPT: 1000, "history.jsonl": 10}, "running"),
+        ({}, {ATTEMPT: 1000, "history.jsonl": 300, SYSTEM: 240}, "interrupted"),
+        ({"ended": "today", "failed": None}, {ATTEMPT: 0}, "interrupted"),
+    ],
+)
+def test_a_run_without_its_record_is_what_its_attempt_says(
+    attempt: dict, ages: dict[str, int], name: str, made: None
+) -> None:
+    (KEY.folder / "run.json").unlink()
+    for file in ("history.jsonl", SYSTEM):
+        (KEY.folder / file).unlink(missing_ok=True)
+    for file, age in ages.items():
+        storage.write_json(KEY.folder / file, {"started": "today", **attempt})
+        os.utime(KEY.folder / file, (time.time() - age,) * 2)
+    found = state.Expected(parameters(), "tiny").state(KEY)
+    assert found.name == name
+    (reason,) = found.reasons
+    if name == "failed":
+        assert reason == "out of memory"
+    elif name == "interrupted" and SYSTEM in ages:
+        assert reason == "last sign of it 4 min ago"
+    else:
+        assert reason.startswith("last sign of it ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "2 h"), (129599, "36 h"), (216000, "2 days")],
+)
+def test_a_length_of_time(seconds: float, text: str) -> None:
+    assert state.duration(seconds) == text
