@@ -141,8 +141,19 @@ def test_shapes(variant, batch, length, classes):
     mask = mask_of([length] * batch, length)
     with torch.no_grad():
         result = MODELS[key](frames(batch, length), mask)
+    assert torch.equal(result.mask, mask)
     assert result.logits.shape == (batch, classes)
     assert result.alignment.shape == (batch, length, classes)
     assert result.coarse is None or result.coarse.shape == (batch, classes)
     assert result.attention is None or result.attention.shape == (batch, length)
     assert result.text is None or result.text.shape in ((classes, DIM), (batch, classes, DIM))
+
+
+# autocast, which bilstm-dmin switches off, does not support the device meta
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "bilstm-dmin"])
+def test_a_model_computes_where_its_input_is(variant):
+    """The device ``meta`` has no numbers; an operation with a tensor from the CPU fails there."""
+    net, device = model(variant).to("meta"), torch.device("meta")
+    result = net(frames(2, 6).to(device), mask_of([6, 3], 6).to(device), positions([0] * 2, 6, 0, True).to(device))
+    assert {value.device for value in (*result, relevance(result)) if isinstance(value, torch.Tensor)} == {device}
+    assert net(frames(2, 6).to(device), mask_of([6, 3], 6).to(device)).logits.device == device

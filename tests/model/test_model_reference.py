@@ -228,6 +228,10 @@ def test_cls_transformer_against_the_formula():
                 torch.testing.assert_close(mine, scores, rtol=1e-6, atol=1e-6)
 
 
+def test_the_cls_transformer_s_positions_start_small_beside_the_frames():
+    assert model("transformer-cls", shake=False).position_scale.item() == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("start", [18.0, 100.0, 150.0])
 def test_the_scale_is_at_most_100_and_can_always_be_learnt(start):
     align, h, text = Alignment(start).double(), frames(2, 3), frames(1, 4, 1)[0]
@@ -256,7 +260,8 @@ def test_attention_mil_against_the_formula():
     net, x = model("attention-mil"), frames(1, 4)
     with torch.no_grad():
         result = net(x, mask_of([4], 4))
-        h = net.embed(x)[0]
+        norm, linear = net.embed[0], net.embed[1]
+        h = [F.gelu(linear.weight @ norm_of(frame, norm) + linear.bias) for frame in x[0]]
         value, gate = net.pool.both.weight.chunk(2), net.pool.both.bias.chunk(2)
         scores = [
             (

@@ -194,6 +194,10 @@ def test_the_macros_of_every_estimate() -> None:
     assert "SeedSd" not in numbers.to_latex(once.params, [once])
 
 
+def test_a_macro_keeps_the_capitals_of_a_name() -> None:
+    assert numbers.macro("war", "CREMA-D", "LoRA4") == "WarCREMADLoRAFour"
+
+
 def test_a_macro_of_two_variants_is_that_of_the_first() -> None:
     made = part()
     made.results["last"]["linear_probe"] = Result("linear_probe", "last", [1], [0], uar=Estimate(0.11))
