@@ -110,6 +110,21 @@ def test_temporal_network_against_the_slow_formula(kind, length, window, seed, t
 
 
 @pytest.mark.parametrize(
+    ("kind", "heads", "parts"),
+    [
+        ("short", (4, 4, 4), {"offset_bias"}),
+        ("long", (2, 2, 4), {"log_decay"}),
+        ("both", (6, 6, 8), {"offset_bias", "log_decay", "gate.weight", "gate.bias"}),
+    ],
+)
+def test_a_temporal_network_has_the_heads_and_parameters_of_its_branches(kind, heads, parts):
+    net = TemporalNetwork(DIM, 8, 4, 3, kind, 0.0)
+    shared = {f"{layer}.{what}" for layer in ("norm", "project", "out") for what in ("weight", "bias")}
+    assert net.heads == heads
+    assert {name for name, _ in net.named_parameters()} == parts | shared
+
+
+@pytest.mark.parametrize(
     ("kind", "window", "seen"),
     [("short", 1, [4]), ("short", 3, [3, 4, 5]), ("short", 5, [2, 3, 4, 5, 6]), ("long", 3, list(range(9)))],
 )
