@@ -186,12 +186,12 @@ def test_a_shard_records_neither_time_nor_place(tmp_path: Path) -> None:
 
 def test_row_groups_are_bounded_by_rows_and_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def groups() -> list[int]:
-        frames.run(clip_project(tmp_path, ["a", "b"], shards=1, sampling="all"), "mine")
+        frames.run(clip_project(tmp_path / "raw", ["a", "b"], shards=1, sampling="all"), "mine")
         about = shards.pq.read_metadata(paths.frames("mine").with_name("shard-00000.parquet"))
         return [about.row_group(number).num_rows for number in range(about.num_row_groups)]
 
-    images(tmp_path / "a", 4)
-    size = (images(tmp_path / "b", 1) / "00001.jpg").stat().st_size
+    images(tmp_path / "raw" / "a", 4)
+    size = (images(tmp_path / "raw" / "b", 1) / "00001.jpg").stat().st_size
     monkeypatch.setattr(shards, "ROWS_PER_GROUP", 2)
     assert groups() == [2, 2, 1]
     paths.frames("mine").with_name("shard-00000.parquet").unlink()
@@ -202,13 +202,13 @@ def test_row_groups_are_bounded_by_rows_and_bytes(tmp_path: Path, monkeypatch: p
 
 def test_the_manifest_says_how_long_clips_are_and_how_many_show_a_face(tmp_path: Path) -> None:
     for number, count in enumerate((5, 10, 20)):
-        images(tmp_path / f"{number}", count, size=64)
+        images(tmp_path / "raw" / f"{number}", count, size=64)
     names = ["0", "1", "2"]
-    frames.run(clip_project(tmp_path, names, max_frames=5), "mine")
+    frames.run(clip_project(tmp_path / "raw", names, max_frames=5), "mine")
     manifest = storage.read_json(paths.frames("mine"))
     assert manifest["clip_seconds"] == pytest.approx(10 / 25)
     assert "with_face" not in manifest
-    frames.run(clip_project(tmp_path, names, max_frames=5, crop="face", no_face="centre"), "mine")
+    frames.run(clip_project(tmp_path / "raw", names, max_frames=5, crop="face", no_face="centre"), "mine")
     manifest = storage.read_json(paths.frames("mine"))
     assert [manifest[key] for key in ("searched", "with_face", "face_side", "doubtful_faces")] == [15, 0, None, 0]
     counts = storage.read_json(paths.frames("mine").with_name("faces.json"))

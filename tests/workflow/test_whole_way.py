@@ -120,18 +120,20 @@ def test_a_folder_of_any_videos_through_the_graph(project: Project, tmp_path: Pa
 
 
 def test_features_from_elsewhere_to_the_report(project: Project, tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
     rng = np.random.default_rng(0)
     signal, lines = rng.normal(size=(len(SEVEN), 768)), ["clip_id,path,label,fold"]
     for i in range(200):
         array = 0.3 * signal[i % 7] + rng.normal(size=(rng.integers(2, 30), 768))
-        np.save(tmp_path / f"{i}.npy", array.astype(np.float32))
+        np.save(raw / f"{i}.npy", array.astype(np.float32))
         lines.append(f"clip{i},{i}.npy,{SEVEN[i % 7]},{1 + i // 7 % 2}")
-    (tmp_path / "clips.csv").write_text("\n".join(lines) + "\n")
-    about = {"layout": "folder", "root": str(tmp_path), "annotations": str(tmp_path / "clips.csv"), "features": "files"}
+    (raw / "clips.csv").write_text("\n".join(lines) + "\n")
+    about = {"layout": "folder", "root": str(raw), "annotations": str(raw / "clips.csv"), "features": "files"}
     with_datasets(project, {"mine": {**about, "encoder": "other"}}, ("linear-probe", "no-text"))
     path = project.root / "params.yaml"
-    raw = yaml.safe_load(path.read_text())
-    report = {**raw["report"], "reference": "linear-probe"}
-    path.write_text(yaml.safe_dump({**raw, "encoders": {"other": {"dim": 768}}, "report": report}, sort_keys=False))
+    changed = yaml.safe_load(path.read_text())
+    report = {**changed["report"], "reference": "linear-probe"}
+    path.write_text(yaml.safe_dump({**changed, "encoders": {"other": {"dim": 768}}, "report": report}, sort_keys=False))
     project.snakemake("--profile", "local", "all")
     assert "linear probe" in (project.root / "reports/tables/main-mine.md").read_text()
