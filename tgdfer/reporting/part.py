@@ -1,6 +1,7 @@
 """The report on one data set: the results of its runs, and the tables and figures made from them."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tgdfer.config.params import Params
 from tgdfer.reporting.analysis import Result
@@ -41,7 +42,7 @@ class Part:
         """The name of the data set."""
         return self.experiment.dataset
 
-    @property
+    @cached_property
     def tested(self) -> list[str]:
         """The classes with test clips, whose mean recall is the UAR; all classes while there are no results."""
         labels = [set(outcome.label.tolist()) for run in self.experiment.runs for outcome in run.outcomes.values()]
