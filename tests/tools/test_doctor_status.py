@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,21 @@ def test_a_whole_run_is_done_and_changed_code_or_features_make_it_outdated(
     assert status.look(half).datasets[0].variants["probe"][0].about == "the features changed"
     monkeypatch.setattr(dependencies, "code_fingerprint", lambda *_: "other")
     assert status.look(half).datasets[0].variants["probe"][0].about.endswith("the code of the training changed")
+
+
+def test_a_stage_that_was_made_with_other_parameters_is_outdated(half) -> None:
+    manifest = paths.features("tiny", "demo-clip")
+    settings = dependencies.settings(half, "features", dataset="tiny", encoder="demo-clip")
+    made_by = {"parameters": settings, "code": dependencies.code_fingerprint("features")}
+    states = []
+    for changes in ({}, {"parameters": {**settings, "features.views": 9}}, {"code": "other"}):
+        storage.write_sealed(manifest, {**storage.read_sealed(manifest), "made_by": {**made_by, **changes}})
+        project = status.look(half)
+        states.append({stage.stage: stage.state for stage in project.datasets[0].prepared}["features"])
+    assert states == ["done", "outdated", "outdated"]
+    done = status.RunStatus(1, 0, "done")
+    finished = replace(project, datasets=[replace(project.datasets[0], variants={"probe": [done]})])
+    assert status.as_text(finished).splitlines()[-1].startswith("1 of 1 runs are done; next: snakemake")
 
 
 def test_a_log_for_programs(fresh: Path) -> None:

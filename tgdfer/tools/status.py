@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tgdfer.config.data import DEMO_ENCODER
 from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
@@ -82,6 +83,8 @@ class Project:
 
     datasets: list[Status]
     damage: Damage
+    reported: bool
+    """Whether there is a report, made with the present parameters and code."""
 
     @property
     def runs(self) -> list[RunStatus]:
@@ -111,7 +114,9 @@ def look(params: Params, verify: bool = False) -> Project:
     unseen = [path for path in found if path not in seen]
     unseen += [paths.frames(name) for name in params.datasets if changed[name] and not sources.changed(params, name)]
     damage = Damage(found, unseen)
-    return Project([_dataset(params, damage, changed[name], name) for name in params.datasets], damage)
+    page = paths.REPORT_PAGE
+    reported = page.is_file() and not outputs.is_outdated(page, params, "report")
+    return Project([_dataset(params, damage, changed[name], name) for name in params.datasets], damage, reported)
 
 
 def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> Status:
@@ -127,20 +132,29 @@ def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> 
 
 
 def _prepared(params: Params, damage: Damage, changed: list[Path], name: str) -> list[Prepared]:
-    encoder = params.datasets[name].encoder
-    frames, features = paths.frames(name), paths.features(name, encoder)
+    about = params.datasets[name]
+    frames, features = paths.frames(name), paths.features(name, about.encoder)
     tables = paths.clips(name), paths.folds(name)
     clips = len(_column(tables[0], "clips", "clip_id"))
     folds = len(set(_column(tables[1], "folds", "fold")))
+
+    def prepared(what: str, made: tuple[Path, ...], said: str, stage: str = "", remake: bool = False) -> Prepared:
+        state = damage.state(*made)
+        wildcards = {"dataset": name, "encoder": about.encoder}
+        if state == "done" and (
+            remake or any(outputs.is_outdated(path, params, stage or what, **wildcards) for path in made)
+        ):
+            state = "outdated"
+        return Prepared(what, state, damage.first(*made) or said)
+
+    own = about.encoder == DEMO_ENCODER
     return [
-        Prepared("encoder", damage.state(paths.encoder(encoder)), damage.first(paths.encoder(encoder)) or encoder),
-        Prepared(
-            "clips",
-            damage.state(*tables),
-            damage.first(*tables) or (f"{clips} clips, {folds} folds" if folds else ""),
+        prepared(
+            "encoder", (paths.encoder(about.encoder),), about.encoder, f"{'train-demo' if own else 'import'}-encoder"
         ),
-        Prepared("frames", "outdated" if changed else damage.state(frames), damage.first(frames) or _shards(frames)),
-        Prepared("features", damage.state(features), damage.first(features) or _shards(features)),
+        prepared("clips", tables, f"{clips} clips, {folds} folds" if folds else ""),
+        prepared("frames", (frames,), _shards(frames), remake=bool(changed)),
+        prepared("features", (features,), _shards(features)),
     ]
 
 
@@ -239,9 +253,9 @@ def _next(found: Project) -> str:
     """How many runs are done, and the command that makes or repairs what is missing."""
     states = Counter(run.state for run in found.runs)
     total = sum(states.values())
-    if states["done"] == total and not found.damages and not found.changed:
-        page = paths.REPORT_PAGE
-        return f"all {total} runs are done; {page if page.is_file() else 'next: tgdfer report'}"
+    old = any(stage.state == "outdated" for one in found.datasets for stage in one.prepared)
+    if states["done"] == total and not found.damages and not old:
+        return f"all {total} runs are done; {paths.REPORT_PAGE if found.reported else 'next: tgdfer report'}"
     command = f"{paths.SNAKEMAKE} all (or --profile slurm)"
     if found.damage.unseen:
         forced = " ".join(shlex.quote(str(path)) for path in found.damage.unseen)
