@@ -95,7 +95,7 @@ def test_a_pickle_is_refused_and_never_run(root: Path, form: str, where: str) ->
         own_up()
     with pytest.raises(UserError, match=f"{path}: .*refused") as error:
         load()
-    assert ("pickle" in str(error.value)) == (form != "0"), "the oldest form cannot be told from a text"
+    assert ("pickle" in str(error.value)) == (form != "0"), "the oldest form cannot be distinguished from text"
     assert not Path("executed").exists()
 
 

@@ -317,12 +317,12 @@ from snakemake.executors.dryrun import Executor
 
 printjob = Executor.printjob
 
-def told(self, job):
+def print_job(self, job):
     if job.is_group():
         print("GROUP", len(list(job.jobs)), *(job.resources[name] for name in ("gpu", "mem_mb", "runtime")))
     return printjob(self, job)
 
-Executor.printjob = told
+Executor.printjob = print_job
 main()
 """
 

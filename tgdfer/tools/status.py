@@ -64,7 +64,7 @@ class Damage:
 
     found: dict[Path, list[str]]
     unseen: list[Path]
-    """The outputs whose damage the graph does not see unless it is told."""
+    """The outputs whose damage the graph does not see unless they are named after `--forcerun`."""
 
     def state(self, *outputs: Path) -> str:
         """The state of a stage that makes ``outputs``."""

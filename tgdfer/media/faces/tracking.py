@@ -29,7 +29,7 @@ STILL = 2.0
 STILL_SIDE = 48
 """The side of the aligned face by which movement is seen."""
 LOOK = 24
-"""The side of the small aligned face by which two persons are told apart."""
+"""The side of the small aligned face by which two persons are distinguished."""
 
 
 @dataclass(eq=False)
