@@ -1,6 +1,5 @@
 """Data sets on disk as clips and folds. A new layout is one module here and its line in ``LAYOUTS``."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -32,14 +31,14 @@ def read_listing(params: Params, name: str, complaints: Complaints | None = None
     Raises:
         UserError: the data set or its layout is unknown, a path does not exist, or the annotations are bad.
     """
-    dataset = _on_disk(params.dataset(name), name, complaints or Complaints())
-    read: Callable[[DatasetOnDisk], Listing] = LAYOUTS[params.dataset(name).layout].read
+    section = params.dataset(name)
+    dataset = _on_disk(section, name, complaints or Complaints())
     try:
-        listing = read(dataset)
+        listing = LAYOUTS[section.layout].read(dataset)
     except OSError as error:
         raise UserError(f"{error.filename or dataset.root}: {error.strerror}") from None
     checked = _checked(listing, dataset)
-    if params.dataset(name).layout not in PUBLISHED_LAYOUTS:
+    if section.layout not in PUBLISHED_LAYOUTS:
         _check_contents(checked, dataset)
     return checked
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from tgdfer.core.classes import ELEVEN
-from tgdfer.datasets.folds import MISSING, Protection, protection
+from tgdfer.datasets.folds import MISSING, protection
 from tgdfer.datasets.listing import Listing, known_spellings
 
 ALIKE = 0.8
@@ -38,8 +38,8 @@ def advice(listing: Listing, classes: Sequence[str]) -> list[str]:
     ]
 
 
-def protection_of(listing: Listing) -> Protection:
-    """Whether a person is in training and test of one fold."""
+def protection_of(listing: Listing) -> str:
+    """Whether people are kept apart in the folds, in words."""
     subjects = {clip.clip_id: clip.subject for clip in listing.clips}
     return protection(subjects, ((one.clip_id, one.fold, one.split) for one in listing.folds))
 

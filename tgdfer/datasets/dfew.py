@@ -35,10 +35,7 @@ def read(dataset: DatasetOnDisk) -> Listing:
     source = dataset.options["source"]
     folder = _clips_folder(dataset, source)
     annotations = first_folder(dataset.annotations, ("EmoLabel_DataSplit",)) or dataset.annotations
-    lists = [
-        (fold, split, _list_of(annotations, split, fold)) for fold in range(1, FOLDS + 1) for split in ("train", "test")
-    ]
-    labels, folds = read_folds(lists, partial(_rows, complaints=dataset.complaints), _label, dataset.complaints)
+    labels, folds, lists = read_folds(dataset, FOLDS, partial(_list_of, annotations), _rows, _label)
     kind, suffix = ("video", ".mp4") if source == "original" else ("frames", "")
     there = {entry.name for entry in folder.iterdir()}
     clips = []
@@ -46,7 +43,7 @@ def read(dataset: DatasetOnDisk) -> Listing:
         unpadded = f"{int(clip_id)}{suffix}"
         entry = unpadded if unpadded in there and f"{clip_id}{suffix}" not in there else f"{clip_id}{suffix}"
         clips.append(Clip(clip_id, (folder / entry).relative_to(dataset.root).as_posix(), kind, label))
-    return Listing(clips, folds, [path for _, _, path in lists])
+    return Listing(clips, folds, lists)
 
 
 def _clips_folder(dataset: DatasetOnDisk, source: str) -> Path:

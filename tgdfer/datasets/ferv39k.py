@@ -7,7 +7,6 @@ classes in two different orders, so only names are accepted as labels.
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from tgdfer.core.errors import UserError
@@ -26,18 +25,18 @@ def read(dataset: DatasetOnDisk) -> Listing:
         UserError: a list is missing or broken, or its labels are numbers.
     """
     folder = first_folder(dataset.root, FOLDERS) or dataset.root
-    lists = [(1, split, _list_of(dataset.annotations, split)) for split in ("train", "test")]
-    labels, folds = read_folds(
-        lists,
-        partial(_rows, complaints=dataset.complaints),
+    labels, folds, lists = read_folds(
+        dataset,
+        FOLDS,
+        lambda split, _: _list_of(dataset.annotations, split),
+        _rows,
         lambda spelling, where: class_of(spelling, dataset.classes, where),
-        dataset.complaints,
     )
     clips = []
     for clip_id, label in labels.items():
         source = (folder / clip_id).relative_to(dataset.root).as_posix()
         clips.append(Clip(clip_id, source, "frames", label, subject=clip_id.split("/")[0]))
-    return Listing(clips, folds, [path for _, _, path in lists])
+    return Listing(clips, folds, lists)
 
 
 def _list_of(annotations: Path, split: str) -> Path:

@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.listing import Clip, Member, tidy
@@ -13,6 +12,8 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "val": "test", 
 """What the usual names of parts mean, in lower case."""
 MISSING = {"nan", "na", "n/a", "#n/a", "none", "null", "unknown", "missing", "undefined", "tbd", "todo", "?", "-", "--"}
 """What lists have where a value is missing, in lower case."""
+PROTECTED = "no subject is in training and test of a fold"
+"""What ``protection`` says where people are kept apart."""
 
 
 def cross_validation(fold_of: Mapping[str, int]) -> list[Member]:
@@ -86,16 +87,8 @@ def dealt_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
     return cross_validation({clip_id: number % folds + 1 for number, clip_id in enumerate(dealt)})
 
 
-@dataclass(frozen=True)
-class Protection:
-    """Whether people are kept apart in the folds: ``ok``, and how to say it."""
-
-    ok: bool
-    said: str
-
-
-def protection(subject_of: Mapping[str, str | None], folds: Iterable[tuple[str, int, str]]) -> Protection:
-    """Whether a person is in training and test of one fold, where the subject of every clip is known.
+def protection(subject_of: Mapping[str, str | None], folds: Iterable[tuple[str, int, str]]) -> str:
+    """Whether people are kept apart in the folds: ``PROTECTED``, or in words why not, or why that is not known.
 
     Args:
         subject_of: the subject of each clip, or None.
@@ -103,39 +96,32 @@ def protection(subject_of: Mapping[str, str | None], folds: Iterable[tuple[str, 
     """
     known = [subject for subject in subject_of.values() if subject is not None]
     if not known:
-        return Protection(
-            False,
-            "none: the subjects are not known, so a person may be in training and test, which flatters every method",
-        )
+        return "none: the subjects are not known, so a person may be in training and test, which flatters every method"
     if len(known) < len(subject_of):
-        return Protection(
-            False,
+        return (
             f"partial: the subject is known of {len(known)} of {len(subject_of)} clips; any other person may be in "
-            "training and test, which flatters every method",
+            "training and test, which flatters every method"
         )
     sides = {(fold, split, subject_of[clip]) for clip, fold, split in folds if clip in subject_of}
     both = {name for fold, split, name in sides if split == "test" and (fold, "train", name) in sides}
     if both:
-        return Protection(
-            False,
+        return (
             f"none: {len(both)} of {len(set(known))} subjects are in training and test of a fold, which flatters "
-            f"every method ({', '.join(sorted(map(str, both))[:3])}{', ...' if len(both) > 3 else ''})",
+            f"every method ({', '.join(sorted(map(str, both))[:3])}{', ...' if len(both) > 3 else ''})"
         )
     plain = {(fold, split, _plain(name)) for fold, split, name in sides}
     alike = {name for fold, split, name in sides if split == "test" and (fold, "train", _plain(name)) in plain}
     if alike:
-        return Protection(
-            False,
+        return (
             f"doubtful: subjects whose names differ only in capitals, blanks or zeros (among them "
-            f"{', '.join(sorted(map(str, alike))[:4])}) are in training and test of a fold; give each person one name",
+            f"{', '.join(sorted(map(str, alike))[:4])}) are in training and test of a fold; give each person one name"
         )
     if blank := sorted({name for name in known if name.lower() in MISSING}):
-        return Protection(
-            False,
+        return (
             f"partial: the subject of {sum(name in blank for name in known)} of {len(known)} clips is '{blank[0]}', "
-            "which looks like a missing value; those people may be in training and test",
+            "which looks like a missing value; those people may be in training and test"
         )
-    return Protection(True, "no subject is in training and test of a fold")
+    return PROTECTED
 
 
 def _plain(subject: str | None) -> str:

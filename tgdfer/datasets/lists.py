@@ -7,12 +7,12 @@ an index, renames a column that occurs twice, and does not know the line of a ro
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from tgdfer.core.errors import UserError
-from tgdfer.datasets.listing import Complaints, Member, tidy
+from tgdfer.datasets.listing import Complaints, DatasetOnDisk, Member, tidy
 
 SAMPLE = 200
 """Rows by which the mark between fields is found."""
@@ -115,33 +115,36 @@ def _delimiter(text: str) -> str:
 
 
 def read_folds(
-    lists: Iterable[tuple[int, str, Path]],
-    rows: Callable[[Path], Iterator[tuple[int, str, str]]],
+    dataset: DatasetOnDisk,
+    count: int,
+    list_of: Callable[[str, int], Path],
+    rows: Callable[[Path, Complaints], Iterator[tuple[int, str, str]]],
     label_of: Callable[[str, str], str],
-    complaints: Complaints,
-) -> tuple[dict[str, str], list[Member]]:
-    """The label of every clip and its folds, from one list for each fold and split.
+) -> tuple[dict[str, str], list[Member], list[Path]]:
+    """The label of every clip, its ``count`` folds, and the lists of both, of which each fold and split has one.
 
     Args:
-        lists: fold, split and file of each list.
+        dataset: the data set.
+        count: how many folds it has.
+        list_of: the list of a split (``train`` or ``test``) and fold.
         rows: reads a list as (line, clip_id, spelling of the label).
         label_of: the class of a spelling; its second argument names file and line.
-        complaints: what to do with bad rows.
 
     Raises:
         UserError: a label is bad, or two lists contradict each other.
     """
+    lists = [(fold, split, list_of(split, fold)) for fold in range(1, count + 1) for split in ("train", "test")]
     labels: dict[str, str] = {}
     folds = []
     for fold, split, path in lists:
-        listed = list(rows(path))
+        listed = list(rows(path, dataset.complaints))
         if not listed:
             raise UserError(f"{path}: lists no clips")
         for line, clip_id, spelling in listed:
             folds.append(Member(clip_id, fold, split))
             where = f"{path}, line {line}"
-            with complaints.row():
+            with dataset.complaints.row():
                 label = label_of(spelling, where)
                 if labels.setdefault(clip_id, label) != label:
                     raise UserError(f"{where}: clip {clip_id} is {label} here, {labels[clip_id]} elsewhere")
-    return labels, folds
+    return labels, folds, [path for _, _, path in lists]

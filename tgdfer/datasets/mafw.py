@@ -44,19 +44,16 @@ def read(dataset: DatasetOnDisk) -> Listing:
         raise UserError(
             f"{dataset.annotations}: no folder '{labels_option}'; expected MAFW's folder 'Train & Test Set'"
         )
-    lists = [(fold, split, _list_of(base, fold, split)) for fold in range(1, FOLDS + 1) for split in ("train", "test")]
-    labels, folds = read_folds(
-        lists, partial(_rows, complaints=dataset.complaints), partial(_label, dataset.classes), dataset.complaints
-    )
+    labels, folds, lists = read_folds(dataset, FOLDS, partial(_list_of, base), _rows, partial(_label, dataset.classes))
     suffix, form = (".mp4", "video") if kind == "videos" else ("", "frames")
     clips = [
         Clip(clip_id, (folder / f"{clip_id}{suffix}").relative_to(dataset.root).as_posix(), form, label)
         for clip_id, label in sorted(labels.items())
     ]
-    return Listing(clips, folds, [path for _, _, path in lists])
+    return Listing(clips, folds, lists)
 
 
-def _list_of(base: Path, fold: int, split: str) -> Path:
+def _list_of(base: Path, split: str, fold: int) -> Path:
     for captions in ("no_caption", "with_caption"):
         path = base / captions / f"set_{fold}" / f"{split}.txt"
         if path.is_file():

@@ -101,7 +101,7 @@ def check_dataset(params: Params, name: str, deep: bool = False) -> Verdict:
         name,
         section.root,
         compare(listing, section.classes, published(section.layout, section.options)),
-        protection_of(listing).said,
+        protection_of(listing),
         annotations,
         faulty,
         later,

@@ -29,7 +29,7 @@ def data_card(part: Part) -> dict[str, Any]:
         if folds is not None:
             subjects = {clip: name or None for clip, name in zip(clips["clip_id"], clips["subject"], strict=True)}
             rows = folds.select(["clip_id", "fold", "split"]).to_pydict()
-            card["protection"] = protection(subjects, zip(*rows.values(), strict=True)).said
+            card["protection"] = protection(subjects, zip(*rows.values(), strict=True))
     if stored := _read(part, read_sealed, paths.frames(dataset)):
         card |= {"frames": stored.get("frames"), "kept": stored.get("clips")}
         if stored.get("searched"):

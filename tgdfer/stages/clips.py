@@ -13,6 +13,7 @@ from tgdfer.core.locks import writes
 from tgdfer.core.progress import log
 from tgdfer.datasets import read_listing
 from tgdfer.datasets.advice import protection_of
+from tgdfer.datasets.folds import PROTECTED
 
 
 @writes(lambda params, dataset: [paths.clips(dataset), paths.folds(dataset)])
@@ -34,9 +35,8 @@ def run(params: Params, dataset: str) -> None:
 
     counts = Counter(clip.label for clip in clips)
     shown = ", ".join(f"{name} {counts[name]}" for name in params.dataset(dataset).classes)
-    kept_apart = protection_of(listing)
-    if not kept_apart.ok:
-        log.warning("%s: protection of the folds: %s", dataset, kept_apart.said)
+    if (kept_apart := protection_of(listing)) != PROTECTED:
+        log.warning("%s: protection of the folds: %s", dataset, kept_apart)
     log.info("%s: %d clips (%s), %d folds", dataset, len(clips), shown, max(member.fold for member in folds))
 
 

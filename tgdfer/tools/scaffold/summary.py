@@ -24,7 +24,7 @@ def summary(name: str, source: ClipList, elsewhere: list[str], refused: list[str
     if source.table:
         facts.append(("columns", columns_line(source)))
     facts.append(("folds", folds_line(source)))
-    facts.append(("protection", protection_of(source.listing).said))
+    facts.append(("protection", protection_of(source.listing)))
     if source.leads_out:
         facts.append(("links", links_line(source)))
     if elsewhere:
