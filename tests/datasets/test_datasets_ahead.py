@@ -11,10 +11,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.datasets import fold_numbers
 from tgdfer.datasets.size import clip_count
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def project(layout: str, annotations: str = "list.csv", **section: object) -> Params:

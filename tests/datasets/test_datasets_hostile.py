@@ -132,16 +132,18 @@ def test_a_bad_row_is_named_by_its_line_whatever_is_wrong_with_it(row: bytes, na
     assert len(str(caught.value)) < 400
 
 
-def test_a_column_that_occurs_twice_is_refused() -> None:
-    params = project([])
-    Path("clips.csv").write_text("clip_id,path,label,label,fold\na,a.mp4,happy,sad,1\nb,b.mp4,sad,sad,2\n")
-    with pytest.raises(UserError, match=r"clips\.csv: column 'label' occurs twice"):
-        run(params, "mine")
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'clip_id,path,label,fold\n"a,a.mp4', b"", b"\x00" * 1000])
-def test_a_file_that_is_not_a_table_is_refused(content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"clip_id,path,label,label,fold\na,a.mp4,happy,sad,1\n", ": column 'label' occurs twice"),
+        (b"\xff\xfe\x00", ""),
+        (b'clip_id,path,label,fold\n"a,a.mp4', ""),
+        (b"", ""),
+        (b"\x00" * 1000, ""),
+    ],
+)
+def test_a_file_that_is_not_a_table_is_refused(content: bytes, said: str) -> None:
     params = project([])
     Path("clips.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"^clips\.csv"):
+    with pytest.raises(UserError, match=rf"^clips\.csv{said}"):
         run(params, "mine")

@@ -34,6 +34,10 @@ def read(layout: str, root: str, annotations: str | None = None, classes: tuple[
     return clips, {(row["clip_id"], row["fold"]): row["split"] for row in folds}
 
 
+def people(clips: dict, folds: dict, fold: int, split: str) -> set[str]:
+    return {clips[clip]["subject"] for (clip, number), side in folds.items() if (number, side) == (fold, split)}
+
+
 def touch(*names: str) -> None:
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -193,18 +197,12 @@ def test_ravdess(folder: str) -> None:
     assert clips["01-01-08-01-02-01-12"]["label"] == "surprise"
     assert clips["01-01-02-01-02-01-12"]["label"] == "calm"
     assert clips["01-01-06-01-02-01-12"]["subject"] == "12"
-    tested = {
-        fold: {clips[clip]["subject"] for (clip, number), split in folds.items() if number == fold and split == "test"}
-        for fold in range(1, 7)
-    }
+    tested = {fold: people(clips, folds, fold, "test") for fold in range(1, 7)}
     assert tested[1] == {"01", "02", "03", "04"}
     assert all(len(subjects) == 4 for subjects in tested.values())
     assert len(set.union(*tested.values())) == 24
     for fold, subjects in tested.items():
-        train = {
-            clips[clip]["subject"] for (clip, number), split in folds.items() if number == fold and split != "test"
-        }
-        assert not train & subjects
+        assert not people(clips, folds, fold, "train") & subjects
 
 
 def test_ravdess_options() -> None:
@@ -229,16 +227,12 @@ def test_crema_d(folder: str, suffix: str) -> None:
     assert len(clips) == 91 * 6
     assert {row["label"] for row in clips.values()} == set(codes.values())
     for clip, row in clips.items():
-        assert row["label"] == codes[clip.split("_")[2]]
+        assert (row["subject"], row["label"]) == (clip[:4], codes[clip.split("_")[2]])
     tested = Counter(fold for (clip, fold), split in folds.items() if split == "test" and "_ANG_" in clip)
     assert sorted(tested.values()) == [18, 18, 18, 18, 19]
     assert len(folds) == 5 * len(clips)
     for fold in range(1, 6):
-        sides = {
-            side: {clip[:4] for (clip, number), split in folds.items() if number == fold and split == side}
-            for side in ("train", "test")
-        }
-        assert not sides["train"] & sides["test"]
+        assert not people(clips, folds, fold, "train") & people(clips, folds, fold, "test")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from media import parameters, video, write_csv
+from media import listed, video
 
 from tgdfer.core.errors import UserError
 from tgdfer.core.storage import SCHEMAS, write_table
@@ -88,14 +88,13 @@ def test_a_rendered_table_with_a_flipped_bit_is_refused() -> None:
 def test_validate_refuses_what_the_report_would_refuse() -> None:
     for name in ("a", "b"):
         video(Path(f"raw/{name}.mp4"), 3)
-    table = write_csv(Path("raw/clips.csv"), "clip_id,path,label,fold", ["a,a.mp4,happy,1", "b,b.mp4,sad,2"])
-    section = {"layout": "folder", "root": "raw", "annotations": str(table), "classes": ["happy", "sad"]}
 
     def later(truth: str) -> list[str]:
-        return check_dataset(parameters(Path(), {"mine": {**section, "truth": truth}}), "mine").later_faults
+        params = listed(["a,a.mp4,happy,1", "b,b.mp4,sad,2"], classes=["happy", "sad"], truth=truth)
+        return check_dataset(params, "mine").later_faults
 
     assert later(str(written())) == []
-    (fault,) = later(str(table))
+    (fault,) = later("raw/clips.csv")
     assert fault.startswith("the report: raw/clips.csv: not a Parquet file")
     (fault,) = later("gone.parquet")
     assert "gone.parquet: no such file; correct `truth` in params.yaml" in fault

@@ -72,6 +72,12 @@ def parameters(folder: Path, datasets: dict, **sections: dict) -> Params:
     return load_params(path)
 
 
+def listed(rows: Sequence[str], header: str = "clip_id,path,label,fold", **keys: object) -> Params:
+    """A data set ``mine`` of the clips below ``raw`` that ``rows`` list; ``keys`` are more of its entry."""
+    table = write_csv(Path("raw/clips.csv"), header, rows)
+    return parameters(Path(), {"mine": {"layout": "folder", "root": "raw", "annotations": str(table), **keys}})
+
+
 def clip_project(root: Path, sources: Sequence[str], links: str = "inside", **frames: object) -> Params:
     """A data set ``mine`` of the clips ``sources`` below ``root``, with ids c00, c01, and so on, and its clips table.
 
