@@ -52,6 +52,18 @@ def test_bad_parameters_are_one_line_and_exit_code_2(tmp_path: Path, edit: tuple
     assert said in lines[0]
 
 
+@pytest.mark.parametrize(("options", "updates"), [([], 1), (["--no-tracking"], 0)])
+def test_a_report_updates_mlflow_unless_snakemake_does(
+    options: list[str], updates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("tgdfer.stages.report.run", lambda params: None)
+    monkeypatch.setattr("tgdfer.tracking.update_after", called.append)
+    assert CliRunner().invoke(app, ["report", *options]).exit_code == 0
+    assert len(called) == updates
+
+
 def test_an_unknown_data_set_and_a_root_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     for arguments, said in ((["--dataset", "dfew"], "no data set 'dfew'"), (["--dataset", "demo"], "data/raw/demo")):

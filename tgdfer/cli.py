@@ -181,14 +181,19 @@ def transfer(
 
 
 @app.command("report", epilog="Example: tgdfer report")
-def report(params: ParamsFile = DEFAULT) -> None:
+def report(
+    tracking: Annotated[bool, typer.Option(help="Update MLflow afterwards, which Snakemake does at its end.")] = True,
+    params: ParamsFile = DEFAULT,
+) -> None:
     """Make the tables, figures and the page in reports/ from the files of all runs."""
     from tgdfer.stages.report import run
-    from tgdfer.tracking import update_after
 
     chosen = load_params(params)
     run(chosen)
-    update_after(chosen)
+    if tracking:
+        from tgdfer.tracking import update_after
+
+        update_after(chosen)
 
 
 @app.command("predict")

@@ -83,7 +83,8 @@ def main():
     parser.add_argument("stage")
     for option in ("--dataset", "--source", "--target", "--variant", "--name", "--fold", "--seed"):
         parser.add_argument(option)
-    parser.add_argument("--collect", action="store_true")
+    for option in ("--collect", "--no-tracking"):
+        parser.add_argument(option, action="store_true")
     parser.add_argument("--part")
     parser.add_argument("lists", nargs="*")
     args = parser.parse_args()

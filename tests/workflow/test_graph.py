@@ -69,8 +69,8 @@ def graphs(
 
 
 def plain(command: str) -> str:
-    """A command without the redirection of its log and the prefix."""
-    return command.split(" > ")[0].rsplit("; ", 1)[-1].strip()
+    """A command without the redirection of its log, the prefix, and MLflow, which Snakemake updates at its end."""
+    return command.split(" > ")[0].rsplit("; ", 1)[-1].removesuffix(" --no-tracking").strip()
 
 
 def test_the_graphs_are_the_same(graphs: tuple[Project, list[dict], list[dict]]) -> None:

@@ -59,12 +59,18 @@ def _meaning(path: Path) -> bytes:
     """A Python file without comments, docstrings and layout; any other file unchanged."""
     if path.suffix != ".py":
         return path.read_bytes()
+    return ast.unparse(_tree(path)).encode()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    """The syntax tree of a file without what documents it."""
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
             # a string that is a whole statement documents a module, class, function or attribute
             node.body = [line for line in body if not _is_text(line)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return ast.unparse(tree).encode()
+    return tree
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -79,7 +85,7 @@ def _imported(path: Path) -> list[Path]:
 
 def imports(path: Path) -> Iterator[str]:
     """The dotted names below ``tgdfer`` that ``path`` imports when it runs."""
-    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    waiting: list[ast.AST] = [_tree(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

@@ -17,7 +17,7 @@ rule report:
         mem_mb=grow(8000),
         runtime=grow(60),
     shell:
-        "python -m tgdfer report > {log} 2>&1"
+        "python -m tgdfer report --no-tracking > {log} 2>&1"
 
 
 rule report_item:
