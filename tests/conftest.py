@@ -2,6 +2,10 @@
 
 import logging
 import os
+
+# several processes share the cores: torch's threads would wait for each other and use more than twice the time
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 

@@ -27,7 +27,7 @@ def test_the_size_of_a_batch_does_not_matter(fold, variant):
     for size in (1, 4, 7):
         parts = score(model, batches(fold.test, CPU, size))
         np.testing.assert_allclose(parts.probabilities, whole.probabilities, atol=2e-6)
-        np.testing.assert_allclose(parts.relevance, whole.relevance, atol=2e-6)
+        np.testing.assert_allclose(parts.relevance, whole.relevance, atol=2e-5)  # a quotient
     assert whole.probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
     assert model.training
 
