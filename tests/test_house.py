@@ -80,9 +80,15 @@ def test_neutral_code_exists() -> None:
     assert all((PACKAGE / name).exists() for name in code.NEUTRAL)
 
 
-def test_the_command_line_starts_without_heavy_libraries() -> None:
-    heavy = "torch", "mlflow", "open_clip", "pandas", "sklearn", "matplotlib", "pyarrow"
-    script = f"import sys, tgdfer.cli; print([m for m in {heavy!r} if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("tgdfer.cli", ("torch", "mlflow", "open_clip", "pandas", "sklearn", "matplotlib", "pyarrow")),
+        ("tgdfer.stages.features", ("torch", "open_clip")),  # the job that only joins parts
+    ],
+)
+def test_it_starts_without_heavy_libraries(module: str, heavy: tuple[str, ...]) -> None:
+    script = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

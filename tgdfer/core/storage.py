@@ -52,7 +52,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         clip_id=TEXT, fold=WHOLE, label=TEXT, source_fold=WHOLE, seed=WHOLE, probabilities=pa.list_(REAL)
     ),
 }
-"""The tables by name. The feature cache has its own layout: see ``tgdfer.stages.features``."""
+"""The tables by name. The feature cache has its own layout: see ``tgdfer.features.shards``."""
 
 
 @contextmanager
