@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
+from training_project import params as parameters
 
 from tgdfer.core import checksums, paths, storage
 from tgdfer.runs import outputs
 from tgdfer.runs.outputs import Output, files
+
+
+def stamped(letter: str) -> bytes:
+    return f'<meta name="made-by" content="{letter * 64}">'.encode()
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +78,23 @@ def test_the_files_of_the_report_are_those_of_its_checksums() -> None:
     assert list(files(page)) == [Output(sums)]
 
 
-def test_verifying_names_what_is_damaged_by_the_output_that_lists_it() -> None:
+def test_verifying_names_what_is_damaged_by_the_output_that_lists_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outputs, "SMALL", 0)
     good, bad = (sealed(Path(name) / "m.json", files=[checksums.entry(write(Path(name) / "w")[0])]) for name in "ab")
     Path("b/w").write_bytes(b"abd")
     assert outputs.verify([good, bad]) == {bad: ["b/w is not the file that its stage wrote"]}
     Path("b/w").unlink()
     assert outputs.verify([good, bad]) == {bad: ["b/w is missing"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "outdated"),
+    [(None, False), (b"", True), (stamped("b"), True), (stamped("a"), False), (b"\xff" + stamped("a"), False)],
+)
+def test_a_report_with_another_stamp_or_none_is_outdated(
+    content: bytes | None, outdated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "stamp", lambda *_: "a" * 64)
+    if content is not None:
+        write(paths.REPORT_PAGE, content)
+    assert outputs.is_outdated(paths.REPORT_PAGE, parameters(), "report") == outdated

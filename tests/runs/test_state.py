@@ -200,6 +200,14 @@ def test_an_edited_run_json_is_damaged() -> None:
 def test_the_summary_needs_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     params, summary = parameters(), paths.variant("tiny", "probe")
     before = summary.read_bytes()
+    assert storage.read_sealed(summary)["runs"][0] == {
+        "fold": 1,
+        "seed": 0,
+        "folder": "fold1/seed0",
+        "metrics": storage.file_fingerprint(KEY.folder / "metrics.json"),
+        "predictions": storage.file_fingerprint(KEY.folder / "predictions.parquet"),
+        "failed": None,
+    }
     summary.unlink()
     state.collect(params, "tiny", "probe")
     assert summary.read_bytes() == before
