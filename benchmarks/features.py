@@ -37,9 +37,9 @@ from tgdfer.core import storage
 from tgdfer.core.devices import choose_device
 from tgdfer.encoders import load_encoder, quiet_open_clip, write_encoder
 from tgdfer.encoders.precision import choose_dtype
+from tgdfer.features.encoding import Encoding, encode_shards
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode
 from tgdfer.features.shards import is_whole
-from tgdfer.stages import features
 
 SIZES = ((256, 256), (224, 224), (480, 360), (112, 112), (640, 480))
 
@@ -182,12 +182,12 @@ def run(name: str, args: argparse.Namespace) -> None:
     tower = encoder.vision_tower(auto, device)
     shards = write_frames(jpegs(args.frames, SIZES[:1]))
     settings = FeaturesParams(batch_size=args.batch)
-    work = features.Encoding(encoder, settings, auto, {"cache": "benchmark"})
+    work = Encoding(encoder, settings, auto, {"cache": "benchmark"}, None, "")
     ready = pixels.repeat(-(-args.batch // len(pixels)), 1, 1, 1)[: args.batch].to(device)
     batches = -(-args.frames // args.batch)
 
     def stage() -> int:
-        features.encode_shards(work, shards, [device], "features")
+        encode_shards(work, shards, device, "features")
         assert all(is_whole(shard.target, "benchmark", shard.sha256) for shard in shards)
         return args.frames
 

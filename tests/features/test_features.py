@@ -21,6 +21,7 @@ from tgdfer.core.errors import UserError
 from tgdfer.core.parts import Part
 from tgdfer.encoders import VisionTower, load_encoder
 from tgdfer.encoders.preprocess import Preprocess
+from tgdfer.features import encoding
 from tgdfer.features.cache import load_features
 from tgdfer.features.frame_batches import FrameBatch, ShardTask, decode, read_batches
 from tgdfer.features.shards import checksums, open_shard
@@ -146,7 +147,7 @@ def test_parts_that_were_encoded_differently_are_not_joined(frames):
 def test_whole_shards_are_kept(frames, monkeypatch):
     run(params(), "tiny")
     before = {path: path.stat().st_mtime_ns for path in folder().iterdir()}
-    monkeypatch.setattr(features, "_encode", None)  # would fail if anything were encoded
+    monkeypatch.setattr(encoding, "_encode", None)  # would fail if anything were encoded
     run(params(), "tiny")
     assert {path: path.stat().st_mtime_ns for path in folder().iterdir()} == before
 
@@ -315,9 +316,9 @@ def column(shard: Path, name: str) -> bytes:
 
 def test_the_images_of_a_batch_are_released_once_it_is_encoded(frames):
     encoder = load_encoder("demo-clip", "cpu")
-    work = features.Encoding(encoder, params().features, torch.float32, {}, None, "")
+    work = encoding.Encoding(encoder, params().features, torch.float32, {}, None, "")
     batch = FrameBatch(ShardTask(Path("s"), "", 1, Path("t")), ["a"], [0], [b"jpeg"], last=True)
-    writer, released = features._Writer(work, batch.shard), weakref.ref(batch)
+    writer, released = encoding._Writer(work, batch.shard), weakref.ref(batch)
     writer.add(batch, torch.zeros(1, encoder.dim, dtype=torch.float16))
     del batch
     assert released() is None

@@ -22,7 +22,7 @@ from tgdfer.core.parts import Part
 from tgdfer.encoders import load_encoder
 from tgdfer.features.bags import Bags
 from tgdfer.features.cache import load_features
-from tgdfer.features.frame_batches import decode, read_batches
+from tgdfer.features.frame_batches import ShardTask, decode, read_batches
 from tgdfer.prediction.saved import load_saved
 from tgdfer.runs.files import Key
 from tgdfer.runs.outputs import damages
@@ -105,7 +105,7 @@ def test_keeping_tokens_does_not_change_the_features(caplog: pytest.LogCaptureFi
     tower = encoder.token_tower(1)
     for listed in storage.read_json(paths.frames("tiny"))["shards"]:
         path = paths.frames("tiny").with_name(listed["file"])
-        task = features.ShardTask(path, listed["sha256"], listed["rows"], path)
+        task = ShardTask(path, listed["sha256"], listed["rows"], path)
         for batch in read_batches([task], 100):
             if batch.jpegs:
                 expected = tower(decode(batch, encoder.preprocess, chosen.features))
@@ -137,14 +137,15 @@ def test_keeping_tokens_does_not_change_the_features(caplog: pytest.LogCaptureFi
 KILLED_FEATURES = """
 import os, sys
 sys.path[:0] = {path!r}
+from tgdfer.features import encoding
 from tgdfer.stages import features
 import test_training_adaptation
-write = features._Writer.write
+write = encoding._Writer.write
 def write_or_die(self):
     if self.shard.source.stem == "shard-00002":
         os._exit(9)
     write(self)
-features._Writer.write = write_or_die
+encoding._Writer.write = write_or_die
 features.run(test_training_adaptation.project(), "tiny")
 """
 PATHS = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "projects")]
