@@ -1,8 +1,10 @@
 """The sections of params.yaml about results: the report with its tables, and MLflow."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import Field, field_validator
 
 from tgdfer.config.section import Name, Positive, Section
@@ -35,32 +37,8 @@ class TableParams(Section):
 
 
 TABLES = {
-    "baselines": TableParams(title="Baselines on the same features", columns={"model.architecture": "Architecture"}),
-    "components": TableParams(
-        title="Components",
-        columns={
-            "model.temporal": "Temporal network",
-            "model.text": "Text",
-            "model.context_tokens": "Learnable prompt",
-            "model.visual_prompt": "Visual prompt",
-            "model.coarse_weight": "Coarse branch",
-        },
-        ticks=True,
-    ),
-    "temporal": TableParams(
-        title="Temporal network", columns={"model.temporal": "Temporal network", "model.window": "Window"}
-    ),
-    "text": TableParams(
-        title="Text",
-        columns={"model.text": "Text", "model.context_tokens": "Learnable tokens", "model.context": "Context"},
-    ),
-    "visual-prompt": TableParams(title="Visual prompt", columns={"model.visual_prompt": "Visual prompt"}),
-    "adaptation": TableParams(
-        title="Adaptation of the encoder", columns={"model.adapt": "Adapted", "model.adapt_blocks": "Last blocks"}
-    ),
-    "aggregation": TableParams(
-        title="MIL aggregation", columns={"model.aggregation": "Aggregation", "model.top_k": "k"}
-    ),
+    name: TableParams(**about)
+    for name, about in yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8")).items()
 }
 """The tables that every report has; ``report.tables`` adds others."""
 OTHER_TABLES = ("main", "low-shot", "transfer", "relevance", "costs")

@@ -158,8 +158,18 @@ def update_shard(
     ``advance`` is called with the number of clips that are done. ``each`` is ``map``, or does the same for several
     clips at once.
     """
+
+    def extracted() -> Iterator[ExtractedClip]:
+        for clip in each(lambda clip: extract_clip(root, clip, params), plan.clips):
+            yield clip
+            advance(1)
+
     with only_writer(plan.file):
-        return _update(plan, root, params, advance, each)
+        if is_current(plan, root, params, each):
+            advance(len(plan.clips))
+            return False
+        write_shard(plan, extracted(), params.crop == "face")
+    return True
 
 
 def written(file: Path) -> dict[str, Any]:
@@ -174,20 +184,6 @@ def is_current(plan: ShardPlan, root: Path, params: FramesParams, each: Each = m
         return False
     sources = each(lambda clip: source_fingerprint(root, clip, params), plan.clips)
     return bool(recorded["sources"] == combined_fingerprint(sources))
-
-
-def _update(plan: ShardPlan, root: Path, params: FramesParams, advance: Callable[[int], object], each: Each) -> bool:
-    if is_current(plan, root, params, each):
-        advance(len(plan.clips))
-        return False
-
-    def extracted() -> Iterator[ExtractedClip]:
-        for clip in each(lambda clip: extract_clip(root, clip, params), plan.clips):
-            yield clip
-            advance(1)
-
-    write_shard(plan, extracted(), params.crop == "face")
-    return True
 
 
 def write_shard(plan: ShardPlan, clips: Iterable[ExtractedClip], crop: bool) -> None:

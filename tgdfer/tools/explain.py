@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +26,6 @@ class Explained:
     state: State
     metrics: dict[str, Any]
 
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """The content of run.json."""
-        return self.state.record
-
 
 def explain(params: Params, target: str) -> tuple[str, bool]:
     """Explain a run (``runs/demo/tgdfer/fold1/seed0``) or a row of the tables (``demo/tgdfer``, all its runs).
@@ -43,7 +37,7 @@ def explain(params: Params, target: str) -> tuple[str, bool]:
         UserError: ``target`` does not name a run, or no run of it is finished.
     """
     every, unchecked = _find(params, target)
-    runs = [run for run in every if run.record]
+    runs = [run for run in every if run.state.record]
     if not runs:
         raise UserError(f"explain {target}: no finished run there: {'; '.join(_problems(every))}")
     dataset, variant = every[0].key.dataset, every[0].key.variant
@@ -124,10 +118,10 @@ def _numbers(runs: list[Explained]) -> list[str]:
 
 def _where(run: Explained) -> str:
     """Seconds, device and SLURM job of a run."""
-    hardware, job = run.record.get("hardware", {}), run.record.get("slurm")
+    hardware, job = run.state.record.get("hardware", {}), run.state.record.get("slurm")
     device = ", ".join(dict.fromkeys(hardware.get("gpus", []))) or f"CPU ({hardware.get('machine')})"
     slurm = f", SLURM job {job.get('SLURM_JOB_ID')} on {job.get('SLURM_JOB_NODELIST')}" if job else ""
-    seconds = f"{run.record.get('seconds', 0):.0f} s on {device}{slurm}"
+    seconds = f"{run.state.record.get('seconds', 0):.0f} s on {device}{slurm}"
     return f"   UAR {100 * run.metrics['selections']['last']['uar']:.2f}, {seconds}" if run.metrics else f"   {seconds}"
 
 
@@ -135,8 +129,9 @@ def _made_by(params: Params, variant: str, runs: list[Explained]) -> list[str]:
     """What the runs have in common in one line each; where they differ, every value."""
 
     def values(pick: Any) -> str:
-        return "; ".join(dict.fromkeys(str(pick(run.record)) for run in runs))
+        return "; ".join(dict.fromkeys(str(pick(run.state.record)) for run in runs))
 
+    run_name = "{dataset}/{variant}/fold{fold}/seed{seed}".format_map
     changed = params.variants[variant].set
     overrides = [
         f"{section}.{key}: {value}" for section, keys in changed.model_dump().items() for key, value in keys.items()
@@ -147,20 +142,16 @@ def _made_by(params: Params, variant: str, runs: list[Explained]) -> list[str]:
         ("variant changes", ", ".join(overrides) or "nothing: params.yaml unchanged"),
     ]
     for section in ("bags", "model", "training"):
-        chosen = runs[0].record.get("parameters", {}).get(section, {})
+        chosen = runs[0].state.record.get("parameters", {}).get(section, {})
         lines.append((section, ", ".join(f"{key}: {value}" for key, value in chosen.items())))
-    for name in sorted({name for run in runs for name in run.record.get("inputs", {})}):
+    for name in sorted({name for run in runs for name in run.state.record.get("inputs", {})}):
         lines.append((name, values(lambda record, name=name: record.get("inputs", {}).get(name))))
     lines += [
         ("encoder's name", values(lambda record: record.get("encoder"))),
         ("versions", values(lambda record: ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items()))),
-        ("MLflow", f"tag tgdfer.run = {values(_mlflow_name)}"),
+        ("MLflow", f"tag tgdfer.run = {values(run_name)}"),
     ]
     return [f"  {name:16} {text}" for name, text in lines]
-
-
-def _mlflow_name(record: dict[str, Any]) -> str:
-    return "{dataset}/{variant}/fold{fold}/seed{seed}".format_map(record)
 
 
 def _revision(record: dict[str, Any]) -> str:
@@ -172,7 +163,7 @@ def _revision(record: dict[str, Any]) -> str:
 
 def _again(dataset: str, variant: str, runs: list[Explained]) -> list[str]:
     """The commands that make the runs from nothing."""
-    commits = dict.fromkeys((run.record.get("git") or {}).get("commit") for run in runs)
+    commits = dict.fromkeys((run.state.record.get("git") or {}).get("commit") for run in runs)
     lines = [f"git checkout {commit}" for commit in commits if commit]
     target = shlex.quote(str(paths.variant(dataset, variant)))
     lines.append(f"{paths.SNAKEMAKE} {target}   # with everything before it that is missing")

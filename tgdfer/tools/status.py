@@ -9,7 +9,8 @@ import json
 import shlex
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,6 @@ class Status:
     prepared: list[Prepared]
     rejects: dict[str, int]
     variants: dict[str, list[RunStatus]]
-    changed: list[Path]
-    """The sources that are not those that the frames were made from."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,8 @@ class Project:
 
     datasets: list[Status]
     damage: Damage
+    changed: list[Path]
+    """The sources of all data sets that are not those that the frames were made from."""
     reported: bool
     """Whether there is a report, made with the present parameters and code."""
 
@@ -95,11 +96,6 @@ class Project:
     def damages(self) -> list[str]:
         """The damaged files of stages other than the training, each with what is wrong."""
         return [text for texts in self.damage.found.values() for text in texts]
-
-    @property
-    def changed(self) -> list[Path]:
-        """The sources of all data sets that are not those that the frames were made from."""
-        return [path for one in self.datasets for path in one.changed]
 
 
 def look(params: Params, verify: bool = False) -> Project:
@@ -116,10 +112,11 @@ def look(params: Params, verify: bool = False) -> Project:
     damage = Damage(found, unseen)
     page = paths.REPORT_PAGE
     reported = page.is_file() and not outputs.is_outdated(page, params, "report")
-    return Project([_dataset(params, damage, changed[name], name) for name in params.datasets], damage, reported)
+    datasets = [_dataset(params, damage, bool(files), name) for name, files in changed.items()]
+    return Project(datasets, damage, list(chain.from_iterable(changed.values())), reported)
 
 
-def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> Status:
+def _dataset(params: Params, damage: Damage, changed: bool, name: str) -> Status:
     folds = _folds(params, name)
     expected = state.Expected(params, name)
     variants = {}
@@ -128,10 +125,10 @@ def _dataset(params: Params, damage: Damage, changed: list[Path], name: str) -> 
         shown = [run for run in runs if variant in params.grid or run.state != "missing"]  # nobody asked for the others
         if shown:
             variants[variant] = shown
-    return Status(name, _prepared(params, damage, changed, name), _rejects(name), variants, changed)
+    return Status(name, _prepared(params, damage, changed, name), _rejects(name), variants)
 
 
-def _prepared(params: Params, damage: Damage, changed: list[Path], name: str) -> list[Prepared]:
+def _prepared(params: Params, damage: Damage, changed: bool, name: str) -> list[Prepared]:
     about = params.datasets[name]
     frames, features = paths.frames(name), paths.features(name, about.encoder)
     tables = paths.clips(name), paths.folds(name)
@@ -153,7 +150,7 @@ def _prepared(params: Params, damage: Damage, changed: list[Path], name: str) ->
             "encoder", (paths.encoder(about.encoder),), about.encoder, f"{'train-demo' if own else 'import'}-encoder"
         ),
         prepared("clips", tables, f"{clips} clips, {folds} folds" if folds else ""),
-        prepared("frames", (frames,), _shards(frames), remake=bool(changed)),
+        prepared("frames", (frames,), _shards(frames), remake=changed),
         prepared("features", (features,), _shards(features)),
     ]
 
@@ -180,8 +177,7 @@ def _folds(params: Params, dataset: str) -> list[int]:
     """The folds of the table, or where that is missing or damaged, those of the layout and of the runs on disk."""
     if listed := _column(paths.folds(dataset), "folds", "fold"):
         return sorted(set(listed))
-    folders = [path.name for v in params.variants for path in (paths.RUNS / dataset / v).glob("fold*")]
-    found = {int(name.removeprefix("fold")) for name in folders if name.removeprefix("fold").isdigit()}
+    found = {key.fold for key in state.on_disk(params, dataset)}
     with suppress(UserError):
         found |= set(fold_numbers(params, dataset))
     return sorted(found)
@@ -203,23 +199,12 @@ def _column(path: Path, kind: str, name: str) -> list[Any]:
 
 def as_json(found: Project) -> str:
     """Everything, for programs."""
-    return json.dumps(
-        {
-            "datasets": [
-                {
-                    "dataset": one.dataset,
-                    "prepared": [vars(stage) for stage in one.prepared],
-                    "rejects": one.rejects,
-                    "variants": {name: [vars(run) for run in runs] for name, runs in one.variants.items()},
-                }
-                for one in found.datasets
-            ],
-            "damaged": found.damages,
-            "changed": list(map(str, found.changed)),
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+    everything = {
+        "datasets": list(map(asdict, found.datasets)),
+        "damaged": found.damages,
+        "changed": list(map(str, found.changed)),
+    }
+    return json.dumps(everything, indent=2, ensure_ascii=False)
 
 
 def as_text(found: Project, folds: bool = False) -> str:

@@ -46,10 +46,13 @@ def smooth(landmarks: Sequence[np.ndarray], found_s: Sequence[float], times_s: S
     """The landmarks [n, 5, 2] at ``times_s``, from those found at ``found_s``: gaps are bridged, jitter is smoothed."""
     points = np.stack(landmarks).reshape(len(landmarks), -1).astype(np.float64)
     path = np.column_stack([np.interp(times_s, found_s, column) for column in points.T])
-    times = np.asarray(times_s)
-    weights = np.exp(-0.5 * ((times[:, None] - times[None, :]) / SMOOTHING_S) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return (weights @ path).reshape(-1, 5, 2)
+    return (smoothing(np.asarray(times_s), SMOOTHING_S) @ path).reshape(-1, 5, 2)
+
+
+def smoothing(times: np.ndarray, width: float) -> np.ndarray:
+    """The weights [n, n] by which a Gaussian of standard deviation ``width`` smooths values at ``times`` [n]."""
+    weights = np.exp(-0.5 * ((times[:, None] - times[None, :]) / width) ** 2)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _shrink(image: np.ndarray, way: np.ndarray, size: int, times: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tgdfer.config.data import FramesParams
-from tgdfer.media.faces.alignment import align, smooth
+from tgdfer.media.faces.alignment import align, smooth, smoothing
 from tgdfer.media.faces.detection import Box, detector
 from tgdfer.media.faces.tracking import Track, Tracker
 from tgdfer.media.frame import Frame, UnusableError
@@ -61,14 +61,11 @@ def crop_clip(frames: list[Frame], params: FramesParams) -> tuple[list[Frame], F
         score = round(float(np.median([face.score for face in faces])), 3)
         return cropped, FacesFound(len(faces), len(frames), side, score)
     if params.no_face == "reject":
-        raise UnusableError(f"no face in {len(frames)} frames" if not faces else _rare(len(faces), len(frames)))
+        found = f"a face in only {len(faces)} of" if faces else "no face in"
+        raise UnusableError(f"{found} {len(frames)} frames")
     centres = [Box(frame.width / 2, frame.height / 2, min(frame.width, frame.height)) for frame in frames]
     cropped = [crop_frame(frame, box, params) for frame, box in zip(frames, centres, strict=True)]
     return cropped, FacesFound(0, len(frames))
-
-
-def _rare(found: int, frames: int) -> str:
-    return f"a face in only {found} of {frames} frames"
 
 
 def decode(frame: Frame) -> np.ndarray:
@@ -119,9 +116,7 @@ def smooth_boxes(track: list[Box | None]) -> list[Box]:
     times = np.arange(len(track))
     xs = np.interp(times, numbers, [box.x for _, box in found])
     ys = np.interp(times, numbers, [box.y for _, box in found])
-    width = max(1.0, SMOOTHING * len(track))
-    weights = np.exp(-0.5 * ((times[:, None] - times[None, :]) / width) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights = smoothing(times, max(1.0, SMOOTHING * len(track)))
     return [Box(float(x), float(y), side) for x, y in zip(weights @ xs, weights @ ys, strict=True)]
 
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from urllib.parse import quote
 
 import typer
 from filelock import FileLock, Timeout
@@ -86,7 +87,7 @@ def _fetch_all(files: list[RemoteFile], source: OpenDataset, folder: Path, base:
     def one(file: RemoteFile) -> None:
         path = folder / file.name
         yours = path.is_file()
-        fetch(source.url(base, file), path, file.size, file.checksum, meter.add, stop)
+        fetch(f"{base}/{quote(file.name)}", path, file.size, file.checksum, meter.add, stop)
         if source.unpack:
             archives.unpack(path, folder, file)
             if yours:

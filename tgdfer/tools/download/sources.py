@@ -55,10 +55,6 @@ class OpenDataset:
     """The entry in params.yaml."""
     mirror: str = ""
 
-    def url(self, base: str, file: RemoteFile) -> str:
-        """The address of a file."""
-        return f"{base}/{urllib.parse.quote(file.name)}"
-
     def hint(self, base: str) -> str:
         """What else can be tried when a file cannot be had."""
         return f", or try the authors' mirror: --base-url {self.mirror}" if self.mirror and base == self.base else ""

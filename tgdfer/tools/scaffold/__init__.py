@@ -21,6 +21,7 @@ from tgdfer.config.ahead import refusals
 from tgdfer.config.data import DEMO_ENCODER
 from tgdfer.config.params import Params, load_params
 from tgdfer.core import storage
+from tgdfer.core.classes import SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.advice import protection_of
 from tgdfer.datasets.listing import Listing
@@ -95,7 +96,7 @@ def new_dataset(
         "root": str(_stated(source.root)),
         "annotations": str(_stated(annotations)),
         "encoder": encoder,
-        **({"classes": source.classes} if source.own_classes else {}),
+        **({"classes": source.classes} if source.classes != list(SEVEN) else {}),
         **({"links": "anywhere"} if source.leads_out else {}),
     }
     registry = project / "tgdfer" / "datasets" / "__init__.py"
@@ -203,9 +204,7 @@ def _quoted(value: Any) -> Any:
     """``value`` with quotes around each text that YAML would read as something else, such as 1e3, no or null."""
     if isinstance(value, list):
         return [_quoted(one) for one in value]
-    if isinstance(value, str) and not re.fullmatch(r"[^\W\d][\w./ -]*", value):
-        return DoubleQuotedScalarString(value)
-    if isinstance(value, str) and yaml.safe_load(value) != value:
+    if isinstance(value, str) and (not re.fullmatch(r"[^\W\d][\w./ -]*", value) or yaml.safe_load(value) != value):
         return DoubleQuotedScalarString(value)
     return value
 

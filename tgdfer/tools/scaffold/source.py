@@ -65,11 +65,6 @@ class ClipList:
         return None not in subjects and len(subjects) > 1
 
     @property
-    def parts(self) -> list[str]:
-        """The columns that are not read and by which a row may mean a part of its video."""
-        return [name for name in self.unused if PARTS.fullmatch(plain(name))]
-
-    @property
     def leads_out(self) -> list[str]:
         """The clips that are links out of the root."""
         return [clip.source for clip in self.listing.clips if leads_out(self.root / clip.source, self.root)]
@@ -111,11 +106,6 @@ class ClipList:
         spellings = sorted({tidy(row[self.place]).lower() for row in self.rows}) if self.place else []
         return {spelling: SPLITS[spelling] for spelling in spellings if spelling in SPLITS}
 
-    @property
-    def own_classes(self) -> bool:
-        """Whether the classes differ from the seven."""
-        return self.classes != list(SEVEN)
-
 
 def understood(
     root: Path,
@@ -133,13 +123,16 @@ def understood(
     _check_ids(clips, named, where)
     kept = {clip.source for clip in clips}
     for group in same_content(root, clips):
-        _check_labels(group, named, where)
+        if len({clip.label for clip in group}) > 1:
+            listed = ", ".join(f"{named[clip.source]} ({clip.label})" for clip in group[:5])
+            raise UserError(f"{where}: the same content has different labels: {listed}; keep the right one")
         # a copy in the test part stays: results on it are compared with those of others
         first, *others = sorted(group, key=lambda clip: SPLITS.get(places.get(clip.source, "").lower()) == "train")
         kept -= {clip.source for clip in others}
         passed.setdefault(SAME, []).extend(f"{named[clip.source]} = {named[first.source]}" for clip in others)
     clips = [clip for clip in clips if clip.source in kept]
-    classes = _classes({clip.label for clip in clips})
+    labels = {clip.label for clip in clips}
+    classes = [name for name in SEVEN if name in labels] + sorted(labels - set(SEVEN))
     listing = Listing(clips, _folds(clips, places, named, where), [table] if table else [])
     if len(classes) < 2:
         raise UserError(
@@ -176,20 +169,9 @@ def _difference(first: str, second: str) -> str:
     return f" (one is {first!a}, the other {second!a})" if tidy(first) == tidy(second) else ""
 
 
-def _check_labels(group: list[Clip], named: dict[str, str], where: str) -> None:
-    if len({clip.label for clip in group}) > 1:
-        listed = ", ".join(f"{named[clip.source]} ({clip.label})" for clip in group[:5])
-        raise UserError(f"{where}: the same content has different labels: {listed}; keep the right one")
-
-
 def plain(column: str) -> str:
     """A column's name as ``MEANINGS`` and ``PARTS`` have it."""
     return re.sub(r"[ -]+", "_", column.lower())
-
-
-def _classes(names: set[str]) -> list[str]:
-    """Those of the seven that occur, in their order, and then the other labels by name."""
-    return [name for name in SEVEN if name in names] + sorted(names - set(SEVEN))
 
 
 def _folds(clips: list[Clip], places: dict[str, str], named: dict[str, str], where: str) -> list[Member]:

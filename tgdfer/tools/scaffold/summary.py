@@ -6,7 +6,7 @@ from tgdfer.core.tables import as_table
 from tgdfer.datasets.advice import advice, protection_of
 from tgdfer.datasets.advice import clips as count
 from tgdfer.datasets.walk import passed_lines
-from tgdfer.tools.scaffold.source import ClipList
+from tgdfer.tools.scaffold.source import PARTS, ClipList, plain
 
 
 def summary(name: str, source: ClipList, elsewhere: list[str], refused: list[str]) -> str:
@@ -25,8 +25,10 @@ def summary(name: str, source: ClipList, elsewhere: list[str], refused: list[str
         facts.append(("columns", columns_line(source)))
     facts.append(("folds", folds_line(source)))
     facts.append(("protection", protection_of(source.listing)))
-    if source.leads_out:
-        facts.append(("links", links_line(source)))
+    if out := source.leads_out:
+        behind = f"{count(len(out))} behind links out of {source.root}, such as {out[0]}"
+        remedy = "remove it if you do not trust where they lead"
+        facts.append(("links", f"{behind}: the entry has `links: anywhere`; {remedy}"))
     if elsewhere:
         facts.append(("paths", f"params.yaml has {elsewhere[0]} in full: another machine needs another path"))
     lines = [f"{name}: {count(len(clips))} from {source.table or source.root}", "", _table(source), ""]
@@ -56,20 +58,13 @@ def folds_line(source: ClipList) -> str:
     return f"{number}, made by this project: {how}"
 
 
-def links_line(source: ClipList) -> str:
-    """How many clips are links out of the root, and what that means."""
-    out = source.leads_out
-    return (
-        f"{count(len(out))} behind links out of {source.root}, such as {out[0]}: the entry has `links: anywhere`; "
-        "remove it if you do not trust where they lead"
-    )
-
-
 def _parts(source: ClipList) -> list[str]:
-    if not source.parts:
+    """The columns that are not read and by which a row may mean a part of its video."""
+    parts = [name for name in source.unused if PARTS.fullmatch(plain(name))]
+    if not parts:
         return []
     return [
-        f"not used: {', '.join(source.parts)}: every clip is its whole video; if a row means a part of it, cut that "
+        f"not used: {', '.join(parts)}: every clip is its whole video; if a row means a part of it, cut that "
         "part out into a file"
     ]
 
