@@ -127,6 +127,7 @@ def test_a_data_set_has_its_own_training_settings_before_those_of_a_variant(tmp_
         (("renders",), {"demo": {}}, "renders.demo: .*choose another name"),
         (("renders",), {"dim": {"shares": {"happy": 1.0}}}, "renders.dim.shares: expected a share for each of happy"),
         (("encoders",), {"demo-clip": {"model": "RN50"}}, "encoders.demo-clip: .*choose another"),
+        (("model", "window"), 4, "model.window: .*expected an odd number of frames, got 4: write 3 or 5"),
     ],
 )
 def test_mistakes_name_their_key(tmp_path: Path, raw: dict, keys: tuple[str, ...], value: object, said: str) -> None:
@@ -179,8 +180,10 @@ def test_a_file_that_is_not_a_mapping_or_not_well_formed(tmp_path: Path, text: s
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_in_another_encoding_and_one_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_missing_file_one_in_another_encoding_and_one_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
+    with pytest.raises(UserError, match="no such file"):
+        load_params(path)
     path.write_bytes("# für alle".encode("latin-1"))
     with pytest.raises(UserError, match="UTF-8, got byte 0xfc"):
         load_params(path)
@@ -210,19 +213,9 @@ def test_a_run_depends_on_what_its_architecture_reads(tmp_path: Path, raw: dict)
     }, "where nothing was changed, earlier runs still fit"
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
-        load_params(tmp_path / "params.yaml")
-
-
 def test_unknown_names_list_the_known_ones() -> None:
     params = load_params(ROOT / "params.yaml")
     with pytest.raises(UserError, match="no data set 'dfwe'; known: demo"):
         params.dataset("dfwe")
     with pytest.raises(UserError, match="no variant 'tgdfr'; known: tgdfer"):
         params.run("tgdfr")
-
-
-def test_a_window_has_a_middle_frame() -> None:
-    with pytest.raises(ValueError, match=r"window.*expected an odd number of frames, got 4: write 3 or 5"):
-        ModelParams(window=4)

@@ -63,12 +63,6 @@ def test_what_made_a_table_is_found_when_it_was_noted_with_the_last_row(tmp_path
     assert storage.made_by(path) == {"stage": "late"}
 
 
-def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        storage.write_table(tmp_path / name, "folds", FOLDS, {"b": 1, "a": 2})
-    assert storage.file_fingerprint(tmp_path / "one") == storage.file_fingerprint(tmp_path / "two")
-
-
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -32,18 +32,26 @@ def clip(count: int) -> list[Frame]:
     return [replace(picture(lighter=5 * (index % 2)), index=index, time_s=index / 10) for index in range(count)]
 
 
+class Searching:
+    """A detector that finds the given faces, search by search, and counts how often it searched a whole frame.
+
+    Between the searches it finds them where they are looked for, or with ``again=False`` not at all.
+    """
+
+    def __init__(self, *faces: list[Box], again: bool = True) -> None:
+        self.faces, self.again, self.searched = list(faces), again, 0
+
+    def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
+        self.searched += 1
+        return [[Detection(box, 0.9, points(box)) for box in self.faces[self.searched - 1]]]
+
+    def look_again(self, looks):
+        return [face if self.again else None for _, face in looks]
+
+
 def found_at(monkeypatch: pytest.MonkeyPatch, boxes: list[list[Box]]) -> None:
     """Faces are found in these boxes, frame by frame."""
-    frames = iter(boxes)
-
-    class Found:
-        def detect(self, images):
-            return [[Detection(box, 0.9, points(box)) for box in next(frames)] for _ in images]
-
-        def look_again(self, looks):
-            return [None] * len(looks)
-
-    monkeypatch.setattr(crops, "detector", lambda weights: Found())
+    monkeypatch.setattr(crops, "detector", lambda weights: Searching(*boxes, again=False))
 
 
 def points(box: Box) -> np.ndarray:
@@ -82,13 +90,11 @@ def test_crops_are_square_of_one_size_and_inside_the_picture(monkeypatch, margin
 
 
 def test_a_margin_wider_than_the_picture_leaves_a_black_border_to_a_united_box_alone(monkeypatch) -> None:
-    white = Frame(0, 0.0, encode(Image.new("RGB", (80, 60), "white")), 80, 60)
+    images = [Image.new("L", (80, 60), grey) for grey in (255, 250)]
+    frames = [Frame(number, number / 10, encode(image), 80, 60) for number, image in enumerate(images)]
     for rule, size, black in (("smooth", 60, False), ("union", 130, True)):
         found_at(monkeypatch, [[Box(35, 25, 40)], [Box(45, 35, 40)]])
-        cut, _ = crops.crop_clip(
-            [white, Frame(1, 0.1, encode(Image.new("RGB", (80, 60), (250, 250, 250))), 80, 60)],
-            FramesParams(crop="face", face_margin=0.8, face_box=rule),
-        )
+        cut, _ = crops.crop_clip(frames, FramesParams(crop="face", face_margin=0.8, face_box=rule))
         assert {(frame.width, frame.height) for frame in cut} == {(size, size)}
         assert (brightness(cut[0]) < 250) == black
 
@@ -164,20 +170,6 @@ def test_smoothed_landmarks_bridge_gaps_and_keep_what_does_not_move() -> None:
     times = [index / 25 for index in range(50)]
     smoothed = alignment.smooth(list(still + jitter), times, times)
     assert smoothed.std(axis=0).mean() < 0.45 * jitter.std(axis=0).mean()
-
-
-class Searching:
-    """A detector that finds the given faces in every frame and counts how often it searched a whole one."""
-
-    def __init__(self, *faces: list[Box]) -> None:
-        self.faces, self.searched = list(faces), 0
-
-    def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
-        self.searched += 1
-        return [[Detection(box, 0.9, points(box)) for box in self.faces[self.searched - 1]]]
-
-    def look_again(self, looks):
-        return [face for _, face in looks]
 
 
 def noise(seed: int) -> np.ndarray:

@@ -74,6 +74,9 @@ def test_cores_are_those_granted_to_a_job_and_macos_has_no_affinity(monkeypatch:
 def test_processes_write_the_bytes_that_threads_write(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def times() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in paths.frames("mine").parent.glob("shard-*")}
+
     params = image_project()
     frames.run(params, "mine")
     assert storage.read_json(paths.frames("mine"))["rejects"] == 1
@@ -92,11 +95,12 @@ def test_processes_write_the_bytes_that_threads_write(
 
     # a changed source
     images(Path("raw/c7"), 2, size=20)
-    before = {path.name: path.stat().st_mtime_ns for path in paths.frames("mine").parent.glob("shard-*")}
+    before = times()
     caplog.clear()
     frames.run(params, "mine")
-    after = {path.name: path.stat().st_mtime_ns for path in paths.frames("mine").parent.glob("shard-*")}
-    assert {name for name in after if after[name] != before[name]} == {f"shard-{shard_number('c07', 5):05d}.parquet"}
+    assert {name for name, time in times().items() if time != before[name]} == {
+        f"shard-{shard_number('c07', 5):05d}.parquet"
+    }
     assert "mine: 4 of 5 frame shards are up to date" in caplog.messages
     assert any("mine: frames: 24 clips in" in line for line in caplog.messages), "kept clips count, and none twice"
 

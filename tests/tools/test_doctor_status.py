@@ -66,7 +66,6 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
     at = next(number for number, line in enumerate(lines) if line.startswith("WRONG") and "ffmpeg" in line)
     assert lines[at + 1].strip() == "-> make venv"
     assert lines[-1] == "1 thing to fix"
-    (fresh / "a.mp4").write_bytes(b"")
     script = "from tgdfer.media import ffmpeg; ffmpeg.executable()"
     failed = subprocess.run(
         [sys.executable, "-c", script], env={"PATH": "", "PYTHONPATH": package}, capture_output=True, text=True
@@ -74,21 +73,30 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
     assert "UserError: no ffmpeg" in failed.stderr
 
 
+def change(old: str, new: str) -> None:
+    """Replace the first ``old`` in params.yaml."""
+    text = Path("params.yaml").read_text()
+    assert old in text
+    Path("params.yaml").write_text(text.replace(old, new, 1))
+
+
+def add_dataset(root: str) -> None:
+    entry = f"  x: {{layout: dfew, root: {root}, annotations: {root}, encoder: demo-clip}}\n"
+    change("datasets:\n", f"datasets:\n{entry}")
+
+
+def add_encoder(weights: str) -> None:
+    change("encoder: demo-clip", "encoder: e")
+    change("encoders: {}", f"encoders: {{e: {{model: RN50, pretrained: {weights}}}}}")
+
+
 @pytest.mark.parametrize(
     ("break_it", "what", "remedy"),
     [
-        (lambda text: text.replace("max_frames: 32", "max_frame: 32"), "parameters", "correct params.yaml"),
+        (lambda: change("max_frames: 32", "max_frame: 32"), "parameters", "correct params.yaml"),
+        (lambda: add_dataset("/no"), "data x", "correct datasets.x.root in params.yaml"),
         (
-            lambda text: text.replace(
-                "datasets:\n", "datasets:\n  x: {layout: dfew, root: /no, annotations: /no, encoder: demo-clip}\n", 1
-            ),
-            "data x",
-            "correct datasets.x.root in params.yaml",
-        ),
-        (
-            lambda text: text.replace("encoder: demo-clip", "encoder: e", 1).replace(
-                "encoders: {}", "encoders: {e: {model: RN50, pretrained: /no/such.pt}}"
-            ),
+            lambda: add_encoder("/no/such.pt"),
             "encoder e",
             "write one of openai, yfcc15m, cc12m, or a checkpoint file",
         ),
@@ -96,10 +104,7 @@ def test_a_machine_without_ffmpeg(fresh: Path) -> None:
     ids=["parameters", "data root", "weights"],
 )
 def test_what_is_wrong_is_named_with_its_remedy(fresh: Path, break_it, what: str, remedy: str) -> None:
-    text = (fresh / "params.yaml").read_text()
-    changed = break_it(text)
-    assert changed != text
-    (fresh / "params.yaml").write_text(changed)
+    break_it()
     finding = said(doctor.examine(Path("params.yaml")))[what]
     assert (finding.verdict, finding.remedy) == (doctor.BAD, remedy)
 
@@ -262,9 +267,7 @@ def test_a_data_root_that_may_not_be_read(fresh: Path, monkeypatch: pytest.Monke
     if os.geteuid() == 0:  # root may read everything
         monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
     (fresh / "closed").mkdir(mode=0o000)
-    section = "datasets:\n  x: {layout: dfew, root: closed, annotations: closed, encoder: demo-clip}\n"
-    text = (fresh / "params.yaml").read_text()
-    (fresh / "params.yaml").write_text(text.replace("datasets:\n", section, 1))
+    add_dataset("closed")
     finding = said(doctor.examine(Path("params.yaml")))["data x"]
     assert finding.verdict == doctor.BAD
     assert finding.found == "closed: may not be read"

@@ -44,14 +44,13 @@ def test_a_whole_download_can_be_read_and_a_second_one_asks_for_nothing(
     assert {path: data for path, data in got.items() if path.startswith(("Actor", "Video"))} == expected
     assert not left_over(tmp_path)
 
-    asked = len(web.asked)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "got").rglob("*") if path.is_file()}
+    def times() -> dict[Path, int]:
+        files = [path for path in (tmp_path / "got").rglob("*") if path.is_file() and path.name != ".lock"]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    asked, before = len(web.asked), times()
     download(name, tmp_path / "got", accept_licence=True)
-    assert len(web.asked) == asked
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "got").rglob("*") if path.is_file()}
-    assert {path: time for path, time in after.items() if path.name != ".lock"} == {
-        path: time for path, time in before.items() if path.name != ".lock"
-    }
+    assert (len(web.asked), times()) == (asked, before)
 
 
 def test_the_printed_section_of_params_yaml_reads_the_folder(
@@ -89,20 +88,16 @@ def test_a_cut_connection_is_continued_where_it_broke(web: Web, tmp_path: Path) 
     expected = crema_d(web, actors=1)
     web.cuts = [50_000, 35_000]
     download("crema_d", tmp_path, accept_licence=True)
-    assert [wanted for path, wanted in web.asked if path.endswith(".flv")] == [
-        None,
-        f"bytes={3 * CHUNK}-",
-        f"bytes={5 * CHUNK}-",
-    ]
+    asked = [wanted for path, wanted in web.asked if path.endswith(".flv")]
+    assert asked == [None, f"bytes={3 * CHUNK}-", f"bytes={5 * CHUNK}-"]
     assert contents(tmp_path)[next(iter(expected))] == next(iter(expected.values()))
 
 
 def test_a_download_that_gave_up_is_continued_by_the_next_call(web: Web, tmp_path: Path) -> None:
     expected = crema_d(web, actors=1)
     web.cuts = [70_000, *[0] * transfer.TRIES]
-    with pytest.raises(
-        UserError, match=rf"{4 * CHUNK} of 128003 bytes arrived.*run the same command again to continue.*gitlab\.com"
-    ):
+    said = rf"{4 * CHUNK} of 128003 bytes arrived.*run the same command again to continue.*gitlab\.com"
+    with pytest.raises(UserError, match=said):
         download("crema_d", tmp_path, accept_licence=True)
     assert left_over(tmp_path) == [".1001_DFA_ANG_XX.flv.part"]
     assert not list(tmp_path.rglob("*.flv"))

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,12 +34,22 @@ def parameters(**settings: object) -> Params:
     return project.params({"mil": project.VARIANTS["mil"]}, seeds=(0, 1), epochs=2, **settings)
 
 
-@pytest.fixture
-def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _here(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
 
 
-@pytest.mark.usefixtures("here")
+@contextmanager
+def restored(*files: Path) -> Iterator[None]:
+    """Give ``files`` back their content after the block."""
+    before = {file: file.read_bytes() for file in files}
+    try:
+        yield
+    finally:
+        for file, content in before.items():
+            file.write_bytes(content)
+
+
 def test_a_row_of_a_table_has_the_numbers_of_the_table() -> None:
     text, fits = module.explain(parameters(), "tiny/mil")
     assert fits
@@ -54,7 +66,6 @@ def test_a_row_of_a_table_has_the_numbers_of_the_table() -> None:
     assert text.count("UAR") == 3 + 4, "every run with its own"
 
 
-@pytest.mark.usefixtures("here")
 def test_seeds_and_folds_that_no_table_reads_do_not_count() -> None:
     text, _ = module.explain(parameters().model_copy(update={"seeds": [1]}), "tiny/mil")
     assert "over 2 folds, 1 seed\n" in text
@@ -67,7 +78,6 @@ def test_seeds_and_folds_that_no_table_reads_do_not_count() -> None:
         shutil.rmtree(left)
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     "target", ["runs/tiny/mil/fold1/seed0/", "tiny/mil/fold1/seed0", "/some/runs/tiny/mil/fold1/seed0"]
 )
@@ -84,69 +94,52 @@ def test_a_run_says_what_made_it(target: str) -> None:
     assert "snakemake --profile local runs/tiny/mil/summary.json" in text
 
 
-@pytest.mark.usefixtures("here")
 def test_what_no_longer_fits_is_named() -> None:
     text, fits = module.explain(parameters(batch_size=7), "tiny/mil")
     assert not fits
     assert text.count("outdated: parameter training.batch_size was") == 4
 
-    encoder = paths.encoder("demo-clip").read_text()
-    try:
-        storage.write_sealed(paths.encoder("demo-clip"), {**json.loads(encoder), "fingerprint": "another"})
+    encoder = paths.encoder("demo-clip")
+    with restored(encoder):
+        storage.write_sealed(encoder, {**storage.read_sealed(encoder), "fingerprint": "another"})
         text, fits = module.explain(parameters(), "tiny/mil/fold1/seed0")
-    finally:
-        paths.encoder("demo-clip").write_text(encoder)
     assert not fits
     assert text.split("current?\n")[1].startswith("  fold1/seed0: outdated: the encoder changed\n\n")
 
 
-@pytest.mark.usefixtures("here")
 def test_a_damaged_run_is_named_and_not_in_the_means() -> None:
     metrics = RUN / "metrics.json"
-    before = metrics.read_text()
-    try:
-        metrics.write_text(json.dumps({**json.loads(before), "n_test": 1}))
+    with restored(metrics):
+        metrics.write_text(json.dumps({**storage.read_json(metrics), "n_test": 1}))
         text, fits = module.explain(parameters(), "tiny/mil/fold1/seed0")
         row, row_fits = module.explain(parameters(), "tiny/mil")
-    finally:
-        metrics.write_text(before)
-    assert not fits
-    assert not row_fits
+    assert not fits and not row_fits
     assert "fold1/seed0: damaged: metrics.json is not the file that the run wrote" in text
     assert row.count("UAR") == 3 + 3
 
 
-@pytest.mark.usefixtures("here")
 def test_a_missing_feature_shard_is_named() -> None:
     (shard,) = paths.features("tiny", "demo-clip").parent.glob("*/shard-*.arrow")
-    before = shard.read_bytes()
-    shard.unlink()
-    try:
+    with restored(shard):
+        shard.unlink()
         text, fits = module.explain(parameters(), "tiny/mil")
-    finally:
-        shard.write_bytes(before)
     assert not fits
     assert f"{shard} is missing" in text.split("current?\n")[1]
 
 
-@pytest.mark.usefixtures("here")
 def test_a_flipped_byte_of_the_encoder_s_weights_is_named() -> None:
     encoder = paths.encoder("demo-clip")
-    before, weights = encoder.read_bytes(), encoder.with_name("weights.safetensors")
+    weights = encoder.with_name("weights.safetensors")
     weights.write_bytes(bytes(100))
-    try:
+    with restored(encoder):
         storage.write_sealed(encoder, {**storage.read_sealed(encoder), "files": [checksums.entry(weights)]})
         assert module.explain(parameters(), "tiny/mil")[1]
         weights.write_bytes(bytes(99) + b"\1")
         text, fits = module.explain(parameters(), "tiny/mil")
-    finally:
-        encoder.write_bytes(before)
-        weights.unlink()
     assert not fits
     assert f"{weights} is not the file that its stage wrote" in text.split("current?\n")[1]
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("target", "message"),
     [

@@ -26,24 +26,20 @@ def small_videos(folder: str, *names: str) -> None:
         video(Path(folder) / name, 3 + number % 3)
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _here(new_folder: Path) -> None:
+    (new_folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
 
 
-def test_what_passes_validate_strict_trains(here: Path) -> None:
+def test_what_passes_validate_strict_trains() -> None:
     for label in ("Happiness", "sad"):
         small_videos(f"raw/{label}", *(f"{label}.{number}.mp4" for number in range(3)))
         for take in ("take1", "take2"):
             images(Path(f"raw/{label}/{label}.{take}"), 3)
         Path(f"raw/{label}/.DS_Store").touch()
     new_dataset(Path("params.yaml"), "mine", folder=Path("raw"), encoder="demo-clip")
-    text = Path("params.yaml").read_text().replace("epochs: 20", "epochs: 1")
-    Path("params.yaml").write_text(text)
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("epochs: 20", "epochs: 1"))
     params = load_params()
-    params = params.model_copy(update={"datasets": {"mine": params.datasets["mine"]}})
     assert check_dataset(params, "mine").ok
     make_encoder()
     clips.run(params, "mine")
@@ -62,7 +58,7 @@ def test_what_passes_validate_strict_trains(here: Path) -> None:
         *("_gsdata_/a.mp4", "@Recycle/a.mp4", "found.000/a.mp4", "Temporary Items/a.mp4"),
     ],
 )
-def test_hidden_and_system_files_are_not_clips(here: Path, junk: str) -> None:
+def test_hidden_and_system_files_are_not_clips(junk: str) -> None:
     small_videos("raw/happy", "a.mp4", "b.mp4", "c.mp4")
     small_videos("raw/sad", "d.mp4")
     path = Path("raw/happy") / junk
@@ -76,7 +72,7 @@ def test_hidden_and_system_files_are_not_clips(here: Path, junk: str) -> None:
     assert f"passed over: 1\n  1 hidden, or made by a system or program: happy/{junk}" in made.summary
 
 
-def test_links_are_followed_and_loops_are_not(here: Path) -> None:
+def test_links_are_followed_and_loops_are_not() -> None:
     small_videos("raw/happy", "a.mp4", "b.mp4")
     small_videos("elsewhere/sad", "c.mp4", "d.mp4", "e.mp4")
     Path("raw/sad").symlink_to(Path("elsewhere/sad").resolve())
@@ -91,7 +87,7 @@ def test_links_are_followed_and_loops_are_not(here: Path) -> None:
     assert "1 a link that leads nowhere: happy/gone.mp4" in made.summary
 
 
-def test_a_copy_in_train_of_a_test_clip_is_passed_over_and_two_labels_are_refused(here: Path) -> None:
+def test_a_copy_in_train_of_a_test_clip_is_passed_over_and_two_labels_are_refused() -> None:
     for part in ("train", "test"):
         small_videos(f"raw/{part}/happy", f"{part}1.mp4", f"{part}2.mp4")
         small_videos(f"raw/{part}/sad", f"{part}3.mp4")
@@ -129,13 +125,13 @@ def listed(text: str, *names: str) -> Path:
         ("path,label,fold\na.mp4,happy,1\nb.mp4,sad,x", "line 3: b.mp4: fold or split 'x'; expected"),
     ],
 )
-def test_a_bad_row_is_named_with_its_line(here: Path, text: str, said: str) -> None:
+def test_a_bad_row_is_named_with_its_line(text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
         from_csv(listed(text))
     assert said in str(caught.value)
 
 
-def test_other_files_than_csv_are_refused_with_what_to_do(here: Path) -> None:
+def test_other_files_than_csv_are_refused_with_what_to_do() -> None:
     table = listed("")
     kinds = {"an Excel or OpenDocument workbook": b"PK\x03\x04", "a workbook of an old Excel": b"\xd0\xcf\x11\xe0\xa1"}
     for said, data in {**kinds, "a Parquet file": b"PAR1"}.items():
@@ -147,25 +143,21 @@ def test_other_files_than_csv_are_refused_with_what_to_do(here: Path) -> None:
         from_csv(table)
 
 
-def test_quotes_after_blanks_and_the_line_of_excel(here: Path) -> None:
+def test_quotes_after_blanks_and_the_line_of_excel() -> None:
     assert from_csv(listed('path, label\na.mp4, "sad"\nb.mp4, "happy"\nc.mp4,sad')).classes == ["happy", "sad"]
-    assert from_csv(listed("sep=;\npath;label;score (0,1)\na.mp4;sad;0,5\nb.mp4;happy;1,0\nc.mp4;sad;1")).classes == [
-        "happy",
-        "sad",
-    ]
+    table = listed("sep=;\npath;label;score (0,1)\na.mp4;sad;0,5\nb.mp4;happy;1,0\nc.mp4;sad;1")
+    assert from_csv(table).classes == ["happy", "sad"]
 
 
-def test_what_a_person_should_look_at_is_said(here: Path) -> None:
+def test_what_a_person_should_look_at_is_said() -> None:
     names = [f"{number}.mp4" for number in range(8)]
-    rows = [
-        f"{name},{label},x" for name, label in zip(names, ["sadness"] * 4 + ["happy"] * 3 + ["saddness"], strict=True)
-    ]
+    labels = ["sadness"] * 4 + ["happy"] * 3 + ["saddness"]
+    rows = [f"{name},{label},x" for name, label in zip(names, labels, strict=True)]
     made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["file,emotion,note", *rows]), *names))
     assert "columns     path from 'file', label from 'emotion'; not used: note" in made.summary
     assert "protection  none: the subjects are not known, so a person may be in training and test" in made.summary
-    assert (
-        "class 'saddness' (1 clip) is spelled almost like 'sadness', which is the class 'sad' (4 clips)" in made.summary
-    )
+    alike = "class 'saddness' (1 clip) is spelled almost like 'sadness', which is the class 'sad' (4 clips)"
+    assert alike in made.summary
     assert "class 'saddness' (1 clip) is not tested in folds" in made.summary
     assert "there are no words for the class saddness" in made.summary
     card = Path("docs/datasets/mine.md").read_text()
@@ -190,11 +182,10 @@ def test_what_a_person_should_look_at_is_said(here: Path) -> None:
         (["a", "a", "a", "a"], "made by this project: each class dealt out"),
     ],
 )
-def test_one_person_under_two_names_and_missing_values_are_said(here: Path, subjects: list[str], said: str) -> None:
-    small_videos("raw", "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+def test_one_person_under_two_names_and_missing_values_are_said(subjects: list[str], said: str) -> None:
     rows = [f"{name}.mp4,{('happy', 'sad')[n % 2]},{subjects[n]}" for n, name in enumerate("abcd")]
-    Path("raw/list.csv").write_text("path,label,Subject ID\n" + "\n".join(rows) + "\n")
-    assert said in new_dataset(Path("params.yaml"), "mine", Path("raw/list.csv"), encoder="demo-clip").summary
+    table = listed("\n".join(["path,label,Subject ID", *rows]))
+    assert said in new_dataset(Path("params.yaml"), "mine", table, encoder="demo-clip").summary
 
 
 @pytest.mark.parametrize(
@@ -210,7 +201,7 @@ def test_one_person_under_two_names_and_missing_values_are_said(here: Path, subj
         (["happy", "sad", "happy"], "2 clips named like copies of others, such as a - Copy (2).mp4: keep one of each"),
     ],
 )
-def test_numbers_missing_values_and_copies_are_said(here: Path, labels: list[str], said: str) -> None:
+def test_numbers_missing_values_and_copies_are_said(labels: list[str], said: str) -> None:
     names = ("a.mp4", "a - Copy (2).mp4", "a (1).mp4", "b.mp4", "c.mp4", "d (1).mp4")
     for number, name in enumerate(names):
         video(Path("raw") / name, 3 + number)
@@ -219,7 +210,7 @@ def test_numbers_missing_values_and_copies_are_said(here: Path, labels: list[str
     assert said in new_dataset(Path("params.yaml"), "mine", Path("raw/list.csv"), encoder="demo-clip").summary
 
 
-def test_columns_that_are_not_read_are_said(here: Path) -> None:
+def test_columns_that_are_not_read_are_said() -> None:
     both = [f"{name}.mp4,{('happy', 'sad')[n % 2]},{1 + n // 2},train,0,1" for n, name in enumerate("abcd")]
     made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["path,label,cv_fold,split,start_s,End", *both])))
     assert "fold from 'cv_fold'; not used: split, start_s, End" in made.summary
@@ -228,7 +219,7 @@ def test_columns_that_are_not_read_are_said(here: Path) -> None:
         from_csv(listed("path,label,onset\na.mp4,happy,0\na.mp4,sad,1"))
 
 
-def test_train_and_test_in_each_class_folder_are_the_split(here: Path) -> None:
+def test_train_and_test_in_each_class_folder_are_the_split() -> None:
     for label in ("happy", "sad"):
         small_videos(f"raw/{label}/Train", f"{label}1.mp4", f"{label}2.mp4")
         small_videos(f"raw/{label}/test", f"{label}3.mp4")
@@ -244,7 +235,7 @@ def test_train_and_test_in_each_class_folder_are_the_split(here: Path) -> None:
         from_folder(Path("raw"))
 
 
-def test_one_clip_in_two_forms_and_copies_are_said(here: Path) -> None:
+def test_one_clip_in_two_forms_and_copies_are_said() -> None:
     small_videos("raw/happy", "a.mp4", "a.mkv", "Copy of a.mp4", "b - Kopie.mp4", "b.mp4")
     images(Path("raw/sad/c"), 3)
     small_videos("raw/sad", "c.mp4", "d.mp4", "d_copy.mp4")
@@ -253,14 +244,14 @@ def test_one_clip_in_two_forms_and_copies_are_said(here: Path) -> None:
     assert "2 clips named like others in another form, such as happy/a.mkv and happy/a.mp4: if" in made.summary
 
 
-def test_people_on_both_sides_of_listed_folds_are_said(here: Path) -> None:
+def test_people_on_both_sides_of_listed_folds_are_said() -> None:
     rows = ["a.mp4,happy,1,anna", "b.mp4,sad,2,anna", "c.mp4,happy,1,ben", "d.mp4,sad,1,ben"]
     made = new_dataset(Path("params.yaml"), "mine", listed("\n".join(["path,label,fold,actor", *rows])))
     assert "protection  none: 1 of 2 subjects are in training and test of a fold" in made.summary
     assert "none: 1 of 2 subjects" in check_dataset(load_params(), "mine").protection
 
 
-def test_folders_of_people_are_not_taken_for_classes(here: Path) -> None:
+def test_folders_of_people_are_not_taken_for_classes() -> None:
     for person in ("anna", "ben"):
         small_videos(f"raw/{person}/happy", f"{person}.mp4")
         small_videos(f"raw/{person}/sad", f"{person}2.mp4")
@@ -268,7 +259,7 @@ def test_folders_of_people_are_not_taken_for_classes(here: Path) -> None:
         from_folder(Path("raw"))
 
 
-def test_folders_of_people_with_the_class_in_the_file_names_are_not_taken_for_classes(here: Path) -> None:
+def test_folders_of_people_with_the_class_in_the_file_names_are_not_taken_for_classes() -> None:
     for person in ("anna", "ben"):
         small_videos(f"raw/{person}", f"{person}-happy-1.mp4", f"{person}_SAD.mp4")
     with pytest.raises(UserError, match=r"\(anna, ben\) are not classes, the file names say them \(happy, sad\)"):
@@ -278,7 +269,7 @@ def test_folders_of_people_with_the_class_in_the_file_names_are_not_taken_for_cl
     assert from_folder(Path("raw")).classes == ["anna", "ben"], "each folder has one class: its own word for it"
 
 
-def test_a_class_without_clips_is_said(here: Path) -> None:
+def test_a_class_without_clips_is_said() -> None:
     table = listed("clip_id,path,label,fold\na,a.mp4,happy,1\nb,b.mp4,sad,2\nc,c.mp4,happy,2\nd,d.mp4,sad,1")
     entry = f"  mine: {{layout: folder, root: raw, annotations: {table}, encoder: demo-clip}}\n"
     Path("params.yaml").write_text(Path("params.yaml").read_text().replace("datasets:\n", f"datasets:\n{entry}", 1))
