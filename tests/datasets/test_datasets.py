@@ -210,20 +210,6 @@ def test_lists_saved_by_a_spreadsheet_are_the_same_lists(form: str) -> None:
     assert read_listing(params, "dfew") == expected
 
 
-def test_a_list_that_is_not_text_is_named() -> None:
-    params, _ = dfew()
-    path = Path("DFEW/EmoLabel_DataSplit/test(single-labeled)/set_2.csv")
-    path.write_bytes(b"video_name,label\n1,\xe9\n")
-    with pytest.raises(UserError, match=r"set_2\.csv, line 2: not text in UTF-8 \(.* at byte 19\)"):
-        run(params, "dfew")
-
-
-def test_a_folder_s_table_saved_with_semicolons() -> None:
-    expected = read_listing(folder(["x,a.mp4,happy,1", GOOD]), "mine")
-    params = folder(["x;a.mp4;happy;1", GOOD.replace(",", ";"), ";;;"], header="clip_id;path;label;fold")
-    assert read_listing(params, "mine") == expected
-
-
 def test_a_list_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     params, _ = dfew()
 

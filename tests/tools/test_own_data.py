@@ -139,7 +139,7 @@ def test_other_files_than_csv_are_refused_with_what_to_do() -> None:
         with pytest.raises(UserError, match=f"list.csv: is {said}, expected a CSV; save the table as 'CSV UTF-8'"):
             from_csv(table)
     table.write_bytes("path,label\na.mp4,böse".encode("latin-1"))
-    with pytest.raises(UserError, match=r"list.csv, line 2: not text in UTF-8 .*'CSV UTF-8'"):
+    with pytest.raises(UserError, match=r"list.csv, line 2: not text in UTF-8 \(.* at byte 18\).*'CSV UTF-8'"):
         from_csv(table)
 
 

@@ -16,12 +16,15 @@ def made(new_folder: Path) -> Project:
     return Project(folds=2, clips=60, variants={name: VARIANTS[name] for name in names}, truth=False)
 
 
+def validated(made: Project, uars: dict[str, list[float]]) -> None:
+    """The UAR of each fold after the last epoch; by any other epoch the order would be the other way round."""
+    for variant, values in uars.items():
+        for fold, value in enumerate(values, start=1):
+            made.validated[Key("demo", variant, fold, 0)] = lambda e, value=value: value if e == 30 else 1 - value
+
+
 def test_the_last_epoch_s_validation_counts_and_unfinished_variants_do_not(made: Project) -> None:
-    # by any other epoch the order would be the other way round; without-temporal lacks a fold
-    for variant, fold, value in (
-        ("tgdfer", 1, 0.50), ("tgdfer", 2, 0.52), ("no-text", 1, 0.60), ("no-text", 2, 0.58), ("no-temporal", 1, 0.9),
-    ):  # fmt: skip
-        made.validated[Key("demo", variant, fold, 0)] = lambda e, value=value: value if e == 30 else 1 - value
+    validated(made, {"tgdfer": [0.50, 0.52], "no-text": [0.60, 0.58], "no-temporal": [0.9]})  # which lacks a fold
     lines = tune(made.write(), "demo").splitlines()
     assert lines[1:] == [
         "  59.0  no-text",
@@ -31,10 +34,7 @@ def test_the_last_epoch_s_validation_counts_and_unfinished_variants_do_not(made:
 
 
 def test_ties_are_named(made: Project) -> None:
-    for variant, fold, value in (
-        ("tgdfer", 1, 0.5), ("tgdfer", 2, 0.6), ("no-text", 1, 0.6), ("no-text", 2, 0.52),
-    ):  # fmt: skip
-        made.validated[Key("demo", variant, fold, 0)] = lambda e, value=value: value
+    validated(made, {"tgdfer": [0.5, 0.6], "no-text": [0.6, 0.52]})
     lines = tune(made.write(), "demo").splitlines()
     assert lines[-1] == "within one standard error of it: tgdfer"
 

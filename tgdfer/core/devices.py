@@ -59,9 +59,7 @@ def own_gpu(poll_seconds: float = 1.0) -> Iterator[str | None]:
 def choose_device(name: str, key: str = "--device") -> "torch.device":
     """The device called ``name``; ``auto`` is a CUDA GPU, else MPS, else the CPU.
 
-    Args:
-        name: auto, cpu, mps, cuda or cuda:<number>.
-        key: where the user wrote it, for the message.
+    ``key`` is where the user wrote it, for the message.
 
     Raises:
         UserError: this machine has no such device.

@@ -28,10 +28,7 @@ def recorded(
     The block gets a dictionary for its numbers; a list has a value per epoch. A block that ends well without numbers
     had nothing to do, and an earlier record stays.
 
-    Args:
-        made_by: from ``tgdfer.config.dependencies.made_by``.
-        dataset: the data set that the stage works on, if any.
-        encoder: the encoder that the stage makes or uses, if any.
+    ``made_by`` is from ``tgdfer.config.dependencies``; ``dataset`` and ``encoder`` are those of the stage, if any.
     """
     record: dict[str, Any] = {
         "stage": made_by["stage"],

@@ -90,9 +90,7 @@ def dealt_folds(clips: list[Clip], folds: int, where: str) -> list[Member]:
 def protection(subject_of: Mapping[str, str | None], folds: Iterable[tuple[str, int, str]]) -> str:
     """Whether people are kept apart in the folds: ``PROTECTED``, or in words why not, or why that is not known.
 
-    Args:
-        subject_of: the subject of each clip, or None.
-        folds: clip, fold and split of every member.
+    ``subject_of`` has the subject of each clip, or None; ``folds`` the clip, fold and split of every member.
     """
     known = [subject for subject in subject_of.values() if subject is not None]
     if not known:

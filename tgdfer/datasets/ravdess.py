@@ -14,16 +14,8 @@ from tgdfer.datasets.folds import subject_folds
 from tgdfer.datasets.listing import Clip, DatasetOnDisk, Listing, class_of
 from tgdfer.datasets.walk import walk
 
-EMOTIONS = {
-    "01": "neutral",
-    "02": "calm",
-    "03": "happy",
-    "04": "sad",
-    "05": "angry",
-    "06": "fear",
-    "07": "disgust",
-    "08": "surprise",
-}
+NAMES = ("neutral", "calm", "happy", "sad", "angry", "fear", "disgust", "surprise")
+EMOTIONS = {f"{number:02d}": name for number, name in enumerate(NAMES, start=1)}
 """RAVDESS's numbering of the classes."""
 MODALITIES = {"audio-video": "01", "video": "02"}
 CHANNELS = {"speech": ("01",), "song": ("02",), "both": ("01", "02")}

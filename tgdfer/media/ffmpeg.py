@@ -102,10 +102,7 @@ def command(output: Any, loglevel: str = "error", *options: str) -> list[str]:
 class Process:
     """A program at work, killed when its block is left or after ``timeout`` seconds (None: no limit).
 
-    Args:
-        command: the command line.
-        timeout: seconds.
-        pipes: ``stdin``, ``stdout`` and ``pass_fds`` as ``subprocess.Popen`` takes them; nothing by default.
+    ``pipes`` are ``stdin``, ``stdout`` and ``pass_fds`` as ``subprocess.Popen`` takes them; nothing by default.
     """
 
     def __init__(self, command: list[str], timeout: float | None = TIMEOUT_S, **pipes: Any) -> None:

@@ -12,10 +12,7 @@ class Sampler:
     - ``every``: every k-th frame, beginning with the first.
     - ``fps``: the first frame at or after each tick of a clock that starts with the first frame.
     - ``uniform``: the middle frame of each of ``max_frames`` equal segments; all frames of a clip that has no more.
-
-    Args:
-        params: the rule and its settings.
-        total: the number of frames in the clip; only ``uniform`` needs it.
+      Only this rule needs ``total``, the number of frames in the clip.
     """
 
     def __init__(self, params: FramesParams, total: int = 0) -> None:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import pyarrow as pa
+
 from tgdfer.config.params import Params
 from tgdfer.core import checksums, paths, storage
 from tgdfer.core.errors import UserError
@@ -37,11 +39,9 @@ def look(root: Path, clips: Iterable[ClipSource]) -> dict[str, tuple[int, int]]:
 
 def record(dataset: str, stats: Stats) -> None:
     """Write the sizes and times that the sources of ``dataset`` had before their frames were read."""
-    rows = [(clip_id, size, mtime) for clip_id, (size, mtime) in sorted(stats.items())]
-    columns = zip(*rows, strict=True) if rows else [()] * 3
-    storage.write_table(
-        paths.sources(dataset), "sources", dict(zip(storage.SCHEMAS["sources"].names, columns, strict=True)), {}
-    )
+    rows = [{"clip_id": clip_id, "size": size, "mtime_ns": time} for clip_id, (size, time) in sorted(stats.items())]
+    table = pa.Table.from_pylist(rows, storage.SCHEMAS["sources"])
+    storage.write_table(paths.sources(dataset), "sources", table, {})
 
 
 def changed(params: Params, dataset: str, every: bool = False) -> list[Path]:

@@ -77,11 +77,7 @@ class Detection:
 
 
 class Detector:
-    """A face detector; threads may share it.
-
-    Args:
-        weights: an ONNX file with YuNet, SCRFD or CenterFace; None: the CenterFace of this package.
-    """
+    """A face detector with the network of an ONNX file, or that of the package; threads may share it."""
 
     def __init__(self, weights: Path | None = None) -> None:
         self._network: Network = load(weights)

@@ -64,9 +64,9 @@ class Network(ABC):
         return scale, batch
 
     @staticmethod
-    @abstractmethod
     def _prepare(image: np.ndarray) -> np.ndarray:
         """The values that the network wants."""
+        return image
 
     @abstractmethod
     def _decode(self, outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
@@ -75,8 +75,6 @@ class Network(ABC):
 
 class CenterFace(Network):
     """CenterFace (Xu et al., 2019): a heat map of centres, with sizes, offsets and landmarks, on a grid of 4 pixels."""
-
-    _prepare = staticmethod(lambda image: image)
 
     def _decode(self, outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
         heat, scale, offset, landmarks = outputs

@@ -72,9 +72,7 @@ class _Active:
 class Tracker:
     """Finds the faces of the frames of one video or clip, in order, and makes tracks of them.
 
-    Args:
-        detector: finds the faces.
-        search_s: the most seconds between two searches of whole frames; 0 searches every frame.
+    Between two searches of whole frames are at most ``search_s`` seconds; 0 searches every frame.
     """
 
     def __init__(self, detector: Detector, search_s: float = SEARCH_S) -> None:

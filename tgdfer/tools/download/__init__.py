@@ -34,14 +34,8 @@ def download(
 ) -> None:
     """Download the open data set ``name`` into ``folder``; a further call fetches what is missing.
 
-    Args:
-        name: one of ``SOURCES``.
-        folder: the ``root`` in params.yaml; ``data/raw/<name>`` if None.
-        accept_licence: the user has read the licence, which is printed, and agrees to it.
-        base_url: a mirror, a web folder with the same files under the same names. Its ``files.json`` is the list of
-            checksums; if there is none, the official list is used.
-        part: one of the parts that the data set has; its first one if None.
-        keep_archives: keep unpacked archives, so that ``folder`` can serve as a mirror.
+    The arguments are those of the command. The ``files.json`` of a mirror, ``base_url``, is the list of checksums; if
+    there is none, the official list is used.
 
     Raises:
         UserError: there is no such part, the licence is not accepted, the disk is too small, or a file cannot be had

@@ -55,18 +55,7 @@ def new_dataset(
 ) -> Made:
     """Make the files of data set ``name`` and its entry in ``params_file``; existing files are not overwritten.
 
-    Args:
-        params_file: the parameters; their folder is the project.
-        name: the name of the data set.
-        table: a CSV that lists the clips, or None.
-        folder: a folder with a folder for each class, instead of ``table``.
-        root: the folder that the paths in the CSV are relative to; its own folder if None.
-        encoder: a name under ``encoders``, or one of ``OPENAI``.
-        module: make a module of the package that reads the CSV unchanged.
-        out: where to write the CSV of layout ``folder``; ``clips.csv`` in the root if None.
-
-    Returns:
-        The files that were made or changed, and how the list was understood.
+    The arguments are those of the command, ``table`` is its CSV. The folder of ``params_file`` is the project.
 
     Raises:
         UserError: the name is taken or invalid, the list cannot be understood, or a file is in the way.

@@ -12,11 +12,7 @@ from tgdfer.tools.scaffold.source import PARTS, ClipList, plain
 def summary(name: str, source: ClipList, elsewhere: list[str], refused: list[str]) -> str:
     """Clips by class and fold, subjects, protection, what was passed over, and what to do before a run.
 
-    Args:
-        name: the data set.
-        source: its list.
-        elsewhere: the absolute paths in the entry.
-        refused: what later stages would refuse.
+    ``elsewhere`` are the absolute paths in the entry, ``refused`` is what later stages would refuse.
     """
     clips = source.listing.clips
     subjects = {clip.subject for clip in clips if clip.subject}
