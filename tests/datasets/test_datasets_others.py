@@ -19,14 +19,10 @@ pytestmark = pytest.mark.usefixtures("new_folder")
 
 
 def read(layout: str, root: str, annotations: str | None = None, classes: tuple[str, ...] = SEVEN, **options: str):
-    section = {
-        "layout": layout,
-        "root": root,
-        "annotations": annotations or root,
-        "classes": list(classes),
-        "options": options,
-    }
-    params = parameters(Path(), {"d": section}).only(["linear-probe"])  # reads no text: some classes have no words
+    section = {"layout": layout, "root": root, "annotations": annotations or root, "options": options}
+    params = parameters(Path(), {"d": {**section, "classes": list(classes)}}).only(
+        ["linear-probe"]
+    )  # reads no text: some classes have no words
     run(params, "d")
     clips = {row["clip_id"]: row for row in storage.read_table(paths.clips("d"), "clips").to_pylist()}
     folds = storage.read_table(paths.folds("d"), "folds").to_pylist()
@@ -91,6 +87,7 @@ def test_ferv39k_with_a_bad_row(row: str, named: str) -> None:
     assert named in str(caught.value)
 
 
+TRAIN = dict.fromkeys(range(1, 6), "train")
 MAFW = [
     ("00001", "anger", "angry"),
     ("00002", "contempt", "contempt"),
@@ -132,9 +129,7 @@ def test_mafw(base: str, captions: str, kind: str) -> None:
         assert {clip: row["label"] for clip, row in clips.items()} == {clip: label for clip, _, label in MAFW}
         assert all((Path("M") / row["source"]).exists() for row in clips.values())
         for step, (clip, _, _) in enumerate(MAFW):
-            assert [folds[clip, fold] for fold in range(1, 6)] == [
-                "test" if fold == step + 1 else "train" for fold in range(1, 6)
-            ]
+            assert {fold: folds[clip, fold] for fold in range(1, 6)} == {**TRAIN, step + 1: "test"}
 
 
 def test_mafw_faces_come_before_frames_unless_asked_for() -> None:
@@ -271,9 +266,8 @@ def test_afew(validation: str) -> None:
         "validation/Surprise/001": ("surprise", "frames"),
         "validation/Fear/003": ("fear", "video"),
     }
-    assert {clip: split for (clip, _), split in folds.items()} == {
-        clip: "train" if clip.startswith("train") else "test" for clip in clips
-    }
+    split_of = {clip: "train" if clip.startswith("train") else "test" for clip in clips}
+    assert {clip: split for (clip, _), split in folds.items()} == split_of
 
 
 def test_afew_as_the_challenge_released_it() -> None:
@@ -325,15 +319,13 @@ def test_links_capitals_and_system_files_of_ravdess_and_afew() -> None:
     for actor in range(1, 7):
         Path(f"R/Actor_{actor:02d}").symlink_to(Path(f"elsewhere/Actor_{actor:02d}").resolve())
     clips, _ = read("ravdess", "R", classes=("neutral", "happy"))
-    assert sorted(row["source"] for row in clips.values()) == [
-        f"Actor_{actor:02d}/01-01-03-01-01-01-{actor:02d}.MP4" for actor in range(1, 7)
-    ]
+    expected = [f"Actor_{actor:02d}/01-01-03-01-01-01-{actor:02d}.MP4" for actor in range(1, 7)]
+    assert sorted(row["source"] for row in clips.values()) == expected
     for part in ("train", "validation"):
         touch(f"A/AFEW_Face/{part}/Happy/{part}1.avi", f"A/AFEW_Face/{part}/Sad/@eaDir/x.avi")
         touch(f"A/AFEW_Face/{part}/__MACOSX/x.avi", f"A/AFEW_Face/{part}/Sad/{part}2.avi")
     clips, _ = read("afew", "A", classes=("happy", "sad"))
-    assert sorted(clips) == [
-        *("train/Happy/train1", "train/Sad/train2", "validation/Happy/validation1", "validation/Sad/validation2"),
-    ]
+    expected = ["train/Happy/train1", "train/Sad/train2", "validation/Happy/validation1", "validation/Sad/validation2"]
+    assert sorted(clips) == expected
     passed = check_dataset(load_params(), "d").passed_over
     assert len(passed["hidden, or made by a system or program"]) == 4

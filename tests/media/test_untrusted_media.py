@@ -30,22 +30,20 @@ def leads_elsewhere() -> list[Path]:
     """Files that look like videos and are lists of other files."""
     whole = video(Path("secret.mp4"), 10)
     convert(whole, Path("secret.ts"), "-c", "copy")
-    for name, text in (
-        ("concat.mp4", "ffconcat version 1.0\nfile secret.mp4\n"),
-        ("comment.mp4", "ffconcat version 1.0\n# \u2028\nfile secret.mp4\n"),
-        ("dash.mp4", DASH),
-        ("hls.m3u8", PLAYLIST),
-        ("hls.mp4", PLAYLIST),
-        ("session.sdp", "v=0\nc=IN IP4 127.0.0.1\nm=video 9999 RTP/AVP 96\na=rtpmap:96 H264/90000\n"),
-    ):
+    texts = {
+        "concat.mp4": "ffconcat version 1.0\nfile secret.mp4\n",
+        "comment.mp4": "ffconcat version 1.0\n# \u2028\nfile secret.mp4\n",
+        "dash.mp4": DASH,
+        "hls.m3u8": PLAYLIST,
+        "hls.mp4": PLAYLIST,
+        "session.sdp": "v=0\nc=IN IP4 127.0.0.1\nm=video 9999 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    }
+    for name, text in texts.items():
         Path(name).write_text(text, encoding="utf-8")
     for number in (1, 2):
         convert(whole, Path(f"p{number}.jpg"), "-frames:v", "1")
     Path("p%d.jpg").write_bytes(Path("p1.jpg").read_bytes())
-    return [
-        Path(name)
-        for name in ("concat.mp4", "comment.mp4", "dash.mp4", "hls.m3u8", "hls.mp4", "session.sdp", "p%d.jpg")
-    ]
+    return [Path(name) for name in (*texts, "p%d.jpg")]
 
 
 def test_a_list_of_other_files_is_refused_as_a_video() -> None:
