@@ -61,11 +61,7 @@ def is_unpacked(folder: Path, file: RemoteFile) -> bool:
 
 
 def _is_member(path: Path, info: zipfile.ZipInfo) -> bool:
-    checksum = 0
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum == info.CRC
+    return path.stat().st_size == info.file_size and zlib.crc32(path.read_bytes()) == info.CRC
 
 
 def _is_clutter(name: str) -> bool:

@@ -111,8 +111,7 @@ def listing(source: OpenDataset, folder: Path, base: str | None, part: str) -> l
         where, files = str(path), _read(read_json(path), str(path))
     else:
         where, files = _ask(source, base)
-        rows = [{"name": file.name, "size": file.size, "checksum": file.checksum} for file in files]
-        write_json(path, {"from": where, "files": rows})
+        write_json(path, {"from": where, "files": list(map(vars, files))})
     wanted = re.compile(source.parts[part])
     chosen = sorted((file for file in files if wanted.fullmatch(file.name)), key=lambda file: file.name)
     if not chosen:
