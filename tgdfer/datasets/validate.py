@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -105,26 +106,24 @@ def check_dataset(params: Params, name: str, deep: bool = False) -> Verdict:
         annotations,
         faulty,
         later,
-        advice(listing, section.classes) + _replaced(params, name),
+        [*advice(listing, section.classes), *_replaced(params, name)],
         passed,
     )
 
 
-def _replaced(params: Params, name: str) -> list[str]:
-    if not (changed := sources.changed(params, name, every=True)):
-        return []
-    remedy = storage.remedy(paths.frames(name))
-    return [f"clips that have changed since their frames were made: {len(changed)}, the first {changed[0]}; {remedy}"]
+def _replaced(params: Params, name: str) -> Iterator[str]:
+    if changed := sources.changed(params, name, every=True):
+        what = "clips that have changed since their frames were made"
+        yield f"{what}: {len(changed)}, the first {changed[0]}; {storage.remedy(paths.frames(name))}"
 
 
-def _too_many(params: Params, faulty: int, clips: int) -> list[str]:
+def _too_many(params: Params, faulty: int, clips: int) -> Iterator[str]:
     allowed = params.frames.max_reject_fraction
     if clips and (faulty > allowed * clips or faulty == clips):
-        return [
+        yield (
             f"the frames stage: {faulty} of {clips} clips have faulty files, frames.max_reject_fraction allows "
             f"{allowed:g}; repair them, or take them out of the list"
-        ]
-    return []
+        )
 
 
 def _truth_faults(truth: str | None, listing: Listing) -> list[str]:
@@ -141,18 +140,16 @@ def _truth_faults(truth: str | None, listing: Listing) -> list[str]:
 
 def _fold_faults(listing: Listing) -> list[str]:
     """Clips that are tested in several folds, or missing in a fold."""
-    tested: dict[str, list[int]] = defaultdict(list)
-    listed: dict[str, set[int]] = defaultdict(set)
+    split_of: dict[str, dict[int, str]] = defaultdict(dict)
     for member in listing.folds:
-        listed[member.clip_id].add(member.fold)
-        if member.split == "test":
-            tested[member.clip_id].append(member.fold)
+        split_of[member.clip_id][member.fold] = member.split
     folds = {member.fold for member in listing.folds}
     faults = []
-    for clip_id, where in sorted(listed.items()):
-        if len(tested[clip_id]) > 1:
-            faults.append(f"clip '{clip_id}' is tested in folds {' and '.join(map(str, sorted(tested[clip_id])))}")
-        faults += [f"clip '{clip_id}' is in no list of fold {fold}" for fold in sorted(folds - where)]
+    for clip_id, splits in sorted(split_of.items()):
+        tested = [str(fold) for fold, split in sorted(splits.items()) if split == "test"]
+        if len(tested) > 1:
+            faults.append(f"clip '{clip_id}' is tested in folds {' and '.join(tested)}")
+        faults += [f"clip '{clip_id}' is in no list of fold {fold}" for fold in sorted(folds - splits.keys())]
     return faults
 
 

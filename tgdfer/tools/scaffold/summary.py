@@ -1,6 +1,7 @@
 """How a list was understood, for a person to check at a glance."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 from tgdfer.core.tables import as_table
 from tgdfer.datasets.advice import advice, protection_of
@@ -54,15 +55,13 @@ def folds_line(source: ClipList) -> str:
     return f"{number}, made by this project: {how}"
 
 
-def _parts(source: ClipList) -> list[str]:
+def _parts(source: ClipList) -> Iterator[str]:
     """The columns that are not read and by which a row may mean a part of its video."""
-    parts = [name for name in source.unused if PARTS.fullmatch(plain(name))]
-    if not parts:
-        return []
-    return [
-        f"not used: {', '.join(parts)}: every clip is its whole video; if a row means a part of it, cut that "
-        "part out into a file"
-    ]
+    if parts := [name for name in source.unused if PARTS.fullmatch(plain(name))]:
+        yield (
+            f"not used: {', '.join(parts)}: every clip is its whole video; if a row means a part of it, cut that "
+            "part out into a file"
+        )
 
 
 def _table(source: ClipList) -> str:
