@@ -152,30 +152,27 @@ def test_a_stream_can_be_left_and_says_what_is_wrong(tmp_path: Path) -> None:
         list(stream_video(path, ALL))
 
 
-def program(path: Path, line: str) -> str:
-    path.write_text(f"#!/bin/sh\n{line}\n")
-    path.chmod(0o755)
-    return str(path)
-
-
-def test_ffmpeg_is_killed_when_its_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("script", "timeout", "error", "said"),
+    [
+        ("exec sleep 60", 0.2, ffmpeg.FFmpegError, r"did not end within 0\.2 s"),
+        ("kill -KILL $$", 20, UserError, "ffmpeg was killed"),  # not the clip's fault
+        ("echo '[mp4 @ 0x1] [error] no room left' >&2; exit 1", 20, ffmpeg.FFmpegError, r"^no room left$"),
+    ],
+    ids=["late", "killed", "failed"],
+)
+def test_why_a_program_did_not_end_well_is_said(
+    tmp_path: Path, script: str, timeout: float, error: type[Exception], said: str
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
     started = time.monotonic()
-    with pytest.raises(ffmpeg.FFmpegError, match=r"did not end within 0\.2 s"):
-        ffmpeg.run([program(tmp_path / "ffmpeg", "exec sleep 60")], timeout=0.2)
-    with pytest.raises(ffmpeg.FFmpegError, match="did not end within"):
-        ffmpeg.feed([str(tmp_path / "ffmpeg")], iter(lambda: bytes(1 << 20), None), timeout=0.2)
+    with pytest.raises(error, match=said):
+        ffmpeg.run([str(program)], timeout)
+    with pytest.raises(error, match=said):
+        ffmpeg.feed([str(program)], iter(lambda: bytes(1 << 20), None), timeout)
     assert time.monotonic() - started < 20
-
-
-def test_ffmpeg_killed_from_outside_is_not_the_clips_fault(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="ffmpeg was killed"):
-        ffmpeg.run([program(tmp_path / "ffmpeg", "kill -KILL $$")])
-
-
-def test_a_program_that_ends_early_says_why(tmp_path: Path) -> None:
-    ends = program(tmp_path / "ffmpeg", "echo '[mp4 @ 0x1] [error] no room left' >&2; exit 1")
-    with pytest.raises(ffmpeg.FFmpegError, match=r"^no room left$"):
-        ffmpeg.feed([ends], iter(lambda: bytes(1 << 20), None))
 
 
 SOUND = ("-f", "lavfi", "-i", "sine=d=4", "-map", "0:v", "-map", "1:a")

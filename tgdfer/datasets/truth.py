@@ -45,14 +45,12 @@ def read_truth(path: Path) -> pa.Table:
             row = column.is_null().index(True).as_py()
             raise UserError(f"{path}, row {row + 1}: '{name}' is empty; {EXPECTED}")
     table = table.select(schema.names)
-    text, numbers = table["clip_id"].type, (table["frame_index"].type, table["intensity"].type)
-    if pa.types.is_dictionary(text):
-        text = text.value_type
+    types = [table[name].type for name in ("clip_id", "frame_index", "intensity")]
+    text, *numbers = (one.value_type if pa.types.is_dictionary(one) else one for one in types)
     if not any(is_text(text) for is_text in TEXTS):
         raise UserError(f"{path}: column 'clip_id' is {text}; {EXPECTED}")
-    values = [one.value_type if pa.types.is_dictionary(one) else one for one in numbers]
-    if not all(any(is_number(one) for is_number in NUMBERS) for one in values):
-        raise UserError(f"{path}: frame_index is {numbers[0]}, intensity is {numbers[1]}; {EXPECTED}")
+    if not all(any(is_number(one) for is_number in NUMBERS) for one in numbers):
+        raise UserError(f"{path}: frame_index is {types[1]}, intensity is {types[2]}; {EXPECTED}")
     try:
         table = pa.table({field.name: table[field.name].cast(field.type) for field in schema}, schema=schema)
     except pa.ArrowInvalid as error:

@@ -104,7 +104,9 @@ def _fetch_all(files: list[RemoteFile], source: OpenDataset, folder: Path, base:
             pool.shutdown(wait=False, cancel_futures=True)
     if failures:
         more = f" (and {len(failures) - 1} more failed)" if len(failures) > 1 else ""
-        raise UserError(f"{failures[0]}{more}; run the same command again to continue{source.hint(base)}")
+        official = source.mirror and base == source.base
+        hint = f", or try the authors' mirror: --base-url {source.mirror}" if official else ""
+        raise UserError(f"{failures[0]}{more}; run the same command again to continue{hint}")
 
 
 def _check_space(files: list[RemoteFile], source: OpenDataset, folder: Path, keep_archives: bool) -> None:

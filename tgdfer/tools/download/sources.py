@@ -54,10 +54,7 @@ class OpenDataset:
     section: str
     """The entry in params.yaml."""
     mirror: str = ""
-
-    def hint(self, base: str) -> str:
-        """What else can be tried when a file cannot be had."""
-        return f", or try the authors' mirror: --base-url {self.mirror}" if self.mirror and base == self.base else ""
+    """Another address, of the authors."""
 
 
 def _zenodo(stream: BinaryIO) -> list[RemoteFile]:

@@ -158,15 +158,12 @@ def _check_ids(clips: list[Clip], named: dict[str, str], where: str) -> None:
             raise UserError(f"{where}, {named[clip.source]}: clip_id {clip.clip_id!r} is not printable")
         other = first.setdefault(clip.clip_id, clip)
         if other is not clip:
+            look_alike = tidy(other.source) == tidy(clip.source)
+            difference = f" (one is {other.source!a}, the other {clip.source!a})" if look_alike else ""
             raise UserError(
                 f"{where}: {named[other.source]} and {named[clip.source]} have one clip_id, '{clip.clip_id}'; "
-                f"rename one of them{_difference(other.source, clip.source)}"
+                f"rename one of them{difference}"
             )
-
-
-def _difference(first: str, second: str) -> str:
-    """How two paths are written that a person cannot tell apart."""
-    return f" (one is {first!a}, the other {second!a})" if tidy(first) == tidy(second) else ""
 
 
 def plain(column: str) -> str:
