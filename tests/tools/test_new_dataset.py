@@ -198,7 +198,6 @@ def test_a_folder_of_classes(above: str) -> None:
         ("mine --csv videos/broken.csv", "broken.csv, line 3: the label is empty or not printable"),
         ("mine --csv videos/twice.csv", "twice.csv, line 3: a.mp4 is on line 2 already; remove one of the rows"),
         ("mine --csv videos/half.csv", "no clip is test"),
-        ("mine --csv videos/odd.csv", "fold or split 'x'"),
         ("mine --csv videos/three.csv", "make val a part of train, or leave it out"),
         ("mine --folder videos/three", "make Validation a part of train, or leave it out"),
         ("mine --csv videos/list.csv --out params.yaml", "params.yaml: exists and is not overwritten"),
@@ -218,7 +217,6 @@ def test_what_cannot_be_understood_changes_nothing(arguments: str, said: str) ->
         ("broken", "path,label", ['a.mp4,"happy\n## a heading"']),
         ("twice", "path,label", ["a.mp4,happy", "a.mp4,happy"]),
         ("half", "path,label,split", ["a.mp4,happy,train"]),
-        ("odd", "path,label,fold", ["a.mp4,happy,x"]),
         ("three", "path,label,split", ["a.mp4,happy,train", "b.mp4,happy,val", "c.mp4,happy,test"]),
     ):
         write_csv(Path(f"videos/{name}.csv"), header, lines)

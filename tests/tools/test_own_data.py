@@ -116,7 +116,6 @@ def listed(text: str, *names: str) -> Path:
         ("path,label\na.mp4,happy\n.\\b.mp4,sad", "line 3: path '.\\b.mp4': no such file below raw; here folders are"),
         ("path,label\nA.MP4,happy\nb.mp4,sad", "line 2: path 'A.MP4': no such file below raw; did you mean 'a.mp4'?"),
         ("path,label\na,happy\nb.mp4,sad", "line 2: path 'a': no such file below raw; did you mean 'a.mp4'?"),
-        ("path,label\na.mp4,happy\nb.mp4,sad\na.mp4,sad", "line 4: a.mp4 is on line 2 already"),
         ("id,path,label\nx,a.mp4,happy\nx,b.mp4,sad", "line 2: a.mp4 and line 3: b.mp4 have one clip_id, 'x'"),
         (
             "path,Label,label\na.mp4,happy,1",

@@ -7,6 +7,7 @@ run.json and encoder.json are sealed; every other output is listed with its SHA-
 import hashlib
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -67,10 +68,10 @@ def read_sums(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return found
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        digest, kind, name = line[:DIGITS], line[DIGITS : DIGITS + 2], line[DIGITS + 2 :]
-        if len(digest) < DIGITS or digest.strip("0123456789abcdef") or kind not in ("  ", " *") or not name:
+        match = re.fullmatch(r"([0-9a-f]{64})(?:  | \*)(.+)", line)
+        if not match:
             raise UserError(f"{path}, line {number}: expected 64 hexadecimal digits, two spaces and a path")
-        found[name] = digest
+        found[match[2]] = match[1]
     return found
 
 

@@ -77,7 +77,7 @@ class Detection:
 
 
 class Detector:
-    """A face detector with the network of an ONNX file, or that of the package; threads may share it."""
+    """A face detector: YuNet, SCRFD or CenterFace from an ONNX file (None: of this package). Threads may share it."""
 
     def __init__(self, weights: Path | None = None) -> None:
         self._network: Network = load(weights)
