@@ -58,30 +58,14 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Damage:
-    """The files that are missing or damaged, by the output that the graph declares."""
-
-    found: dict[Path, list[str]]
-    unseen: list[Path]
-    """The outputs whose damage the graph does not see unless they are named after `--forcerun`."""
-
-    def state(self, *outputs: Path) -> str:
-        """The state of a stage that makes ``outputs``."""
-        if any(path in self.found for path in outputs):
-            return "damaged"
-        return "done" if all(path.is_file() for path in outputs) else "missing"
-
-    def first(self, *outputs: Path) -> str | None:
-        """What is wrong with the first damaged file of ``outputs``."""
-        return next((text for path in outputs for text in self.found.get(path, [])), None)
-
-
-@dataclass(frozen=True)
 class Project:
     """The status of every data set, and the damaged files."""
 
     datasets: list[Status]
-    damage: Damage
+    damages: list[str]
+    """The damaged files of stages other than the training, each with what is wrong."""
+    unseen: list[Path]
+    """The outputs whose damage the graph does not see unless they are named after `--forcerun`."""
     changed: list[Path]
     """The sources of all data sets that are not those that the frames were made from."""
     reported: bool
@@ -91,11 +75,6 @@ class Project:
     def runs(self) -> list[RunStatus]:
         """Every run."""
         return [run for one in self.datasets for runs in one.variants.values() for run in runs]
-
-    @property
-    def damages(self) -> list[str]:
-        """The damaged files of stages other than the training, each with what is wrong."""
-        return [text for texts in self.damage.found.values() for text in texts]
 
 
 def look(params: Params, verify: bool = False) -> Project:
@@ -109,14 +88,14 @@ def look(params: Params, verify: bool = False) -> Project:
     changed = {name: sources.changed(params, name, verify) for name in params.datasets}
     unseen = [path for path in found if path not in seen]
     unseen += [paths.frames(name) for name in params.datasets if changed[name] and not sources.changed(params, name)]
-    damage = Damage(found, unseen)
     page = paths.REPORT_PAGE
     reported = page.is_file() and not outputs.is_outdated(page, params, "report")
-    datasets = [_dataset(params, damage, bool(files), name) for name, files in changed.items()]
-    return Project(datasets, damage, list(chain.from_iterable(changed.values())), reported)
+    datasets = [_dataset(params, found, bool(files), name) for name, files in changed.items()]
+    damages = list(chain.from_iterable(found.values()))
+    return Project(datasets, damages, unseen, list(chain.from_iterable(changed.values())), reported)
 
 
-def _dataset(params: Params, damage: Damage, changed: bool, name: str) -> Status:
+def _dataset(params: Params, damaged: dict[Path, list[str]], changed: bool, name: str) -> Status:
     folds = _folds(params, name)
     expected = state.Expected(params, name)
     variants = {}
@@ -125,10 +104,10 @@ def _dataset(params: Params, damage: Damage, changed: bool, name: str) -> Status
         shown = [run for run in runs if variant in params.grid or run.state != "missing"]  # nobody asked for the others
         if shown:
             variants[variant] = shown
-    return Status(name, _prepared(params, damage, changed, name), _rejects(name), variants)
+    return Status(name, _prepared(params, damaged, changed, name), _rejects(name), variants)
 
 
-def _prepared(params: Params, damage: Damage, changed: bool, name: str) -> list[Prepared]:
+def _prepared(params: Params, damaged: dict[Path, list[str]], changed: bool, name: str) -> list[Prepared]:
     about = params.datasets[name]
     frames, features = paths.frames(name), paths.features(name, about.encoder)
     tables = paths.clips(name), paths.folds(name)
@@ -136,19 +115,17 @@ def _prepared(params: Params, damage: Damage, changed: bool, name: str) -> list[
     folds = len(set(_column(tables[1], "folds", "fold")))
 
     def prepared(what: str, made: tuple[Path, ...], said: str, stage: str = "", remake: bool = False) -> Prepared:
-        state = damage.state(*made)
+        if wrong := [text for path in made for text in damaged.get(path, [])]:
+            return Prepared(what, "damaged", wrong[0])
+        if not all(path.is_file() for path in made):
+            return Prepared(what, "missing", said)
         wildcards = {"dataset": name, "encoder": about.encoder}
-        if state == "done" and (
-            remake or any(outputs.is_outdated(path, params, stage or what, **wildcards) for path in made)
-        ):
-            state = "outdated"
-        return Prepared(what, state, damage.first(*made) or said)
+        old = remake or any(outputs.is_outdated(path, params, stage or what, **wildcards) for path in made)
+        return Prepared(what, "outdated" if old else "done", said)
 
-    own = about.encoder == DEMO_ENCODER
+    by = "train-demo-encoder" if about.encoder == DEMO_ENCODER else "import-encoder"
     return [
-        prepared(
-            "encoder", (paths.encoder(about.encoder),), about.encoder, f"{'train-demo' if own else 'import'}-encoder"
-        ),
+        prepared("encoder", (paths.encoder(about.encoder),), about.encoder, by),
         prepared("clips", tables, f"{clips} clips, {folds} folds" if folds else ""),
         prepared("frames", (frames,), _shards(frames), remake=changed),
         prepared("features", (features,), _shards(features)),
@@ -242,8 +219,8 @@ def _next(found: Project) -> str:
     if states["done"] == total and not found.damages and not old:
         return f"all {total} runs are done; {paths.REPORT_PAGE if found.reported else 'next: tgdfer report'}"
     command = f"{paths.SNAKEMAKE} all (or --profile slurm)"
-    if found.damage.unseen:
-        forced = " ".join(shlex.quote(str(path)) for path in found.damage.unseen)
+    if found.unseen:
+        forced = " ".join(shlex.quote(str(path)) for path in found.unseen)
         study = f" --config study={paths.STUDY}" if paths.STUDY else ""
         command = f"snakemake --profile local{study} --forcerun {forced} -- all (or --profile slurm)"
     return f"{states['done']} of {total} runs are done; {'running' if states['running'] else f'next: {command}'}"
