@@ -50,11 +50,11 @@ def centerface() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "outputs"),
-    [(networks.Scrfd, scrfd()), (networks.YuNet, yunet()), (networks.CenterFace, centerface())],
+    ("decode", "outputs"),
+    [(networks.scrfd, scrfd()), (networks.yunet, yunet()), (networks.centerface, centerface())],
 )
-def test_a_face_is_read_from_the_outputs(kind: type[networks.Network], outputs: list[np.ndarray]) -> None:
-    ((box, score, points),) = kind._decode(object.__new__(kind), outputs, SIZE, 0.5)
+def test_a_face_is_read_from_the_outputs(decode: networks.Decode, outputs: list[np.ndarray]) -> None:
+    ((box, score, points),) = decode(outputs, SIZE, 0.5)
     assert box == pytest.approx(BOX, abs=1e-4)
     assert score == pytest.approx(0.9)
     assert points == pytest.approx(POINTS, abs=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,22 @@ BATCH_PIXELS = 8 << 20
 """The most pixels that go through a network at once."""
 STEP = 32
 """Heights and widths are multiples of this."""
+GRIDS = (8, 16, 32)
+"""The grids, in pixels, of SCRFD and YuNet."""
 Found = tuple[np.ndarray, float, np.ndarray]
 """A box (left, top, width, height), a score from 0 to 1 and five landmarks [5, 2], in pixels."""
+Decode = Callable[[list[np.ndarray], tuple[int, ...], float], list[Found]]
+"""Reads the outputs for one image, of an input of some height and width, down to the lowest score."""
 
 
-class Network(ABC):
-    """A network in an onnxruntime session; it computes on a GPU where onnxruntime has one."""
+class Network:
+    """A network in an onnxruntime session; it computes on a GPU where onnxruntime has one.
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
+    ``prepare`` makes the values that it wants of an image, ``decode`` reads its outputs.
+    """
+
+    def __init__(self, session: Any, prepare: Callable[[np.ndarray], np.ndarray], decode: Decode) -> None:
+        self._session, self._prepare, self._decode = session, prepare, decode
         self._input = session.get_inputs()[0]
         self._outputs = [output.name for output in session.get_outputs()]
         batch, _, *self._fixed = self._input.shape
@@ -63,94 +70,74 @@ class Network(ABC):
             row[:, :height, :width] = self._prepare(image).transpose(2, 0, 1)
         return scale, batch
 
-    @staticmethod
-    def _prepare(image: np.ndarray) -> np.ndarray:
-        """The values that the network wants."""
-        return image
 
-    @abstractmethod
-    def _decode(self, outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
-        """What the outputs for one image say; ``size`` is the height and width of the input."""
-
-
-class CenterFace(Network):
+def centerface(outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
     """CenterFace (Xu et al., 2019): a heat map of centres, with sizes, offsets and landmarks, on a grid of 4 pixels."""
-
-    def _decode(self, outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
-        heat, scale, offset, landmarks = outputs
-        peak = (heat[0] >= lowest) & (heat[0] == cv2.dilate(heat[0], np.ones((3, 3), np.uint8)))
-        rows, columns = np.nonzero(peak)
-        size_of = 4 * np.exp(scale[::-1, rows, columns]).T  # width, height
-        corners = 4 * (np.array([columns, rows]) + offset[::-1, rows, columns] + 0.5).T - size_of / 2
-        points = landmarks[:, rows, columns].T.reshape(-1, 5, 2)[..., ::-1] * size_of[:, None] + corners[:, None]
-        boxes = np.hstack([corners, size_of])
-        return list(zip(boxes, map(float, heat[0, rows, columns]), points, strict=True))
+    heat, scale, offset, landmarks = outputs
+    peak = (heat[0] >= lowest) & (heat[0] == cv2.dilate(heat[0], np.ones((3, 3), np.uint8)))
+    rows, columns = np.nonzero(peak)
+    size_of = 4 * np.exp(scale[::-1, rows, columns]).T  # width, height
+    corners = 4 * (np.array([columns, rows]) + offset[::-1, rows, columns] + 0.5).T - size_of / 2
+    points = landmarks[:, rows, columns].T.reshape(-1, 5, 2)[..., ::-1] * size_of[:, None] + corners[:, None]
+    boxes = np.hstack([corners, size_of])
+    return list(zip(boxes, map(float, heat[0, rows, columns]), points, strict=True))
 
 
-class Anchored(Network):
-    """A network with one score, box and set of landmarks for each cell (and anchor) of grids of 8, 16 and 32 pixels."""
-
-    STEPS = (8, 16, 32)
-
-    def _decode(self, outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
-        found = []
-        for number, step in enumerate(self.STEPS):
-            parts = [part.reshape(-1, part.shape[-1]) for part in outputs[number :: len(self.STEPS)]]
-            scores, boxes, points = self._parts(parts, step)
-            cells = size[0] // step * (size[1] // step)
-            anchors = len(scores) // cells
-            for place in np.flatnonzero(scores >= lowest):
-                row, column = divmod(int(place) // anchors, size[1] // step)
-                centre = np.array([column, row]) * step
-                landmarks = points[place].reshape(5, 2) * step + centre
-                found.append((self._box(boxes[place], centre, step), float(scores[place]), landmarks))
-        return found
-
-    @staticmethod
-    @abstractmethod
-    def _parts(parts: list[np.ndarray], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Scores [n], boxes [n, 4] and landmarks [n, 10] of one grid."""
-
-    @staticmethod
-    @abstractmethod
-    def _box(box: np.ndarray, centre: np.ndarray, step: int) -> np.ndarray:
-        """A box (left, top, width, height) from the output for a cell whose first pixel is ``centre``."""
-
-
-class Scrfd(Anchored):
+def scrfd(outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
     """SCRFD (Guo et al., 2021) with landmarks: scores, distances to the four sides, landmarks."""
 
-    @staticmethod
-    def _prepare(image: np.ndarray) -> np.ndarray:
-        return (image.astype(np.float32) - 127.5) / 128
+    def box(sides: np.ndarray, centre: np.ndarray, step: int) -> np.ndarray:
+        corner = centre - sides[:2] * step
+        return np.array([*corner, *(centre + sides[2:] * step - corner)])
 
-    @staticmethod
-    def _parts(parts: list[np.ndarray], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        scores, boxes, points = parts
-        return scores[:, 0], boxes, points
-
-    @staticmethod
-    def _box(box: np.ndarray, centre: np.ndarray, step: int) -> np.ndarray:
-        corner = centre - box[:2] * step
-        return np.array([*corner, *(centre + box[2:] * step - corner)])
+    return _on_grids(outputs, size, lowest, lambda scores: scores[:, 0], box)
 
 
-class YuNet(Anchored):
+def yunet(outputs: list[np.ndarray], size: tuple[int, ...], lowest: float) -> list[Found]:
     """YuNet (Wu et al., 2023): classes, objectness, boxes by centre and logarithm of the size, landmarks."""
 
-    @staticmethod
-    def _prepare(image: np.ndarray) -> np.ndarray:
-        return image[..., ::-1]
+    def score(classes: np.ndarray, objects: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1))
 
-    @staticmethod
-    def _parts(parts: list[np.ndarray], step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        classes, objects, boxes, points = parts
-        return np.sqrt(np.clip(classes[:, 0], 0, 1) * np.clip(objects[:, 0], 0, 1)), boxes, points
+    def box(place: np.ndarray, centre: np.ndarray, step: int) -> np.ndarray:
+        sides = np.exp(place[2:]) * step
+        return np.array([*(centre + place[:2] * step - sides / 2), *sides])
 
-    @staticmethod
-    def _box(box: np.ndarray, centre: np.ndarray, step: int) -> np.ndarray:
-        size = np.exp(box[2:]) * step
-        return np.array([*(centre + box[:2] * step - size / 2), *size])
+    return _on_grids(outputs, size, lowest, score, box)
+
+
+def _on_grids(
+    outputs: list[np.ndarray],
+    size: tuple[int, ...],
+    lowest: float,
+    score_of: Callable[..., np.ndarray],
+    box_of: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+) -> list[Found]:
+    """Decode a score, box and set of landmarks for each cell (and anchor) of grids of 8, 16 and 32 pixels.
+
+    ``score_of`` makes the scores [n] of the outputs before boxes and landmarks; ``box_of`` makes a box (left, top,
+    width, height) of the output for a cell, the first pixel of the cell and the grid.
+    """
+    found = []
+    for number, step in enumerate(GRIDS):
+        *before, boxes, points = (part.reshape(-1, part.shape[-1]) for part in outputs[number :: len(GRIDS)])
+        scores = score_of(*before)
+        cells = size[0] // step * (size[1] // step)
+        anchors = len(scores) // cells
+        for place in np.flatnonzero(scores >= lowest):
+            row, column = divmod(int(place) // anchors, size[1] // step)
+            centre = np.array([column, row]) * step
+            landmarks = points[place].reshape(5, 2) * step + centre
+            found.append((box_of(boxes[place], centre, step), float(scores[place]), landmarks))
+    return found
+
+
+KINDS: dict[int, tuple[Callable[[np.ndarray], np.ndarray], Decode]] = {
+    4: (lambda image: image, centerface),
+    9: (lambda image: (image.astype(np.float32) - 127.5) / 128, scrfd),
+    12: (lambda image: image[..., ::-1], yunet),
+}
+"""By its number of outputs, the values that a network wants of an image, and how its outputs are decoded."""
 
 
 def load(weights: Path | None) -> Network:
@@ -176,7 +163,6 @@ def load(weights: Path | None) -> Network:
         raise UserError(
             f"{path}: not an ONNX file that onnxruntime reads: {str(error).splitlines()[0][:120]}"
         ) from None
-    kinds: dict[int, type[Network]] = {4: CenterFace, 9: Scrfd, 12: YuNet}
-    if (kind := kinds.get(len(session.get_outputs()))) is None:
+    if (kind := KINDS.get(len(session.get_outputs()))) is None:
         raise UserError(f"{path}: expected YuNet, SCRFD with landmarks, or CenterFace as an ONNX file")
-    return kind(session)
+    return Network(session, *kind)
