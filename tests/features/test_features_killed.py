@@ -41,9 +41,7 @@ def remove_cache() -> None:
 
 def test_five_kills_change_nothing(tmp_path, monkeypatch):
     context = multiprocessing.get_context("forkserver")  # imports once, then starts processes in no time
-    context.set_forkserver_preload(
-        ["tgdfer.features.encoding", "open_clip", "features_project"]
-    )
+    context.set_forkserver_preload(["tgdfer.features.encoding", "open_clip", "features_project"])
 
     def run(after: float | None) -> int:
         process = context.Process(target=work, args=(str(Path.cwd()),))
