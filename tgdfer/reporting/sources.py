@@ -1,4 +1,4 @@
-"""What the numbers were made from: the data card, the list of runs and the provenance at the end of the page."""
+"""What the numbers were made from: the data card, and the provenance at the end of the page."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -51,23 +51,8 @@ def _read(part: Part, read: Callable[..., T], path: Path, *kind: str) -> T | Non
         return None
 
 
-def run_line(run: RunResult, selection: str) -> dict[str, Any]:
-    """One run in the list of runs."""
-    outcome = run.outcomes.get(selection)
-    return {
-        "variant": run.key.variant,
-        "fold": run.key.fold,
-        "seed": run.key.seed,
-        "uar": f"{100 * outcome.metrics['uar']:.2f}" if outcome else "–",
-        "war": f"{100 * outcome.metrics['war']:.2f}" if outcome else "–",
-        "clips": len(outcome.label) if outcome else "–",
-        "revision": _revision(run, 10, " + changes") or "–",
-        "fingerprint": str(run.info.get("fingerprint") or "–")[:12],
-        "problem": run.problem or "; ".join(run.state.reasons),
-    }
-
-
-def _revision(run: RunResult, digits: int, changed: str) -> str:
+def revision(run: RunResult, digits: int, changed: str) -> str:
+    """The beginning of the commit that a run was made with, and ``changed`` if files differed from it."""
     git = run.info.get("git") or {}
     commit = (git.get("commit") or "")[:digits]
     return commit + (changed if commit and git.get("dirty") else "")
@@ -88,7 +73,7 @@ def provenance(parts: list[Part], cards: list[dict[str, Any]]) -> dict[str, list
         for run in part.experiment.runs:
             if run.problem is not None:
                 continue
-            commit = _revision(run, 40, " with uncommitted changes") or "unknown (not in a git repository)"
+            commit = revision(run, 40, " with uncommitted changes") or "unknown (not in a git repository)"
             made["Code revision"][commit] = None
             versions = sorted((run.info.get("versions") or {}).items())
             made["Python and libraries"][", ".join(f"{name} {value}" for name, value in versions)] = None
