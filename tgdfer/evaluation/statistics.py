@@ -42,12 +42,17 @@ class Rates:
     recall: np.ndarray
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n - 1) of ``values`` without NaN; None where there are too few."""
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (n - 1) of ``values`` without NaN; NaN where there are too few."""
     kept = np.asarray([value for value in values if not np.isnan(value)], dtype=float)
-    if not len(kept):
-        return None, None
-    return float(kept.mean()), float(kept.std(ddof=1)) if len(kept) > 1 else None
+    mean = kept.mean() if len(kept) else np.nan
+    return float(mean), float(kept.std(ddof=1)) if len(kept) > 1 else np.nan
+
+
+def mean_of_known(values: np.ndarray) -> np.ndarray:
+    """The mean over the first axis without NaN; NaN where nothing is left."""
+    known = (~np.isnan(values)).sum(axis=0)
+    return np.where(known > 0, np.nansum(values, axis=0) / np.maximum(known, 1), np.nan)
 
 
 def _rates(fold: FoldResults, weights: np.ndarray) -> Rates:
@@ -83,12 +88,10 @@ def resample(fold: FoldResults, draws: int, generator: np.random.Generator) -> R
     return _rates(fold, draw_clips(len(fold.label), draws, generator))
 
 
-def interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
-    """The percentile interval of ``draws`` [R], NaN left out; None, None when nothing is left."""
+def interval(draws: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of ``draws`` [R], NaN left out; NaN, NaN when nothing is left."""
     kept = draws[~np.isnan(draws)]
-    if not len(kept):
-        return None, None
-    low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(kept, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(kept) else (np.nan, np.nan)
     return float(low), float(high)
 
 
@@ -124,22 +127,20 @@ def sign_flip_test(contributions: np.ndarray, draws: int, generator: np.random.G
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the order given: compare each with the level of the whole family."""
     order = np.argsort(p_values, kind="stable")
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * float(p_values[place])))
-        adjusted[place] = largest
-    return adjusted
+    scaled = np.arange(len(p_values), 0, -1) * np.asarray(p_values)[order]
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.maximum.accumulate(np.minimum(scaled, 1.0))
+    return adjusted.tolist()
 
 
-def win_share(difference: np.ndarray) -> float | None:
+def win_share(difference: np.ndarray) -> float:
     """Effect size of a paired comparison: of the clips on which two variants disagree, the share won by the first.
 
     ``difference`` [n] is the first's ``correct`` minus the second's. 0.5 is no effect; minus 0.5 it is Cohen's g
-    (Statistical Power Analysis, 1988, ch. 5) for one seed. None when they never disagree.
+    (Statistical Power Analysis, 1988, ch. 5) for one seed. NaN when they never disagree.
     """
     total = float(np.abs(difference).sum())
-    return float(difference[difference > 0].sum()) / total if total else None
+    return float(difference[difference > 0].sum()) / total if total else np.nan
 
 
 def detectable(standard_error: float, power: float = 0.8, level: float = 0.05) -> float:

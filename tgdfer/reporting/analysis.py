@@ -1,7 +1,7 @@
 """Outcomes of runs -> rates per fold, means, deviations, intervals, and comparisons with the reference variant."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
@@ -30,9 +30,8 @@ class Estimate:
     @classmethod
     def of(cls, per_fold: Mapping[int, float], draws: np.ndarray, confidence: float) -> Self:
         """The estimate from the rate of each fold and the bootstrap draws [R] of their mean."""
-        found = *statistics.mean_and_deviation(list(per_fold.values())), *statistics.interval(draws, confidence)
-        mean, sd, low, high = (NAN if value is None else value for value in found)
-        return cls(mean, sd, low, high, per_fold)
+        mean, sd = statistics.mean_and_deviation(list(per_fold.values()))
+        return cls(mean, sd, *statistics.interval(draws, confidence), per_fold)
 
     @property
     def known(self) -> bool:
@@ -115,72 +114,55 @@ Column = tuple[str, tuple[int, ...]]
 """A column of a fold: a variant, averaged over these seeds."""
 
 
-class _Folds:
-    """The columns of every fold, their observed rates and their bootstrap draws, each computed once."""
+class _Fold:
+    """The columns of a fold, their observed rates and their bootstrap draws, each computed once."""
 
-    def __init__(self, experiment: Experiment, selection: str, report: ReportParams) -> None:
-        self.runs: dict[tuple[str, int], dict[int, RunResult]] = {}
+    def __init__(self, experiment: Experiment, number: int, selection: str, report: ReportParams) -> None:
+        self.right: dict[str, dict[int, np.ndarray]] = {}
+        """By variant, then by seed: which clips [n] are right."""
         for run in experiment.runs:
-            if selection in run.outcomes:
-                self.runs.setdefault((run.key.variant, run.key.fold), {})[run.key.seed] = run
-        drawn: dict[int, list[Column]] = {}
-        seen: dict[int, list[Column]] = {}
-        for (variant, fold), by_seed in self.runs.items():
-            drawn.setdefault(fold, []).append((variant, tuple(by_seed)))
-            seen.setdefault(fold, []).extend((variant, (seed,)) for seed in by_seed)
-            common = self.common(variant, report.reference, fold)
-            if common:
-                drawn[fold] += [(variant, common), (report.reference, common)]
+            if run.key.fold == number and (outcome := run.outcomes.get(selection)):
+                self.right.setdefault(run.key.variant, {})[run.key.seed] = outcome.right.astype(float)
+                self.label = outcome.label
+        drawn: list[Column] = []
+        for variant in self.right:
+            drawn.append((variant, self.seeds(variant)))
+            if common := self.common(variant, report.reference):
+                drawn += [(variant, common), (report.reference, common)]
         # the columns that need draws come first; single seeds need only their rates
-        self.places = {
-            fold: {column: k for k, column in enumerate(dict.fromkeys([*columns, *seen[fold]]))}
-            for fold, columns in drawn.items()
-        }
-        self.data: dict[int, statistics.FoldResults] = {}
-        self.observed: dict[int, statistics.Rates] = {}
-        self.draws: dict[int, statistics.Rates] = {}
-        classes = len(experiment.classes)
-        for fold, places in self.places.items():
-            label = next(iter(self.runs[next(iter(places))[0], fold].values())).outcomes[selection].label
-            right = {
-                (variant, seed): run.outcomes[selection].right.astype(float)
-                for variant in dict.fromkeys(variant for variant, _ in places)
-                for seed, run in self.runs[variant, fold].items()
-            }
-            correct = np.stack([np.mean([right[v, seed] for seed in seeds], axis=0) for v, seeds in places], axis=1)
-            self.data[fold] = statistics.FoldResults(label, correct, classes)
-            self.observed[fold] = statistics.rates(self.data[fold])
-            # the draws depend only on the fold: another variant or data set changes no number here
-            self.draws[fold] = statistics.resample(
-                statistics.FoldResults(label, correct[:, : len(set(drawn[fold]))], classes),
-                report.bootstrap,
-                generator(report.seed, experiment.dataset, f"fold {fold}"),
-            )
+        drawn = list(dict.fromkeys(drawn))
+        single = [(variant, (seed,)) for variant, by_seed in self.right.items() for seed in by_seed]
+        self.place = {column: k for k, column in enumerate(dict.fromkeys([*drawn, *single]))}
+        shares = [np.mean([self.right[v][seed] for seed in seeds], axis=0) for v, seeds in self.place]
+        self.correct, classes = np.stack(shares, axis=1), len(experiment.classes)
+        self.observed = statistics.rates(statistics.FoldResults(self.label, self.correct, classes))
+        # the draws depend only on the fold: another variant or data set changes no number here
+        self.draws = statistics.resample(
+            statistics.FoldResults(self.label, self.correct[:, : len(drawn)], classes),
+            report.bootstrap,
+            generator(report.seed, experiment.dataset, f"fold {number}"),
+        )
 
-    def common(self, variant: str, reference: str, fold: int) -> tuple[int, ...]:
-        """The seeds that both variants have in ``fold``."""
-        other = self.runs.get((reference, fold), {})
-        return tuple(seed for seed in self.runs.get((variant, fold), {}) if seed in other)
+    def seeds(self, variant: str) -> tuple[int, ...]:
+        """The seeds of a variant."""
+        return tuple(self.right.get(variant, ()))
 
-    def mean(self, columns: Mapping[int, Column], metric: str) -> float:
-        """The mean over folds of ``metric`` for the columns named by fold."""
-        return float(np.mean([getattr(self.observed[f], metric)[self.places[f][c]] for f, c in columns.items()]))
+    def common(self, variant: str, reference: str) -> tuple[int, ...]:
+        """The seeds that both variants have."""
+        return tuple(seed for seed in self.seeds(variant) if seed in self.seeds(reference))
 
-    def estimate(self, columns: Mapping[int, Column], metric: str, confidence: float, c: int | None = None) -> Estimate:
-        """The mean over folds of ``metric`` (recall of class ``c`` if given) for the columns named by fold."""
+    def pick(self, rates: statistics.Rates, column: Column, metric: str | int) -> np.ndarray:
+        """A column of observed rates or draws: of ``uar`` or ``war``, or of the recall of a class."""
+        values = rates.recall[..., metric, :] if isinstance(metric, int) else getattr(rates, metric)
+        return values[..., self.place[column]]
 
-        def pick(rates: statistics.Rates, fold: int) -> np.ndarray:
-            k = self.places[fold][columns[fold]]
-            return rates.recall[..., c, k] if c is not None else getattr(rates, metric)[..., k]
+    def minus(self, columns: np.ndarray, one: Column, other: Column) -> np.ndarray:
+        """The difference [n] of two of ``columns`` [n, k]."""
+        return columns[:, self.place[one]] - columns[:, self.place[other]]
 
-        per_fold = {fold: float(pick(self.observed[fold], fold)) for fold in columns}
-        per_fold = {fold: value for fold, value in per_fold.items() if not np.isnan(value)}
-        if not per_fold:
-            return Estimate()
-        draws = np.stack([pick(self.draws[fold], fold) for fold in per_fold])
-        present = ~np.isnan(draws)
-        averaged = np.where(present.any(axis=0), np.nansum(draws, axis=0) / np.maximum(present.sum(axis=0), 1), np.nan)
-        return Estimate.of(per_fold, averaged, confidence)
+
+Folds = dict[int, _Fold]
+"""By number: the folds that have results."""
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -191,54 +173,67 @@ def generator(seed: int, *names: str) -> np.random.Generator:
 
 def analyse(experiment: Experiment, variants: list[str], selection: str, report: ReportParams) -> dict[str, Result]:
     """Every variant of ``experiment`` under ``selection``."""
-    folds = _Folds(experiment, selection, report)
+    tested = {run.key.fold for run in experiment.runs if selection in run.outcomes}
+    folds = {fold: _Fold(experiment, fold, selection, report) for fold in experiment.folds if fold in tested}
     results = {name: _result(experiment, folds, name, selection, report.confidence) for name in variants}
     for (name, metric), found in compare(_pairs(folds, results, report.reference), report, experiment.dataset).items():
         results[name].comparisons[metric] = found
     return results
 
 
-def _result(experiment: Experiment, folds: _Folds, variant: str, selection: str, confidence: float) -> Result:
-    have = {fold: tuple(folds.runs[variant, fold]) for fold in experiment.folds if (variant, fold) in folds.runs}
+def _result(experiment: Experiment, folds: Folds, variant: str, selection: str, confidence: float) -> Result:
+    have = {number: fold for number, fold in folds.items() if variant in fold.right}
     missing = [run for run in experiment.of(variant) if selection not in run.outcomes]
-    seeds = sorted({seed for some in have.values() for seed in some})
+    seeds = sorted({seed for fold in have.values() for seed in fold.right[variant]})
     result = Result(variant, selection, list(have), seeds, missing=missing)
     if not have:
         return result
-    columns = {fold: (variant, some) for fold, some in have.items()}
-    result.clips = sum(len(folds.data[fold].label) for fold in have)
-    result.uar = folds.estimate(columns, "uar", confidence)
-    result.war = folds.estimate(columns, "war", confidence)
-    result.recall = {
-        name: folds.estimate(columns, "recall", confidence, c) for c, name in enumerate(experiment.classes)
-    }
-    whole = [seed for seed in seeds if all(seed in some for some in have.values())]
+    result.clips = sum(len(fold.label) for fold in have.values())
+    result.uar = _estimate(have, variant, "uar", confidence)
+    result.war = _estimate(have, variant, "war", confidence)
+    result.recall = {name: _estimate(have, variant, c, confidence) for c, name in enumerate(experiment.classes)}
     for metric in METRICS:
         # the spread between trainings: the mean over folds once per seed
-        means = [folds.mean(dict.fromkeys(have, (variant, (seed,))), metric) for seed in whole]
-        sd = statistics.mean_and_deviation(means)[1]
-        result.seed_sd[metric] = NAN if sd is None else sd
+        means = _by_seed(have, variant, metric, [fold.seeds(variant) for fold in have.values()])
+        result.seed_sd[metric] = statistics.mean_and_deviation(list(means.values()))[1]
     return result
 
 
-def _pairs(folds: _Folds, results: dict[str, Result], reference: str) -> dict[tuple[str, str], Paired]:
+def _estimate(folds: Folds, variant: str, metric: str | int, confidence: float) -> Estimate:
+    """The mean over folds of a metric, or of the recall of a class, for a variant averaged over its seeds."""
+    columns = {number: (variant, fold.seeds(variant)) for number, fold in folds.items()}
+    per_fold = {n: float(fold.pick(fold.observed, columns[n], metric)) for n, fold in folds.items()}
+    per_fold = {number: value for number, value in per_fold.items() if not np.isnan(value)}
+    if not per_fold:
+        return Estimate()
+    draws = np.stack([folds[n].pick(folds[n].draws, columns[n], metric) for n in per_fold])
+    return Estimate.of(per_fold, statistics.mean_of_known(draws), confidence)
+
+
+def _by_seed(folds: Folds, variant: str, metric: str, seeds: Iterable[Sequence[int]]) -> dict[int, float]:
+    """The mean over folds of a metric for each seed that is among the ``seeds`` of every fold."""
+    return {
+        seed: float(np.mean([fold.pick(fold.observed, (variant, (seed,)), metric) for fold in folds.values()]))
+        for seed in sorted(set.intersection(*map(set, seeds)))
+    }
+
+
+def _pairs(folds: Folds, results: dict[str, Result], reference: str) -> dict[tuple[str, str], Paired]:
     """Every variant and the reference in either metric, on the folds and seeds that both have."""
     pairs: dict[tuple[str, str], Paired] = {}
-    for name, result in results.items():
-        common = {fold: seeds for fold in result.folds if (seeds := folds.common(name, reference, fold))}
+    for name in results:
+        common = {number: seeds for number, fold in folds.items() if (seeds := fold.common(name, reference))}
         if name == reference or not common:
             continue
-        places = {fold: [folds.places[fold][v, seeds] for v in (name, reference)] for fold, seeds in common.items()}
-        change = np.concatenate([np.subtract(*folds.data[fold].correct[:, at].T) for fold, at in places.items()])
-        whole = [seed for seed in result.seeds if all(seed in seeds for seeds in common.values())]
+        both = {folds[number]: ((name, seeds), (reference, seeds)) for number, seeds in common.items()}
+        change = np.concatenate([fold.minus(fold.correct, *columns) for fold, columns in both.items()])
+        shared = {number: folds[number] for number in common}
         for metric in METRICS:
-            draws = [np.subtract(*getattr(folds.draws[fold], metric)[:, at].T) for fold, at in places.items()]
-            weights = statistics.clip_weights([folds.data[fold].label for fold in common], metric)
-            by_seed = {}
-            for seed in whole:
-                own, other = (dict.fromkeys(common, (variant, (seed,))) for variant in (name, reference))
-                by_seed[seed] = folds.mean(own, metric) - folds.mean(other, metric)
-            pairs[name, metric] = Paired(change, np.concatenate(weights), np.mean(draws, axis=0), len(common), by_seed)
+            draws = [fold.minus(getattr(fold.draws, metric), *columns) for fold, columns in both.items()]
+            weights = statistics.clip_weights([fold.label for fold in both], metric)
+            own, other = (_by_seed(shared, variant, metric, common.values()) for variant in (name, reference))
+            by_seed = {seed: own[seed] - other[seed] for seed in own}
+            pairs[name, metric] = Paired(change, np.concatenate(weights), np.mean(draws, axis=0), len(both), by_seed)
     return pairs
 
 
@@ -255,15 +250,14 @@ def compare(pairs: Mapping[K, Paired], report: ReportParams, *names: str) -> dic
     adjusted = dict(zip(pairs, statistics.holm([p[key] for key in pairs]), strict=True))
     found = {}
     for key, pair in pairs.items():
-        interval = Estimate.of({}, pair.draws, report.confidence)
-        wins = statistics.win_share(pair.change)
+        low, high = statistics.interval(pair.draws, report.confidence)
         found[key] = Comparison(
             difference=float(pair.weight @ pair.change),
-            low=interval.low,
-            high=interval.high,
+            low=low,
+            high=high,
             p=p[key],
             p_holm=adjusted[key],
-            win_share=NAN if wins is None else wins,
+            win_share=statistics.win_share(pair.change),
             detectable=statistics.detectable(float(pair.draws.std(ddof=1))) if len(pair.draws) > 1 else NAN,
             folds=pair.folds,
             clips=len(pair.change),

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from tgdfer.core.plots import COLOURS, GREY
 from tgdfer.core.storage import atomic
 from tgdfer.evaluation.metrics import CALIBRATION_BINS
+from tgdfer.evaluation.statistics import mean_of_known
 from tgdfer.reporting.analysis import Estimate
 from tgdfer.reporting.part import Part
 from tgdfer.reporting.rankings import CHANCE
@@ -51,9 +52,7 @@ def confusion(part: Part) -> Figure | None:
     axes = figure.subplots(rows, 3, squeeze=False).ravel()
     for axis, fold in zip(axes, counts, strict=False):
         _matrix(axis, shares.get(fold), names, f"Fold {fold}")
-    known = np.array(list(shares.values()))
-    present = (~np.isnan(known)).sum(axis=0)
-    mean = np.where(present > 0, np.nansum(known, axis=0) / np.maximum(present, 1), np.nan)
+    mean = mean_of_known(np.array(list(shares.values())))
     title = f"Mean of {len(shares)} folds" if len(counts) > 1 else "Mean (one fold)"
     _matrix(axes[len(counts)], mean, names, title)
     for axis in axes[len(counts) + 1 :]:

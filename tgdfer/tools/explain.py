@@ -1,5 +1,6 @@
 """``tgdfer explain``: how a number of the tables came to be, and whether the runs behind it are current."""
 
+import math
 import re
 import shlex
 from dataclasses import dataclass
@@ -105,8 +106,8 @@ def _numbers(runs: list[Explained]) -> list[str]:
                 if selection in run.metrics.get("selections", {}):
                     per_fold.setdefault(run.key.fold, []).append(run.metrics["selections"][selection][metric])
             mean, deviation = mean_and_deviation([sum(values) / len(values) for values in per_fold.values()])
-            if mean is not None:
-                spread = "" if deviation is None else f" ± {100 * deviation:.2f}"
+            if not math.isnan(mean):
+                spread = "" if math.isnan(deviation) else f" ± {100 * deviation:.2f}"
                 parts.append(f"{metric.upper()} {100 * mean:.2f}{spread}")
         if parts:
             lines.append(f"  {selection:10} {'   '.join(parts)}   ({about})")
