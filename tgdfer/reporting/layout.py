@@ -99,15 +99,14 @@ def mark_best(table: Table) -> None:
     for column in table.columns:
         if not column.rank:
             continue
-        digits = DIGITS[column.kind]
-        values = {}
-        for n, row in enumerate(table.rows):
-            cell = row.cell(column)
-            if row.ranked and isinstance(cell, Estimate) and cell.known:
-                values[n] = round(cell.mean, digits)
-        levels = sorted(set(values.values()), reverse=column.rank > 0)
-        if len(levels) < 2:
-            continue
-        for n, value in values.items():
-            if value in levels[:2]:
-                table.rows[n].marks[column.key] = ("best", "second")[levels.index(value)]
+        values = [
+            (row, round(cell.mean, DIGITS[column.kind]))
+            for row in table.rows
+            if row.ranked and isinstance(cell := row.cell(column), Estimate) and cell.known
+        ]
+        levels = sorted({value for _, value in values}, reverse=column.rank > 0)
+        if len(levels) > 1:
+            marks = dict(zip(levels, ("best", "second"), strict=False))
+            for row, value in values:
+                if value in marks:
+                    row.marks[column.key] = marks[value]

@@ -154,29 +154,17 @@ def measured(
     found: dict[str, list[Bags]] = {selection: [] for selection in SELECTIONS}
     for run in experiment.finished(variant):
         for selection, given in run.relevance().items():
-            outcome = run.outcomes.get(selection)
-            if outcome is None:
-                continue
             kept = truth.knows(given.clip_id) & (given.frame_index >= 0).any(axis=1)
             if not kept.any():
                 continue
-            clip_id = given.clip_id[kept]
-            score, positive, valid = _frames(given.frame_index[kept], given.relevance[kept], clip_id, truth, ranking)
-            right = outcome.right[kept]
-            found[selection].append(Bags(run.key.fold, clip_id, right, measures(score, positive, valid)))
+            clip_id, order = given.clip_id[kept], np.argsort(given.frame_index[kept], axis=1, kind="stable")
+            frames = np.take_along_axis(given.frame_index[kept], order, axis=1)
+            score = np.take_along_axis(given.relevance[kept], order, axis=1)
+            intensity, peak = truth.of(clip_id, frames), np.nanmax(truth.rows(clip_id), axis=1, keepdims=True)
+            valid = first_times(frames) & ~np.isnan(intensity)
+            values = measures(ranking(clip_id, frames) if ranking else score, positives(intensity, peak), valid)
+            found[selection].append(Bags(run.key.fold, clip_id, run.outcomes[selection].right[kept], values))
     return found
-
-
-def _frames(
-    frame_index: np.ndarray, relevance: np.ndarray, clip_id: np.ndarray, truth: Truth, ranking: Ranking | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score, positive and valid [n, T] of the frames of bags."""
-    order = np.argsort(frame_index, axis=1, kind="stable")
-    frames, score = (np.take_along_axis(array, order, axis=1) for array in (frame_index, relevance))
-    intensity = truth.of(clip_id, frames)
-    valid = first_times(frames) & ~np.isnan(intensity)
-    positive = valid & positives(np.nan_to_num(intensity), np.nanmax(truth.rows(clip_id), axis=1, keepdims=True))
-    return score if ranking is None else ranking(clip_id, frames), positive, valid
 
 
 class _Draws:

@@ -106,8 +106,7 @@ def costs_table(part: Part) -> Table:
         records.append({"dataset": part.dataset, "row": part.label(variant), "variant": variant, **costs})
     done = [run.info for run in part.experiment.runs if run.problem is None]
     hardware = "; ".join(dict.fromkeys(hardware_of(info) for info in done if info.get("hardware")))
-    text = "raining and evaluation of one fold and seed on cached features, mean over runs." + (
-        f" Measured on: {hardware}." if hardware else ""
-    )
-    caption = f"Costs on {part.dataset}: t{text}"
-    return Table("costs", part.dataset, "Costs", caption, f"T{text}", columns, rows, records)
+    brief = "Training and evaluation of one fold and seed on cached features, mean over runs."
+    brief += f" Measured on: {hardware}." if hardware else ""
+    caption = f"Costs on {part.dataset}: t{brief[1:]}"
+    return Table("costs", part.dataset, "Costs", caption, brief, columns, rows, records)

@@ -85,26 +85,24 @@ def _evaluate(
     """Add the rates on ``target``, and the pairs of each variant with itself trained on ``target``."""
     shared, report = params.shared_classes, params.report
     columns: list[Any] = list(right.columns)
-    folds: dict[int, statistics.FoldResults] = {}
-    observed, draws = {}, {}
-    for fold in right.index.unique("fold") if columns else ():
-        part = right.loc[fold]
+    if not columns:
+        return
+    folds, observed, draws = [], {}, []
+    for fold, part in right.groupby(level="fold"):
         label = np.array([shared.index(name) for name in part.index.get_level_values("label")])
-        folds[fold] = statistics.FoldResults(label, part.to_numpy(), len(shared))
-        observed[fold] = statistics.rates(folds[fold]).uar
+        folds.append(statistics.FoldResults(label, part.to_numpy(), len(shared)))
+        observed[fold] = statistics.rates(folds[-1]).uar.tolist()
         random = generator(report.seed, target, f"fold {fold}")
-        draws[fold] = statistics.resample(folds[fold], report.bootstrap, random).uar
+        draws.append(statistics.resample(folds[-1], report.bootstrap, random).uar)
+    correct, drawn = right.to_numpy(), np.stack(draws)
+    weights = np.concatenate(statistics.clip_weights([fold.label for fold in folds], "uar"))
     for k, (variant, source) in enumerate(columns):
-        per_fold = {fold: float(rates[k]) for fold, rates in observed.items()}
-        drawn = np.mean([draw[:, k] for draw in draws.values()], axis=0)
-        uar[target, (variant, source)] = Estimate.of(per_fold, drawn, report.confidence)
-        if source == target or (variant, target) not in columns:
-            continue
-        own = columns.index((variant, target))
-        change = np.concatenate([fold.correct[:, k] - fold.correct[:, own] for fold in folds.values()])
-        weights = statistics.clip_weights([fold.label for fold in folds.values()], "uar")
-        drawn = np.mean([draw[:, k] - draw[:, own] for draw in draws.values()], axis=0)
-        pairs[target, (variant, source)] = Paired(change, np.concatenate(weights), drawn, len(folds))
+        per_fold = {fold: rates[k] for fold, rates in observed.items()}
+        uar[target, (variant, source)] = Estimate.of(per_fold, drawn[..., k].mean(axis=0), report.confidence)
+        if source != target and (variant, target) in columns:
+            own = columns.index((variant, target))
+            change, drawn_change = correct[:, k] - correct[:, own], drawn[..., k] - drawn[..., own]
+            pairs[target, (variant, source)] = Paired(change, weights, drawn_change.mean(axis=0), len(folds))
 
 
 def _notes(params: Params, variant: str, source: str) -> list[str]:
