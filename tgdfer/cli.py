@@ -250,9 +250,9 @@ def predict(
     video could not be used (the others are done), 2 bad input.
     """
     from tgdfer.prediction import Predictor
-    from tgdfer.prediction.command import options, predict_all
+    from tgdfer.prediction.command import Options, predict_all
 
-    asked = options(run, crop, person, window, stride, output, picture, page, annotate, as_json, as_csv)
+    asked = Options(run, crop, person, page, window, stride, output, picture, annotate, as_json, as_csv)
     predictor = Predictor.from_run(run, models, device, params)
     if export is not None:
         predictor.save(export)

@@ -24,48 +24,32 @@ Page = Literal["link", "embed", "none"]
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line."""
+    """The options of the command line, checked before a model is loaded.
 
-    crop: Crop = "auto"
-    person: Persons = "largest"
-    window: float | None = None
-    stride: float | None = None
-    output: Path | None = Path("predictions")
-    picture: bool = True
-    page: Page = "link"
-    annotate: Path | None = None
-    print_as: str = "text"
-    """The format of standard output: text, json or csv."""
+    Raises:
+        UserError: the run is missing, or an option is not one of its values.
+    """
 
+    run: str
+    crop: str
+    person: str
+    page: str
+    window: float | None
+    stride: float | None
+    output: Path
+    picture: bool
+    annotate: Path | None
+    as_json: bool
+    as_csv: bool
 
-def options(
-    run: str,
-    crop: str,
-    person: str,
-    window: float | None,
-    stride: float | None,
-    output: Path,
-    picture: bool,
-    page: str,
-    annotate: Path | None,
-    as_json: bool,
-    as_csv: bool,
-) -> Options:
-    """The options, checked before a model is loaded; a UserError names a wrong one."""
-    if not run:
-        raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
-    if crop not in get_args(Crop):
-        raise UserError(f"--crop {crop}: expected one of {', '.join(get_args(Crop))}")
-    if person not in get_args(Persons):
-        raise UserError(f"--person {person}: expected one of {', '.join(get_args(Persons))}")
-    if page not in get_args(Page):
-        raise UserError(f"--page {page}: expected one of {', '.join(get_args(Page))}")
-    if as_json and as_csv:
-        raise UserError("--json and --csv: expected one of them; both are in the folder of --output anyway")
-    print_as = "json" if as_json else "csv" if as_csv else "text"
-    return Options(
-        cast(Crop, crop), cast(Persons, person), window, stride, output, picture, cast(Page, page), annotate, print_as
-    )
+    def __post_init__(self) -> None:
+        if not self.run:
+            raise UserError("--run: expected a run, such as --run runs/demo/tgdfer/fold1/seed0")
+        for name, known in (("crop", Crop), ("person", Persons), ("page", Page)):
+            if getattr(self, name) not in get_args(known):
+                raise UserError(f"--{name} {getattr(self, name)}: expected one of {', '.join(get_args(known))}")
+        if self.as_json and self.as_csv:
+            raise UserError("--json and --csv: expected one of them; both are in the folder of --output anyway")
 
 
 def find_videos(given: Sequence[Path]) -> dict[Path, Path]:
@@ -113,11 +97,9 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
     paths = find_videos(given)
     if not paths:
         raise UserError("no video given; say: tgdfer predict VIDEO --run RUN")
-    folder = None
-    if asked.output is not None:  # before the work begins
-        with _writing(asked.output):
-            asked.output.mkdir(parents=True, exist_ok=True)
-            folder = ResultFolder(asked.output, model.classes)
+    with _writing(asked.output):  # before the work begins
+        asked.output.mkdir(parents=True, exist_ok=True)
+        folder = ResultFolder(asked.output, model.classes)
     if asked.annotate is not None and len(paths) != 1:
         raise UserError(f"--annotate {asked.annotate}: {len(paths)} videos given; expected one")
     if asked.annotate is not None and asked.annotate.exists():
@@ -130,8 +112,8 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
                 raise UserError(f"{path}: {LEADS_OUT} {paths[path]}; it is predicted if you name the file itself")
             prediction = model.predict(
                 path,
-                crop=asked.crop,
-                person=asked.person,
+                crop=cast(Crop, asked.crop),
+                person=cast(Persons, asked.person),
                 window=asked.window,
                 stride=asked.stride,
                 progress=len(paths) == 1,
@@ -140,22 +122,20 @@ def predict_all(model: Predictor, given: Sequence[Path], asked: Options) -> tupl
             failed[printable(path)] = printable(str(error).removeprefix(f"{path}: "))
             log.error("%s", printable(error))
             continue
-        if folder is not None:
-            with _writing(folder.path):
-                folder.write(prediction, asked.picture, asked.page)
+        with _writing(folder.path):
+            folder.write(prediction, asked.picture, asked.page)
         if asked.annotate is not None:
             from tgdfer.prediction.annotate import annotate
 
             with _writing(asked.annotate):
                 annotate(prediction, asked.annotate)
         done.append(replace(prediction, persons=[replace(one, thumbnails=[]) for one in prediction.persons]))
-    if folder is not None:
-        with _writing(folder.path):
-            folder.write_lists(done, failed, index=asked.page != "none")
-    if asked.print_as == "csv":
-        text = csv_text(columns(model.classes), rows(done, failed, folder.files if folder else {}))
+    with _writing(folder.path):
+        folder.write_lists(done, failed, index=asked.page != "none")
+    if asked.as_csv:
+        text = csv_text(columns(model.classes), rows(done, failed, folder.files))
     else:
-        text = _text(done, failed, asked.print_as == "json")
+        text = _text(done, failed, asked.as_json)
     return text, 1 if failed else 0
 
 

@@ -24,7 +24,7 @@ from tgdfer.media import ffmpeg
 from tgdfer.media.faces.detection import CERTAIN
 from tgdfer.media.videos import span
 from tgdfer.prediction.annotate import TIMEOUT_S
-from tgdfer.prediction.result import NOTICE, FaceBox, Person, Prediction, entropy, printable
+from tgdfer.prediction.result import NOTICE, FaceBox, Person, Prediction, Thumbnail, entropy, printable
 from tgdfer.prediction.thumbnails import choose
 
 TEMPLATES = Path(__file__).parent / "template"
@@ -78,10 +78,8 @@ def write_page(prediction: Prediction, path: Path, embed: bool) -> None:
     """
     source = Path(prediction.source)
     axis = Axis(prediction.start_s, prediction.start_s + max(prediction.duration_s, 1e-3))
-    video, shift = None, 0.0
-    if not source.is_dir():
-        video = HERE if embed else _address(source, path.parent)
-        shift = span(source, with_sound=True)[0] - span(source)[0]
+    images = source.is_dir()
+    shift = 0.0 if images else span(source, with_sound=True)[0] - span(source)[0]
     data = {
         "start": axis.start,
         "end": axis.end,
@@ -98,9 +96,12 @@ def write_page(prediction: Prediction, path: Path, embed: bool) -> None:
         notice=NOTICE,
         prediction=prediction,
         persons=[_person(person, axis) for person in prediction.persons],
-        address=None if video == HERE else video,
-        embedded=Markup(HERE) if video == HERE else None,
+        address=None if images or embed else _address(source, path.parent),
+        embedded=Markup(HERE) if embed and not images else None,
         axis=axis,
+        clock=clock,
+        printable=printable,
+        data_url=_data_url,
         data=Markup(json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
     )
     before, _, after = text.partition(HERE)
@@ -109,6 +110,10 @@ def write_page(prediction: Prediction, path: Path, embed: bool) -> None:
         if after:
             out.writelines(_copy(source, path))
             out.write(after)
+
+
+def _data_url(one: Thumbnail) -> Markup:
+    return Markup("data:image/jpeg;base64," + base64.b64encode(one.jpeg).decode("ascii"))
 
 
 def clock(seconds: float, tenths: bool = True) -> str:
@@ -159,9 +164,8 @@ def _person(person: Person, axis: Axis) -> dict[str, Any]:
         for name in sorted(means, key=lambda name: -means[name])
     ]
     doubt = [[(time, entropy(values) or 0.0) for time, values in piece] for piece in pieces]
-    relevance = dict(person.relevance)
-    highest = max(relevance.values()) or 1.0
-    bars = [(time, value / highest) for time, value in relevance.items()]
+    highest = max(value for _, value in person.relevance) or 1.0
+    bars = [(time, value / highest) for time, value in person.relevance]
     gaps = sorted(later - earlier for (earlier, _), (later, _) in pairwise(bars)) or [axis.end - axis.start]
     half = 0.4 * gaps[len(gaps) // 2]
     drawn = [[(time - half, value), (time + half, value)] for time, value in bars] if len(bars) <= BARS else [bars]
@@ -169,16 +173,7 @@ def _person(person: Person, axis: Axis) -> dict[str, Any]:
     blanks = [
         (axis.x(first), axis.x(last) - axis.x(first)) for first, last in zip(edges[::2], edges[1::2], strict=True)
     ]
-    frames = [
-        {
-            "time": one.time_s,
-            "clock": clock(one.time_s),
-            "decisive": one.decisive,
-            "relevance": relevance.get(one.time_s),
-            "jpeg": base64.b64encode(one.jpeg).decode("ascii"),
-        }
-        for one in choose(person.thumbnails, THUMBNAILS)
-    ]
+    frames = choose(person.thumbnails, THUMBNAILS)
     return {
         "number": person.number,
         "answer": printable(person.prediction),
@@ -190,19 +185,10 @@ def _person(person: Person, axis: Axis) -> dict[str, Any]:
         "blanks": [(x, width) for x, width in blanks if width > 0],
         "doubts": [(axis.x(first), axis.x(last) - axis.x(first)) for first, last in doubtful(person.boxes)],
         "frames": frames,
-        "face": next((one for one in frames if one["decisive"]), frames[0]),
-        "seen": [(clock(first), clock(last)) for first, last in person.seen],
+        "face": next((one for one in frames if one.decisive), frames[0]),
+        "seen": person.seen,
         "single": bool(person.windows[0].frames[0].probabilities),
-        "windows": [
-            (
-                clock(one.start_s),
-                clock(one.end_s),
-                printable(one.prediction),
-                max(one.probabilities.values()),
-                one.entropy,
-            )
-            for one in person.windows
-        ],
+        "windows": person.windows,
     }
 
 
