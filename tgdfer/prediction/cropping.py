@@ -124,7 +124,7 @@ class PersonCropper:
     def _input(self, track: Track, frames: list[Frame], found: list[Frame], searched: int) -> ModelInput:
         from tgdfer.media.faces.crops import places
 
-        faces = [track.faces[frame.index] for frame in found]
+        seen = [(frame, track.faces[frame.index]) for frame in found]
         boxes = [
             FaceBox(
                 frame.time_s,
@@ -134,21 +134,15 @@ class PersonCropper:
                 face.box.side / frame.height,
                 face.score,
             )
-            for frame, face in zip(found, faces, strict=True)
+            for frame, face in seen
         ]
-        share = float(
-            np.median(
-                [face.box.side / max(frame.width, frame.height) for frame, face in zip(found, faces, strict=True)]
-            )
-        )
-        about = FaceCounts(
-            searched, len(found), round(share, 3), round(float(np.median([face.score for face in faces])), 3)
-        )
+        share = float(np.median([face.box.side / max(frame.width, frame.height) for frame, face in seen]))
+        score = float(np.median([face.score for _, face in seen]))
+        about = FaceCounts(searched, len(found), round(share, 3), round(score, 3))
         shown = frames[self._present(frames, found)]
         leave_whole = self._crop == "auto" and self._params.crop == "none" and share >= FILLED
-        return ModelInput(
-            track.person, shown, None if leave_whole else places(track, shown, self._params), about, boxes
-        )
+        where = None if leave_whole else places(track, shown, self._params)
+        return ModelInput(track.person, shown, where, about, boxes)
 
     def _present(self, frames: list[Frame], found: list[Frame]) -> slice:
         """The frames from the first to the last with the face; short gaps at both ends too, but no cut."""

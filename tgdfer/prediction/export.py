@@ -6,15 +6,16 @@ import shutil
 from pathlib import Path
 from string import Template
 
-from tgdfer.core import paths, storage
+from tgdfer.core import storage
 from tgdfer.core.errors import UserError
 from tgdfer.core.escaping import markdown
-from tgdfer.encoders import CONFIG, WEIGHTS
+from tgdfer.encoders import WEIGHTS
 from tgdfer.prediction.saved import ENCODER, SavedModel
 
 NEEDED = ("model.safetensors", "model.json", "run.json")
+METRICS = "metrics.json"
 HARMLESS = (".json", ".txt", ".model")
-"""The suffixes of a tokenizer's files."""
+"""The suffixes of the encoder's description and configuration, and of the files of a tokenizer that is not CLIP's."""
 CARD = Path(__file__).with_name("card.md")
 
 
@@ -26,26 +27,21 @@ def export(saved: SavedModel, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already; expected a new or an empty folder")
-    for name in (WEIGHTS, CONFIG):
-        _copy(saved.encoder_folder / name, folder / ENCODER / name)
-    for path in sorted(saved.encoder_folder.iterdir()):  # the tokenizer, if it is not CLIP's
-        if path.suffix in HARMLESS and path.name not in (CONFIG, paths.encoder("").name):
+    for path in sorted(saved.encoder_folder.iterdir()):
+        if path.name == WEIGHTS or path.suffix in HARMLESS:
             _copy(path, folder / ENCODER / path.name)
-    _copy(saved.encoder_folder / paths.encoder("").name, folder / ENCODER / paths.encoder("").name)
     for name in NEEDED:
         _copy(saved.folder / name, folder / name)
-    metrics = saved.folder / "metrics.json"
-    if metrics.is_file():
-        _copy(metrics, folder / metrics.name)
+    if (saved.folder / METRICS).is_file():
+        _copy(saved.folder / METRICS, folder / METRICS)
     storage.write_text(folder / "README.md", card(saved))
 
 
 def card(saved: SavedModel) -> str:
     """The model card, in Markdown."""
     about = saved.description
-    last = None
-    if (saved.folder / "metrics.json").is_file():
-        last = storage.read_json(saved.folder / "metrics.json").get("selections", {}).get("last")
+    metrics = storage.read_json(saved.folder / METRICS) if (saved.folder / METRICS).is_file() else {}
+    last = metrics.get("selections", {}).get("last")
     tested = sum(map(any, last["confusion"])) if last else 0
     measured = (
         f"On the test clips of its fold: UAR {100 * last['uar']:.1f} %, WAR {100 * last['war']:.1f} % "

@@ -26,14 +26,12 @@ class VideoModel:
         return pd.DataFrame([self._row(str(path)) for path in data["path"]])
 
     def _row(self, path: str) -> dict[str, Any]:
+        row = {"path": path, "label": "", **dict.fromkeys(self.predictor.classes, float("nan"))}
         try:
             found = self.predictor.predict(path)
-            probabilities, reason = found.probabilities, found.reason
         except UserError as error:
-            probabilities, reason = {}, str(error)
-        label = max(probabilities, key=lambda name: probabilities[name]) if probabilities else ""
-        missing = dict.fromkeys(self.predictor.classes, float("nan"))
-        return {"path": path, "label": label, **missing, **probabilities, "reason": reason or ""}
+            return {**row, "reason": str(error)}
+        return {**row, "label": found.prediction or "", **found.probabilities, "reason": found.reason or ""}
 
 
 def _load_pyfunc(data_path: str) -> VideoModel:

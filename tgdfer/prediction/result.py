@@ -94,6 +94,13 @@ class WithProbabilities:
         """The uncertainty, 0 to 1; None without a face."""
         return entropy(self.probabilities)
 
+    @property
+    def summary(self) -> str:
+        """The three most likely classes and the uncertainty, in words; there must be probabilities."""
+        first = sorted(self.probabilities.items(), key=lambda item: -item[1])[:3]
+        text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
+        return f"{text}; uncertainty {self.entropy:.2f} of 1"
+
 
 @dataclass(frozen=True)
 class Window(WithProbabilities):
@@ -299,11 +306,8 @@ class Prediction(WithProbabilities):
             return f"{printable(self.source)}: {self.reason}"
         parts = []
         for person in self.persons:
-            first = sorted(person.probabilities.items(), key=lambda item: -item[1])[:3]
-            text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-            if len(self.persons) > 1:
-                text = f"person {person.number} ({person.seen[0][0]:.1f} to {person.seen[-1][1]:.1f} s) {text}"
-            parts.append(f"{text}; uncertainty {person.entropy:.2f} of 1")
+            several = f"person {person.number} ({person.seen[0][0]:.1f} to {person.seen[-1][1]:.1f} s) "
+            parts.append((several if len(self.persons) > 1 else "") + person.summary)
         if len(self.windows) > 1 and len(self.persons) == 1:
             parts.append(f"mean over {len(self.persons[0].windows)} of {len(self.windows)} windows")
         return f"{printable(self.source)}: " + "; ".join([*parts, *self.notes])

@@ -68,9 +68,7 @@ def choose(thumbnails: list[Thumbnail], most: int) -> list[Thumbnail]:
     decisive = [one for one in thumbnails if one.decisive]
     others = [one for one in thumbnails if not one.decisive]
     count = min(len(others), most - len(decisive))
-    spaced: list[int] = (
-        [] if not count else np.unique(np.linspace(0, len(others) - 1, count).round().astype(int)).tolist()
-    )
+    spaced = np.unique(np.linspace(0, len(others) - 1, count).round().astype(int))
     return sorted([*decisive, *(others[k] for k in spaced)], key=lambda one: one.time_s)
 
 

@@ -39,11 +39,11 @@ def draw(prediction: Prediction) -> Figure:
     if not prediction.probabilities:
         return _statement(prediction)
     figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
-    rows = figure.subplots(4, 1, height_ratios=[0.8, 2.4, 1.0, 1.0])
-    strip, curves, relevance, doubt = rows
+    strip, curves, relevance, doubt = figure.subplots(4, 1, height_ratios=[0.8, 2.4, 1.0, 1.0])
     start = prediction.start_s
     limits = (start, start + max(prediction.duration_s, 1e-3))
-    figure.suptitle(_headline(prediction), x=0.01, ha="left", fontsize=10.5, parse_math=False)
+    headline = "\n".join([f"{_name(prediction)}: {prediction.summary}", *prediction.notes])
+    figure.suptitle(headline, x=0.01, ha="left", fontsize=10.5, parse_math=False)
     person = prediction.persons[0]
     _strip(strip, person.thumbnails, limits)
     _curves(curves, person)
@@ -57,13 +57,6 @@ def draw(prediction: Prediction) -> Figure:
     doubt.set_xlabel("seconds")
     figure.supxlabel(_foot(prediction), x=0.01, ha="left", fontsize=7.5, color=GREY, parse_math=False)
     return figure
-
-
-def _headline(prediction: Prediction) -> str:
-    first = sorted(prediction.probabilities.items(), key=lambda item: -item[1])[:3]
-    text = ", ".join(f"{name} {100 * value:.0f} %" for name, value in first)
-    text = f"{_name(prediction)}: {text}; uncertainty {prediction.entropy:.2f} of 1"
-    return "\n".join([text, *prediction.notes])
 
 
 def _name(prediction: Prediction) -> str:
@@ -141,9 +134,8 @@ def _curves(axis: Axes, person: Person) -> None:
 
 
 def _relevance(axis: Axes, person: Person) -> None:
-    points = person.relevance
-    times, values = [time for time, _ in points], [value for _, value in points]
-    if len(points) <= 200:
+    times, values = zip(*person.relevance, strict=True)
+    if len(times) <= 200:
         length = person.windows[-1].end_s - person.windows[0].start_s
         width = float(np.median(np.diff(times))) if len(times) > 1 else length
         axis.bar(times, values, width=0.8 * width, color=COLOURS[5])
