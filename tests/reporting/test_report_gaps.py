@@ -1,5 +1,6 @@
 """Tables of runs that are missing, failed, damaged, not current or of something else: noted, never guessed."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,29 +11,21 @@ import pytest
 from report_project import Project
 from report_tables import FEW, FULL, key, project, records, row, table
 
-from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.classes import ELEVEN
 from tgdfer.reporting import figures, maps, numbers, render, rows, strips
 from tgdfer.reporting.findings import gaps
 from tgdfer.reporting.page import write_page
 from tgdfer.reporting.report import build
-from tgdfer.runs.files import Key
 from tgdfer.runs.state import Expected
 from tgdfer.stages.report import make_part, with_others
 
 pytestmark = pytest.mark.usefixtures("new_folder")
 
 
-def forget(key: Key) -> None:
-    """Remove a run."""
-    for path in key.folder.iterdir():
-        path.unlink()
-
-
 def test_a_missing_fold_is_noted_and_its_row_is_not_ranked() -> None:
     params = project().write()
-    forget(key("tgdfer", 2))
+    shutil.rmtree(key("tgdfer", 2).folder)
     part = build(params, "demo")
     missing = row(part, "main", FULL)
     assert missing.notes[:2] == ["incomplete, only folds 1, 3; not ranked", "fold 2, seed 0: not run"]
@@ -47,7 +40,7 @@ def test_a_missing_fold_is_noted_and_its_row_is_not_ranked() -> None:
 
 def test_a_missing_seed_is_not_a_missing_fold() -> None:
     params = project(seeds=(0, 1)).write()
-    forget(key("tgdfer", 2, 1))
+    shutil.rmtree(key("tgdfer", 2, 1).folder)
     part = build(params, "demo")
     notes = row(part, "main", FULL).notes
     assert notes[:2] == ["incomplete, some folds have fewer seeds; not ranked", "fold 2, seed 1: not run"]
@@ -124,23 +117,49 @@ def test_a_selection_that_a_run_lacks_is_noted(monkeypatch: pytest.MonkeyPatch) 
     assert "best epoch on an inner validation split" in table(part, "components").caption
 
 
+def without_relevance(made: Project, run: Path) -> None:
+    """As another version of the package would have written it."""
+    path = run / "predictions.parquet"
+    pq.write_table(pq.read_table(path).drop_columns("relevance"), path)
+    record = storage.read_sealed(run / "run.json")
+    record["outputs"][path.name] = storage.file_fingerprint(path)
+    storage.write_sealed(run / "run.json", record)
+
+
+def with_other_parameters(made: Project, run: Path) -> None:
+    parameters = Expected(made.params, "demo").made_by(key("no-text"))["parameters"]
+    parameters["model"]["temporal"] = "none"
+    made.write_run(key("no-text"), parameters=parameters)
+
+
+def on_other_clips(made: Project, run: Path) -> None:
+    made.label[made.fold == 1] = (made.label[made.fold == 1] + 1) % 7
+    made.write_run(key("no-text"))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda run: (run / "predictions.parquet").write_bytes(b"PAR1 no"), "predictions.parquet is not the file that"),
-        (lambda run: (run / "metrics.json").write_text("{"), "metrics.json is not the file that the run wrote"),
-        (lambda run: (run / "predictions.parquet").unlink(), "predictions.parquet is missing"),
-        (lambda run: (run / "run.json").write_text("{"), "run.json is "),
-        (lambda run: (run / "run.json").unlink(), "run.json is missing"),
+        (lambda _, run: (run / "predictions.parquet").write_bytes(b"PAR1 no"), "damaged: predictions.parquet is not"),
+        (lambda _, run: (run / "metrics.json").write_text("{"), "damaged: metrics.json is not the file that the run"),
+        (lambda _, run: (run / "predictions.parquet").unlink(), "damaged: predictions.parquet is missing"),
+        (lambda _, run: (run / "run.json").write_text("{"), "damaged: run.json is "),
+        (lambda _, run: (run / "run.json").unlink(), "damaged: run.json is missing"),
+        (without_relevance, f"unreadable: {key('no-text').folder}/predictions.parquet: a predictions table needs a"),
+        (with_other_parameters, "outdated: parameter model.temporal was none, is both; train it again"),
+        (on_other_clips, "tested on other clips or labels than the first run of fold 1; train it again"),
     ],
 )
-def test_a_damaged_run_is_left_out_with_a_note_and_stops_nothing(damage: Callable[[Path], Any], words: str) -> None:
-    params = project().write()
-    damage(key("no-text").folder)
+def test_a_run_that_cannot_be_used_is_left_out_with_a_note_and_stops_nothing(
+    damage: Callable[[Project, Path], Any], words: str
+) -> None:
+    made = project()
+    params = made.write()
+    damage(made, key("no-text").folder)
     part = build(params, "demo")
     notes = row(part, "components", "without text").notes
     assert notes[0] == "incomplete, only folds 2, 3; not ranked"
-    assert f"fold 1, seed 0: damaged: {words}" in notes[1]
+    assert notes[1].startswith(f"fold 1, seed 0: {words}")
     assert notes[1].endswith("train it again")
     assert part.results["last"]["tgdfer"].folds == [1, 2, 3]
     assert any(words in line for line in gaps(part))
@@ -223,17 +242,6 @@ def test_a_variant_without_the_text_encoder_does_not_count_as_another_version_of
     assert build(params, "demo").experiment.problems == []
 
 
-def test_a_run_that_tested_other_clips_is_left_out() -> None:
-    made = project()
-    params = made.write()
-    made.label[made.fold == 2] = (made.label[made.fold == 2] + 1) % 7
-    made.write_run(key("no-text", 2))
-    part = build(params, "demo")
-    note = "fold 2, seed 0: tested on other clips or labels than the first run of fold 2; train it again"
-    assert row(part, "components", "without text").notes[1] == note
-    assert part.results["last"]["tgdfer"].folds == [1, 2, 3]
-
-
 def test_a_variant_outside_the_grid_is_shown_once_it_was_run() -> None:
     made = project()
     params = made.write().model_copy(update={"grid": ["tgdfer"]})
@@ -254,20 +262,6 @@ def test_a_variant_outside_the_grid_is_a_row_only_of_the_data_sets_that_it_was_r
     assert gaps(other) == []
 
 
-def test_a_run_with_other_parameters_is_not_shown_under_the_name_of_its_variant() -> None:
-    made = project()
-    params: Params = made.write()
-    parameters = Expected(params, "demo").made_by(key("tgdfer", 2))["parameters"]
-    parameters["model"]["temporal"] = "none"
-    made.write_run(key("tgdfer", 2), parameters=parameters)
-    problems = {run.name: run.problem for run in build(params, "demo").experiment.of("tgdfer")}
-    assert problems == {
-        "fold 1, seed 0": None,
-        "fold 2, seed 0": "outdated: parameter model.temporal was none, is both; train it again",
-        "fold 3, seed 0": None,
-    }
-
-
 @pytest.mark.parametrize("state", ["missing", "damaged"])
 def test_without_the_folds_table_the_folds_are_those_of_the_runs(state: str) -> None:
     params = Project(variants=FEW, clips=40, folds=2, truth=False, bootstrap=20).write()
@@ -279,17 +273,3 @@ def test_without_the_folds_table_the_folds_are_those_of_the_runs(state: str) -> 
     part = build(params, "demo")
     assert part.experiment.folds == [1, 2]
     assert f"folds.parquet is {state}" in part.experiment.problems[0]
-
-
-def test_predictions_are_read_as_the_schema_describes_them() -> None:
-    params = project().write()
-    path = key("no-text").folder / "predictions.parquet"
-    table = pq.read_table(path).drop_columns("relevance")
-    pq.write_table(table, path)
-    record = storage.read_sealed(path.with_name("run.json"))
-    record["outputs"][path.name] = storage.file_fingerprint(path)
-    storage.write_sealed(path.with_name("run.json"), record)
-    (note,) = row(build(params, "demo"), "components", "without text").notes[1:]
-    assert note.startswith("fold 1, seed 0: unreadable: ")
-    assert "needs a column 'relevance'" in note
-    assert note.endswith("train it again")

@@ -194,7 +194,8 @@ def test_the_macros_of_every_estimate() -> None:
     assert "SeedSd" not in numbers.to_latex(once.params, [once])
 
 
-def test_a_macro_keeps_the_capitals_of_a_name() -> None:
+def test_macros_consist_of_letters_and_keep_the_capitals_of_a_name() -> None:
+    assert numbers.macro("uar", "crema-d", "window_16") == "UarCremaDWindowOneSix"
     assert numbers.macro("war", "CREMA-D", "LoRA4") == "WarCREMADLoRAFour"
 
 

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import report_project
 from report_tables import predictions
+from report_tables import table as table_of
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, recall_score, roc_auc_score
 
 from tgdfer.config.report import OTHER_TABLES
 from tgdfer.core.classes import SEVEN
 from tgdfer.reporting.analysis import Estimate
-from tgdfer.reporting.layout import Table
 from tgdfer.reporting.part import Part
 from tgdfer.reporting.report import build
 
@@ -174,10 +174,6 @@ def check_p(cell: Estimate, p: float, adjusted: float, change: np.ndarray) -> No
     assert cell.mean == pytest.approx(adjusted)
 
 
-def of(part: Part, name: str) -> Table:
-    return next(table for table in part.tables if table.name == name)
-
-
 def test_these_are_all_the_tables(made: Made) -> None:
     names = [table.name for table in made.part.tables]
     assert names == [*RATES, "relevance", "costs"]
@@ -231,9 +227,10 @@ def test_every_printed_number_of_the_rates(made: Made) -> None:
 
 
 def test_every_printed_number_of_relevance(made: Made) -> None:
-    table, auroc = of(made.part, "relevance"), made.relevance["auroc"]
+    table, auroc = table_of(made.part, "relevance"), made.relevance["auroc"]
     assert [row.label for row in table.rows] == [*SIMPLE, *LABELS]
-    assert f"; {sum(map(len, auroc['tgdfer']))} clips count" in table.caption
+    counted = sum(map(len, auroc["tgdfer"]))
+    assert f"; {counted} clips count; {120 - counted} without both kinds of frame in the bag" in table.caption
     draws = resampled(auroc, None)
     found = {name: r.comparison for name, r in made.part.relevance["last"].items() if r and r.comparison}  # type: ignore[index]
     assert set(found) == {*auroc} - {"tgdfer"}, "the family of the correction"
@@ -261,7 +258,7 @@ def test_every_printed_number_of_relevance(made: Made) -> None:
 
 
 def test_every_printed_number_of_the_costs(made: Made) -> None:
-    table = of(made.part, "costs")
+    table = table_of(made.part, "costs")
     assert {column.key for column in table.columns} == {"label", "seconds", "memory", "runs", "parameters"}
     for row in table.rows:
         info = made.info[LABELS[row.label]]
