@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tgdfer.core import storage
@@ -31,6 +30,3 @@ def test_the_relevance_of_bags_of_several_sizes(tmp_path: Path, monkeypatch: pyt
     assert found["last"].frame_index.tolist() == [[5, -1, -1], [3, 8, -1]]
     assert found["last"].relevance.tolist() == [[1, 0, 0], [0.25, 0.75, 0]]
     assert found["best_val"].frame_index.tolist() == [[4, 6, 7]]
-    index, share = found["last"].of("b")
-    assert index.tolist() == [3, 8]
-    assert np.array_equal(share, [0.25, 0.75])

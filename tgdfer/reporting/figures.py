@@ -37,8 +37,7 @@ def confusion(part: Part) -> Figure | None:
     counts = dict.fromkeys(part.experiment.folds, np.zeros((size, size)))
     for run in part.experiment.finished(part.reference):
         if outcome := run.outcomes.get(part.selection):
-            cells = np.bincount(outcome.label * size + outcome.prediction, minlength=size * size)
-            counts[run.key.fold] = counts[run.key.fold] + cells.reshape(size, size)
+            counts[run.key.fold] = counts[run.key.fold] + np.array(outcome.metrics["confusion"])
     total = sum(counts.values(), np.zeros((size, size)))
     rows_of = [c for c in range(size) if classes[c] in part.tested]
     columns_of = [c for c in range(size) if c in rows_of or total[:, c].any()]
@@ -123,7 +122,7 @@ def recall(part: Part, variants: list[str]) -> Figure:
     shown = [name for name in variants if part.shown[name].measured][: len(COLOURS)]
     for k, variant in enumerate(shown):
         x = np.arange(len(classes)) + (k - (len(shown) - 1) / 2) * min(0.16, 0.7 / len(shown))
-        mean, low, high = _percent([part.shown[variant].recall[name] for name in classes])
+        mean, low, high = percent([part.shown[variant].recall[name] for name in classes])
         axis.vlines(x, low, high, colors=COLOURS[k], linewidth=1.4)
         axis.plot(x, mean, MARKERS[k], color=COLOURS[k], markersize=4.5, linestyle="none", label=part.label(variant))
     # any run of a fold has all its clips
@@ -139,7 +138,7 @@ def recall(part: Part, variants: list[str]) -> Figure:
     return figure
 
 
-def _percent(estimates: Sequence[Estimate]) -> np.ndarray:
+def percent(estimates: Sequence[Estimate]) -> np.ndarray:
     """Mean, low and high in percent [3, n]; NaN, which Matplotlib does not draw, where unknown."""
     return 100 * np.array([(e.mean, e.low, e.high) for e in estimates]).reshape(-1, 3).T
 
@@ -195,7 +194,7 @@ def _two_panels(labels: list[str]) -> tuple[Figure, Axes, Axes]:
 
 def _dots(axis: Axes, estimates: Sequence[Estimate], colours: Sequence[str], filled: Sequence[bool] = ()) -> None:
     """A dot and its interval on each line, in percent; white where ``filled`` is false."""
-    mean, low, high = _percent(estimates)
+    mean, low, high = percent(estimates)
     y = np.arange(len(mean))
     axis.hlines(y, low, high, colors=colours, linewidth=1.6, capstyle="round")
     faces = [colour if fill else "white" for colour, fill in zip(colours, filled or [True] * len(y), strict=True)]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from tgdfer.core.plots import COLOURS, GREY
 from tgdfer.reporting.analysis import Estimate
+from tgdfer.reporting.figures import percent
 from tgdfer.reporting.gains import Gain, rare_classes
 from tgdfer.reporting.layout import Cell, Column, Row, Table
 from tgdfer.reporting.part import Part
@@ -118,6 +119,6 @@ def low_shot(part: Part) -> Figure | None:
 def _line(axis: Axes, gains: Sequence[Gain], estimates: Sequence[Estimate], colour: int, label: str) -> None:
     """A line with intervals over the fractions; neighbouring curves are shifted a little, so that none is hidden."""
     x = 100 * np.array([gain.fraction for gain in gains]) * 1.03**colour
-    mean, low, high = 100 * np.array([(e.mean, e.low, e.high) for e in estimates]).T
+    mean, low, high = percent(estimates)
     axis.plot(x, mean, "o-", color=COLOURS[colour], markersize=4, linewidth=1.4, label=label)
     axis.vlines(x, low, high, colors=COLOURS[colour], linewidth=1.4)

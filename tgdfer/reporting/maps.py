@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tgdfer.core import storage
-from tgdfer.core.plots import COLOURS
+from tgdfer.core.plots import COLOURS, spaced
 from tgdfer.reporting.figures import MARKERS
 from tgdfer.runs.results import Experiment, RunResult
 
@@ -37,11 +37,14 @@ def embed(vectors: np.ndarray) -> np.ndarray:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     # on unit vectors, Euclidean distances rank as cosines do, and they allow a start from the principal components
-    tsne = TSNE(perplexity=min(PERPLEXITY, (len(unit) - 1) / 3), init="pca", random_state=0)
+    tsne = TSNE(perplexity=min(PERPLEXITY, (len(vectors) - 1) / 3), init="pca", random_state=0)
     with threadpool_limits(1):  # for some hundred points, threads cost more than they gain
-        return np.asarray(tsne.fit_transform(unit))
+        return np.asarray(tsne.fit_transform(_unit(vectors)))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def draw(experiment: Experiment, variant: str) -> Figure | None:
@@ -64,9 +67,8 @@ def draw(experiment: Experiment, variant: str) -> Figure | None:
     for c, name in enumerate(experiment.classes):
         axes[-1].plot([], [], _marker(c), color=_colour(c), markersize=4.5, linestyle="none", label=name)
     if labels:
-        axes[-1].plot(
-            [], [], "*", color="white", markeredgecolor="black", markersize=10, linestyle="none", label="before"
-        )
+        star = {"color": "white", "markeredgecolor": "black", "markersize": 10, "linestyle": "none"}
+        axes[-1].plot([], [], "*", label="before", **star)
     figure.legend(loc="outside lower center", ncols=6, fontsize=7.5)
     return figure
 
@@ -77,8 +79,7 @@ def _labels(axis: Axes, held: dict[str, np.ndarray]) -> None:
     after = held["labels_after"].astype(np.float32) if "labels_after" in held else np.zeros((0, *before.shape))
     places = embed(np.concatenate([before, after.reshape(-1, before.shape[1])]))
     for c in range(size):
-        own = places[size + c :: size]
-        axis.scatter(own[:, 0], own[:, 1], s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
+        _dots(axis, places[size + c :: size], c)
         axis.plot(*places[c], "*", color=_colour(c), markeredgecolor="black", markersize=12, markeredgewidth=0.7)
     title = "Label features" + (" of each clip" if len(after) else ", no visual prompt")
     axis.set_title(f"{title}\ncosine between classes: {_between(before[None]):.2f} before"
@@ -87,7 +88,7 @@ def _labels(axis: Axes, held: dict[str, np.ndarray]) -> None:
 
 def _between(labels: np.ndarray) -> float:
     """The mean cosine of two different classes' features in [n, C, D]."""
-    unit = labels / np.maximum(np.linalg.norm(labels, axis=-1, keepdims=True), 1e-12)
+    unit = _unit(labels)
     cosine = unit @ unit.transpose(0, 2, 1)
     size = labels.shape[1]
     return float((cosine.sum(axis=(1, 2)) - size).mean() / (size * (size - 1)))
@@ -97,14 +98,17 @@ def _frames(axis: Axes, held: dict[str, np.ndarray], run: RunResult) -> None:
     picked, classes = [], []
     for frames, mask, label in zip(held["frames"], held["mask"], held["label"], strict=True):
         valid = np.flatnonzero(mask)
-        spaced = valid[np.unique(np.linspace(0, len(valid) - 1, min(FRAMES, len(valid))).round().astype(int))]
-        picked.append(frames[spaced].astype(np.float32))
-        classes += [int(label)] * len(spaced)
+        shown = valid[spaced(len(valid), FRAMES)]
+        picked.append(frames[shown].astype(np.float32))
+        classes += [int(label)] * len(shown)
     places, of = embed(np.concatenate(picked)), np.array(classes)
     for c in np.unique(of):
-        own = places[of == c]
-        axis.scatter(own[:, 0], own[:, 1], s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
+        _dots(axis, places[of == c], c)
     axis.set_title(f"Frames of {len(picked)} test clips\n{run.name}", loc="left")
+
+
+def _dots(axis: Axes, places: np.ndarray, c: int) -> None:
+    axis.scatter(*places.T, s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
 
 
 def _colour(c: int) -> str:

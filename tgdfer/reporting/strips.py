@@ -11,7 +11,7 @@ from PIL import Image
 
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.core.plots import COLOURS, GREY
+from tgdfer.core.plots import COLOURS, GREY, spaced
 from tgdfer.reporting.relevance import Truth
 from tgdfer.runs.results import Experiment
 
@@ -53,14 +53,12 @@ def choose(experiment: Experiment, variant: str, selection: str) -> list[Example
             if not len(members) or taken == EACH or experiment.classes[c] == "neutral":
                 continue
             n = members[np.argsort(outcome.confidence[members], kind="stable")[len(members) // 2]]
-            clip = str(outcome.clip_id[n])
-            frames, values = relevance.of(clip)
-            if len(values) < 2:
+            valid = relevance.frame_index[n] >= 0
+            if valid.sum() < 2:
                 continue
-            predicted = experiment.classes[outcome.prediction[n]]
-            examples.append(
-                Example(clip, experiment.classes[c], predicted, float(outcome.confidence[n]), frames, values)
-            )
+            label, predicted = (experiment.classes[k] for k in (c, outcome.prediction[n]))
+            bag = relevance.frame_index[n][valid], relevance.relevance[n][valid]
+            examples.append(Example(str(outcome.clip_id[n]), label, predicted, float(outcome.confidence[n]), *bag))
             taken += 1
     return examples
 
@@ -87,13 +85,10 @@ def read_frames(dataset: str, wanted: dict[str, set[int]], problems: list[str]) 
             continue
         if "jpeg" not in pq.read_schema(path).names:  # features from elsewhere
             continue
-        table = pq.read_table(
-            path, columns=["clip_id", "frame_index", "jpeg"], filters=[("clip_id", "in", sorted(wanted))]
-        )
-        columns = (table[name].to_pylist() for name in ("clip_id", "frame_index", "jpeg"))
-        for clip, index, jpeg in zip(*columns, strict=True):
-            if index in wanted[clip]:
-                found[clip, index] = jpeg
+        columns, filters = ["clip_id", "frame_index", "jpeg"], [("clip_id", "in", sorted(wanted))]
+        for row in pq.read_table(path, columns=columns, filters=filters).to_pylist():
+            if row["frame_index"] in wanted[row["clip_id"]]:
+                found[row["clip_id"], row["frame_index"]] = row["jpeg"]
     return found
 
 
@@ -102,7 +97,7 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
     examples = choose(experiment, variant, selection)
     if not examples:
         return None
-    picks = {e.clip_id: _spaced(len(e.frame_index)) for e in examples}
+    picks = {e.clip_id: spaced(len(e.frame_index), THUMBNAILS) for e in examples}
     frames = read_frames(
         experiment.dataset,
         {e.clip_id: {int(e.frame_index[k]) for k in picks[e.clip_id]} for e in examples},
@@ -111,30 +106,16 @@ def draw(experiment: Experiment, variant: str, selection: str, truth: Truth | No
     figure = Figure(figsize=(WIDTH, 1.3 * len(examples) + 0.3), layout="constrained")
     rows = figure.subplots(len(examples) * 2, 1, squeeze=False, height_ratios=[1.0, 1.1] * len(examples))[:, 0]
     for example, strip, axis in zip(examples, rows[::2], rows[1::2], strict=True):
-        right = example.prediction == example.label
-        strip.set_title(
-            f"{'Right' if right else 'Wrong'}: {example.label}"
-            + ("" if right else f", taken for {example.prediction}")
-            + f" ({100 * example.confidence:.0f} %), clip {_short(example.clip_id)}",
-            loc="left",
-            color=COLOURS[0] if right else COLOURS[1],
-            parse_math=False,
-        )
+        right, clip = example.prediction == example.label, example.clip_id
+        clip = clip if len(clip) <= LONGEST else f"{clip[: LONGEST - 1]}…"
+        said = f"Right: {example.label}" if right else f"Wrong: {example.label}, taken for {example.prediction}"
+        said += f" ({100 * example.confidence:.0f} %), clip {clip}"
+        strip.set_title(said, loc="left", color=COLOURS[0 if right else 1], parse_math=False)
         _thumbnails(strip, example, picks[example.clip_id], frames)
         _bars(axis, example, truth)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=7.5)
     return figure
-
-
-def _short(clip_id: str) -> str:
-    """A name that fits above its clip."""
-    return clip_id if len(clip_id) <= LONGEST else f"{clip_id[: LONGEST - 1]}…"
-
-
-def _spaced(count: int) -> np.ndarray:
-    """All places of a bag, or as many as fit, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, THUMBNAILS)).round().astype(int))
 
 
 def _thumbnails(axis: Axes, example: Example, picks: np.ndarray, frames: dict[tuple[str, int], bytes]) -> None:
@@ -166,10 +147,8 @@ def _bars(axis: Axes, example: Example, truth: Truth | None) -> None:
     axis.bar(places, example.relevance, color=COLOURS[5], width=0.8, label="relevance (share of the clip)")
     axis.axhline(1 / count, color=GREY, linewidth=0.7, linestyle="--", label="all frames alike")
     if truth:
-        intensity = truth.of(np.array([example.clip_id]), example.frame_index[None])[0]
-        axis.plot(
-            places, intensity * top / 1.08, color="black", linewidth=1.2, marker=".", label="true intensity (0 to 1)"
-        )
+        intensity = truth.of(np.array([example.clip_id]), example.frame_index[None])[0] * top / 1.08
+        axis.plot(places, intensity, color="black", linewidth=1.2, marker=".", label="true intensity (0 to 1)")
     axis.set_xlim(-0.5, count - 0.5)
     axis.set_ylim(0, top)
     axis.set_yticks([])

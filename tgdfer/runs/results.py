@@ -48,12 +48,6 @@ class Relevances:
     frame_index: np.ndarray
     relevance: np.ndarray
 
-    def of(self, clip: str) -> tuple[np.ndarray, np.ndarray]:
-        """Frame numbers and relevances of one clip, without padding."""
-        row = int(np.searchsorted(self.clip_id, clip))
-        valid = self.frame_index[row] >= 0
-        return self.frame_index[row][valid], self.relevance[row][valid]
-
 
 @dataclass
 class RunResult:
