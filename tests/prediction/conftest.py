@@ -1,4 +1,4 @@
-"""A project with trained runs, made once for each module of tests."""
+"""A project with trained runs, made once: tests that change it work on a copy."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -10,12 +10,12 @@ from prediction_project import RUN
 from tgdfer import Predictor
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def root(tmp_path_factory) -> Path:
     return prediction_project.make(tmp_path_factory.mktemp("predict"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def predictor(root: Path) -> Predictor:
     return Predictor.from_run(root / RUN, models=root / "models", device="cpu")
 

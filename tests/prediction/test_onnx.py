@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import onnxruntime
-import prediction_project as project
 import pytest
 from prediction_project import RUN
 
@@ -12,14 +11,8 @@ from tgdfer.prediction import onnx
 from tgdfer.prediction.saved import load_saved
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return project.make(tmp_path_factory.mktemp("onnx") / "project")
-
-
 @pytest.mark.parametrize("variant", ["words", "probe", "lora"])
-def test_onnx_is_pytorch(made: Path, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
+def test_onnx_is_pytorch(inside: Path, variant: str, tmp_path: Path) -> None:
     saved = load_saved(Path(str(RUN).replace("words", variant)), Path("models"), "cpu")
     file = tmp_path / "model.onnx"
     assert "over 100 frames" in onnx.export_onnx(saved, file)
@@ -32,8 +25,7 @@ def test_onnx_is_pytorch(made: Path, variant: str, tmp_path: Path, monkeypatch: 
         onnx.export_onnx(saved, file)
 
 
-def test_a_file_that_differs_is_not_kept(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
+def test_a_file_that_differs_is_not_kept(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = load_saved(RUN, Path("models"), "cpu")
     monkeypatch.setattr(onnx, "TOLERANCE", dict.fromkeys(onnx.TOLERANCE, 0.0))
     with pytest.raises(UserError, match="differs from PyTorch"):

@@ -14,7 +14,7 @@ import prediction_project as project
 import pytest
 from media import convert, images, video
 from PIL import Image
-from prediction_project import RUN, face, film, picture
+from prediction_project import RUN, face, film, picture, run
 from typer.testing import CliRunner
 
 from tgdfer import Predictor
@@ -238,10 +238,6 @@ def test_windows_out_of_range(root: Path, predictor: Predictor, window: float, s
         predictor.predict(root / "raw/clip0.mp4", window=window, stride=stride)
 
 
-def run(*arguments: str):
-    return CliRunner().invoke(app, ["--quiet", "predict", *arguments, "--run", str(RUN), "--device", "cpu"])
-
-
 def test_a_bad_video_is_recorded_and_the_others_go_on(inside: Path, tmp_path: Path) -> None:
     batch = tmp_path / "batch"
     film(batch / "a" / "same.mp4", moving(10, 120))
@@ -368,15 +364,11 @@ def test_speed_is_seconds_of_video_in_a_second(root: Path, predictor: Predictor)
     assert made.to_dict()["speed"]["video_seconds_per_second"] > 0
 
 
-def test_a_run_must_be_named(inside: Path) -> None:
-    result = CliRunner().invoke(app, ["predict", "a.mp4"])
-    assert "--run: expected a run" in str(result.exception)
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "no video given"),
+        (["a.mp4", "--run", ""], "--run: expected a run"),
         (["a.mp4", "--crop", "nose"], "auto, face, none"),
         (["a.mp4", "--person", "me"], "largest, all"),
         (["a.mp4", "--page", "print"], "link, embed, none"),

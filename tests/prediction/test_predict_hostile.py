@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 import prediction_project as project
 import pytest
-from media import convert, images, video
+from media import convert, images, run_ffmpeg, video
 from PIL import Image
-from prediction_project import RUN, face, film, picture
-from typer.testing import CliRunner
+from prediction_project import RUN, face, film, picture, run
 
 from tgdfer import Predictor
-from tgdfer.cli import app
 from tgdfer.config.data import FramesParams
 from tgdfer.core.errors import UserError
 from tgdfer.media import ffmpeg
@@ -28,10 +26,6 @@ from tgdfer.prediction.annotate import annotate
 from tgdfer.prediction.result import Person, Window
 from tgdfer.prediction.timeline import draw, write_timeline
 from tgdfer.prediction.windows import sliding_windows
-
-
-def run(*arguments: str):
-    return CliRunner().invoke(app, ["--quiet", "predict", *arguments, "--run", str(RUN), "--device", "cpu"])
 
 
 def test_names_of_videos_break_out_of_nothing(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +43,8 @@ def test_names_of_videos_break_out_of_nothing(inside: Path, tmp_path: Path, monk
     monkeypatch.chdir(batch)
     out = tmp_path / "out"
     given = [path.name for path in sorted(Path().iterdir())]
-    where = ["--run", str(inside / RUN), "--models", str(inside / "models"), "--device", "cpu", "--output", str(out)]
-    result = CliRunner().invoke(app, ["--quiet", "predict", *where, "--crop", "none", "--no-picture", "--", *given])
+    where = ["--run", str(inside / RUN), "--models", str(inside / "models"), "--output", str(out)]
+    result = run(*where, "--crop", "none", "--no-picture", "--", *given)
     assert result.exit_code == 1, result.output
     assert len(result.stdout.splitlines()) == len(given) + 1
     assert "\x1b" not in result.stdout
@@ -219,43 +213,28 @@ def test_windows_without_a_face_are_counted_once(tmp_path: Path, predictor: Pred
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "frames"),
+    ("name", "options", "before"),
     [
-        ("one.mp4", ("-frames:v", "1"), 1),
-        ("fast.mp4", ("-vf", "setpts=N/1000/TB", "-r", "1000"), None),
-        ("turned.mov", ("-display_rotation:v:0", "90"), None),
+        ("one.mp4", ("-frames:v", "1"), ()),
+        ("fast.mp4", ("-vf", "setpts=N/1000/TB", "-r", "1000"), ()),
+        ("turned.mov", ("-c", "copy"), ("-display_rotation:v:0", "90")),
     ],
 )
 def test_odd_videos_get_an_answer(
-    tmp_path: Path, predictor: Predictor, name: str, options: tuple[str, ...], frames
+    tmp_path: Path, predictor: Predictor, name: str, options: tuple[str, ...], before: tuple[str, ...]
 ) -> None:
-    plain = film(tmp_path / "plain.mp4", [face(1)] * 15)
-    if "-display_rotation:v:0" in options:
-        command = [
-            ffmpeg.executable(),
-            "-nostdin",
-            "-loglevel",
-            "error",
-            "-display_rotation:v:0",
-            "90",
-            "-i",
-            str(plain),
-        ]
-        ffmpeg.run([*command, "-c", "copy", str(tmp_path / name)])
-    else:
-        convert(plain, tmp_path / name, *options)
+    convert(film(tmp_path / "plain.mp4", [face(1)] * 15), tmp_path / name, *options, before=before)
     for window in (None, 0, 0.005):
         made = predictor.predict(tmp_path / name, crop="none", window=window)
         assert made.prediction in project.CLASSES
         assert made.duration_s >= 0
         assert draw(made).axes
         assert sum(frame.relevance for frame in made.windows[0].frames) == pytest.approx(1, abs=1e-5)
-    assert frames is None or len(made.windows[0].frames) == frames
+    assert name != "one.mp4" or len(made.windows[0].frames) == 1
 
 
 def test_only_sound_has_no_number(tmp_path: Path, predictor: Predictor) -> None:
-    command = [ffmpeg.executable(), "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "sine=d=20"]
-    ffmpeg.run([*command, str(tmp_path / "sound.mp4")])
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=20", tmp_path / "sound.mp4")
     with pytest.raises(UserError, match="no video stream"):
         predictor.predict(tmp_path / "sound.mp4")
 

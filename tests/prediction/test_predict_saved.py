@@ -15,20 +15,14 @@ from safetensors.torch import load_file, save_file
 from tgdfer import Predictor
 from tgdfer.core import checksums, storage
 from tgdfer.core.errors import UserError
+from tgdfer.encoders import _fingerprint
 from tgdfer.prediction.saved import load_saved
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> Path:
-    return project.make(tmp_path_factory.mktemp("saved"))
-
-
 @pytest.fixture
-def root(original: Path, tmp_path: Path, monkeypatch) -> Path:
-    """A copy of the project to spoil; its run and its encoder."""
-    copy = tmp_path / "project"
-    shutil.copytree(original / "runs", copy / "runs")
-    shutil.copytree(original / "models", copy / "models")
+def root(root: Path, tmp_path: Path, monkeypatch) -> Path:
+    """A copy of the project to spoil."""
+    copy = shutil.copytree(root, tmp_path / "project")
     monkeypatch.chdir(copy)
     return copy
 
@@ -83,16 +77,9 @@ def pickled(path: Path, form: str) -> None:
 def test_a_pickle_is_refused_and_never_run(root: Path, form: str, where: str) -> None:
     path = RUN / "model.safetensors" if where == "model" else Path("models/demo-clip/open_clip_model.safetensors")
     pickled(path, form)
-    if where == "model":
-        own_up()
-    else:  # forge the encoder's fingerprint too
-        from tgdfer.encoders import _fingerprint
-
-        forged = _fingerprint(path.parent)
-        about = storage.read_json(path.parent / "encoder.json")
-        storage.write_sealed(path.parent / "encoder.json", {**about, "fingerprint": forged})
-        change("model.json", encoder={**storage.read_json(RUN / "model.json")["encoder"], "fingerprint": forged})
-        own_up()
+    own_up()
+    if where == "encoder":
+        forge_encoder()
     with pytest.raises(UserError, match=f"{path}: .*refused") as error:
         load()
     assert ("pickle" in str(error.value)) == (form != "0"), "the oldest form cannot be distinguished from text"
@@ -168,18 +155,14 @@ def test_another_encoder_is_refused(root: Path) -> None:
         load()
 
 
-def forge_encoder(**config) -> Path:
+def forge_encoder(**config) -> None:
     """Change the encoder's config, and every fingerprint with it."""
-    from tgdfer.encoders import _fingerprint
-
-    folder = Path("models/demo-clip")
-    path = folder / "open_clip_config.json"
+    path = Path("models/demo-clip/open_clip_config.json")
     about = storage.read_json(path)
     for section, keys in config.items():
-        about["model_cfg"] = {**about["model_cfg"], section: {**about["model_cfg"][section], **keys}}
+        about["model_cfg"][section] |= keys
     storage.write_json(path, about)
-    reforge(_fingerprint(folder))
-    return folder
+    reforge(_fingerprint(path.parent))
 
 
 def reforge(fingerprint: str, **keys) -> None:
@@ -273,8 +256,8 @@ def test_no_run_at_all(root: Path) -> None:
         Predictor.from_run("runs/nowhere")
 
 
-def test_a_folder_to_give_away_needs_nothing_else(original: Path, root: Path, tmp_path: Path, monkeypatch) -> None:
-    clip = original / "raw/clip0.mp4"
+def test_a_folder_to_give_away_needs_nothing_else(root: Path, tmp_path: Path, monkeypatch) -> None:
+    clip = (root / "raw/clip0.mp4").rename(tmp_path / "clip0.mp4")
     mine = Predictor.from_run(RUN, device="cpu")
     given = tmp_path / "given"
     mine.save(given)

@@ -23,14 +23,14 @@ NAME = "models:/tgdfer-tiny@fold1-seed0"
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = project.make(tmp_path_factory.mktemp("tracked") / "project")
+def tracked(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = shutil.copytree(root, tmp_path_factory.mktemp("tracked") / "project")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
+        patch.chdir(copy)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         Path("params.yaml").write_text(yaml.safe_dump(project.params().model_dump(mode="json")))
         tracking.update(project.params())
-    return root
+    return copy
 
 
 @pytest.fixture(autouse=True)

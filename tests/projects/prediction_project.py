@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from features_project import make_encoder
+from typer.testing import CliRunner
 
+from tgdfer.cli import app
 from tgdfer.config.params import Params
 from tgdfer.core import paths
 from tgdfer.demo import faces, people, units
@@ -36,6 +38,11 @@ def picture(*members: tuple[np.ndarray, int, int], width: int = 320, height: int
     for image, left, top in members:
         room[top : top + len(image), left : left + len(image)] = image
     return room
+
+
+def run(*arguments: str):
+    """`tgdfer predict` with the run of the project in the working directory; later arguments replace earlier ones."""
+    return CliRunner().invoke(app, ["--quiet", "predict", "--run", str(RUN), "--device", "cpu", *arguments])
 
 
 def film(path: Path, pictures: list[np.ndarray], fps: float = FPS) -> Path:
