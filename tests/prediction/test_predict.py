@@ -28,6 +28,7 @@ from tgdfer.media.videos import duration, read_video, stream_video
 from tgdfer.prediction import NOTICE
 from tgdfer.prediction.command import find_videos
 from tgdfer.prediction.cropping import PersonCropper
+from tgdfer.prediction.timeline import draw
 from tgdfer.prediction.windows import sliding_windows
 
 
@@ -137,6 +138,11 @@ def test_no_face_is_an_answer_without_a_number(tmp_path: Path, predictor: Predic
     answer = made.to_dict()
     assert answer["prediction"] is None
     assert answer["probabilities"] == {}
+    figure = draw(made)
+    assert not figure.axes, "no curve"
+    texts = [text.get_text() for text in figure.texts]
+    assert any("no face found" in text for text in texts)
+    assert any(NOTICE in text for text in texts)
     assert predictor.predict(path, crop="none").prediction in project.CLASSES
 
 
@@ -346,16 +352,6 @@ def test_what_is_printed_and_drawn(inside: Path, tmp_path: Path) -> None:
     assert len(table.splitlines()) == 1 + 7
     assert (tmp_path / "out/NOTICE.txt").read_text() == f"{NOTICE}\n"
     assert not list((tmp_path / "out").glob("long.[ph]*")), "they would show the earlier windows"
-
-
-def test_the_picture_of_no_face_holds_no_curve(predictor: Predictor, tmp_path: Path) -> None:
-    from tgdfer.prediction.timeline import draw
-
-    made = predictor.predict(film(tmp_path / "room.mp4", [picture()] * 12))
-    figure = draw(made)
-    assert not figure.axes
-    assert any("no face found" in text.get_text() for text in figure.texts)
-    assert any(NOTICE in text.get_text() for text in figure.texts)
 
 
 def test_speed_is_seconds_of_video_in_a_second(root: Path, predictor: Predictor) -> None:

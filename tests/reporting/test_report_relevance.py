@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_project import Project
+from report_tables import table
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from tgdfer.core import paths, storage
@@ -73,8 +74,7 @@ def test_a_row_with_missing_runs_is_not_ranked(new_folder: Path) -> None:
     shutil.rmtree(paths.run("demo", "tgdfer", 2, 0))
     for run in (1, 2):
         shutil.rmtree(paths.run("demo", "no-text", run, 0))
-    table = next(table for table in build(params, "demo").tables if table.name == "relevance")
-    rows = {row.label: row for row in table.rows}
+    rows = {row.label: row for row in table(build(params, "demo"), "relevance").rows}
     assert not any(row.ranked for label, row in rows.items() if label in ("TG-DFER (full)", "middle of the clip"))
     assert "incomplete: see the other tables" in rows["middle of the clip"].notes
     assert rows["without text"].notes == ["not run"]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import report_tables
 
-from tgdfer.core import storage
 from tgdfer.reporting import render
 from tgdfer.reporting.analysis import Comparison
 from tgdfer.reporting.report import build
@@ -64,14 +63,13 @@ def test_the_differences_of_the_seeds_are_in_the_csv_and_disagreement_is_a_note(
         ]
         for name in ("tgdfer", "linear-probe")
     }
-    table = next(table for table in part.tables if table.name == "baselines")
+    table = report_tables.table(part, "baselines")
     (record,) = [r for r in table.records if (r["variant"], r["selection"]) == ("linear-probe", "last")]
     found = [record[f"uar_vs_reference_seed{seed}"] for seed in (0, 1)]
     assert found == pytest.approx(np.subtract(uar["linear-probe"], uar["tgdfer"]))
     assert not any("disagree" in note for row in table.rows for note in row.notes)
     monkeypatch.setattr(Comparison, "signs_agree", False)
-    table = next(table for table in build(params, "demo").tables if table.name == "baselines")
-    (note,) = table.rows[1].notes
+    (note,) = report_tables.table(build(params, "demo"), "baselines").rows[1].notes
     assert note == f"the seeds disagree about the sign of Δ UAR: {100 * found[0]:+.1f}, {100 * found[1]:+.1f}"
 
 
@@ -100,15 +98,10 @@ def test_what_the_inner_validation_split_would_choose_looks_at_no_test_clip() ->
             made.validated[Key("demo", variant, fold, seed)] = lambda e, last=last: last if e == 30 else 1 - last
     part = build(made.write(), "demo")
     uar = {
-        (variant, fold): np.mean(
-            [
-                storage.read_json(Path(f"runs/demo/{variant}/fold{fold}/seed{seed}/metrics.json"))["selections"][
-                    "last"
-                ]["uar"]
-                for seed in (0, 1)
-            ]
+        (name, fold): np.mean(
+            [run.outcomes["last"].metrics["uar"] for run in part.experiment.of(name) if run.key.fold == fold]
         )
-        for variant, fold in (("tgdfer", 1), ("no-text", 1), ("tgdfer", 2))
+        for name, fold in (("tgdfer", 1), ("no-text", 1), ("tgdfer", 2))
     }
     remarks = {table.name: [r for r in table.remarks if r.startswith("Chosen by")] for table in part.tables}
     (line,) = remarks["text"]
