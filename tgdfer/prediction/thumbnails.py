@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from PIL import Image
 
-from tgdfer.core.plots import spaced
 from tgdfer.media.frame import Frame
 from tgdfer.prediction.result import Thumbnail, Window, most_likely
 
@@ -67,7 +67,8 @@ def choose(thumbnails: list[Thumbnail], most: int) -> list[Thumbnail]:
     """At most ``most`` thumbnails: the decisive ones, and others evenly along the video."""
     decisive = [one for one in thumbnails if one.decisive]
     others = [one for one in thumbnails if not one.decisive]
-    places = spaced(len(others), most - len(decisive))
+    count = min(len(others), most - len(decisive))
+    places = np.unique(np.linspace(0, len(others) - 1, count).round().astype(int))
     return sorted([*decisive, *(others[k] for k in places)], key=lambda one: one.time_s)
 
 
