@@ -48,23 +48,21 @@ class ResultFolder:
     def write(self, prediction: Prediction, picture: bool, page: str) -> None:
         """Write the files of a video."""
         name = self._name(prediction)
-        base = self.path / name
-        old = [file for file in _files(base) if file.exists()]
-        storage.write_json(_files(base)[0], prediction.to_dict())
+        result, timeline, html = _files(self.path / name)
+        old = [file for file in (result, timeline, html) if file.exists()]
+        storage.write_json(result, prediction.to_dict())
+        timeline.unlink(missing_ok=True)  # it would show the earlier result
+        html.unlink(missing_ok=True)
         if picture:
             from tgdfer.prediction.timeline import write_timeline
 
-            write_timeline(prediction, _files(base)[1])
+            write_timeline(prediction, timeline)
         if page != "none":
             from tgdfer.prediction.page import write_page
 
-            write_page(prediction, _files(base)[2], embed=page == "embed")
+            write_page(prediction, html, embed=page == "embed")
         self.files[printable(prediction.source)] = name
         if old:
-            written = dict(zip(_files(base), (True, picture, page != "none"), strict=True))
-            for file in old:
-                if not written[file]:
-                    file.unlink()  # it would show the earlier result
             log.info("%s: replaces the earlier result in %s", printable(prediction.source), ", ".join(map(str, old)))
 
     def write_lists(self, done: Sequence[Prediction], failed: Mapping[str, str], index: bool) -> None:
