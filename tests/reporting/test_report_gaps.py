@@ -145,7 +145,10 @@ def on_other_clips(made: Project, run: Path) -> None:
         (lambda _, run: (run / "predictions.parquet").unlink(), "damaged: predictions.parquet is missing"),
         (lambda _, run: (run / "run.json").write_text("{"), "damaged: run.json is "),
         (lambda _, run: (run / "run.json").unlink(), "damaged: run.json is missing"),
-        (without_relevance, f"unreadable: {key('no-text').folder}/predictions.parquet: a predictions table needs a"),
+        (
+            without_relevance,
+            f"unreadable: {key('no-text').folder}/predictions.parquet: a predictions table needs a column 'relevance'",
+        ),
         (with_other_parameters, "outdated: parameter model.temporal was none, is both; train it again"),
         (on_other_clips, "tested on other clips or labels than the first run of fold 1; train it again"),
     ],
