@@ -234,13 +234,6 @@ def test_a_column_and_its_interval() -> None:
     assert points[1] == Column("x", "90 % interval", "interval-points")
 
 
-def test_the_cells_of_a_comparison() -> None:
-    cells = rows.compared_cells(PROBE, reference=False)
-    assert cells == {"delta": Estimate(-0.125, low=-0.2, high=0.05), "p": Estimate(0.02), "wins": Estimate(0.25)}
-    assert rows.compared_cells(None, reference=True) == {"delta": "reference"}
-    assert rows.compared_cells(None, reference=False) == {}
-
-
 def test_the_records_of_a_variant_hold_everything() -> None:
     made = part()
     records = rows.records_of(made, ["full", "linear-probe", "none"])

@@ -145,8 +145,10 @@ def test_best_is_bold_and_second_underlined_at_the_precision_of_print() -> None:
 
 
 def test_what_comes_from_data_is_escaped_in_every_format() -> None:
-    variants = {**FEW, "no-text": {**FEW["no-text"], "label": "100 % | <b>x</b> & $a_1$ #~^\\"}}
+    labels = {"no-text": "100 % | <b>x</b> & $a_1$ #~^\\", "linear-probe": '=HYPERLINK("x")'}
+    variants = {**FEW, **{name: {**FEW[name], "label": label} for name, label in labels.items()}}
     part = build(project(variants=variants).write(), "demo")
+    assert {r["row"] for r in records(part, "baselines")} == {"TG-DFER (full)", '\'=HYPERLINK("x")'}, "no formula"
     components = table(part, "components")
     assert "100 % \\| &lt;b&gt;x&lt;/b&gt; &amp; $a\\_1$" in render.to_markdown(components)
     assert r"100 \% | $<$b$>$x$<$/b$>$ \& \$a\_1\$ \#\textasciitilde{}\textasciicircum{}\textbackslash{}" in (
@@ -156,12 +158,6 @@ def test_what_comes_from_data_is_escaped_in_every_format() -> None:
         line.count("|") - line.count("\\|") for line in render.to_markdown(components).splitlines() if "|" in line
     }
     assert len(widths) == 1
-
-
-def test_a_spreadsheet_runs_no_formula_from_a_label() -> None:
-    variants = {**FEW, "no-text": {**FEW["no-text"], "label": '=HYPERLINK("x")'}}
-    part = build(project(variants=variants).write(), "demo")
-    assert {r["row"] for r in records(part, "components")} == {"TG-DFER (full)", '\'=HYPERLINK("x")'}
 
 
 def test_the_settings_of_a_variant_are_those_that_mean_something() -> None:
@@ -186,10 +182,6 @@ def test_a_table_is_added_in_params_yaml() -> None:
     assert steps.title == "Step sizes"
     assert [column.head for column in steps.columns][:4] == ["Variant", "Step", "Dropout", "UAR"]
     assert [row.cells["training.learning_rate"] for row in steps.rows] == ["0.001"] * 2
-
-
-def test_costs_name_the_machine_that_they_were_measured_on() -> None:
-    assert "x86_64, 2 CPUs, no GPU" in table(build(project().write(), "demo"), "costs").caption
 
 
 @pytest.mark.parametrize(

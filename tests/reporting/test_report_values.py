@@ -259,6 +259,7 @@ def test_every_printed_number_of_relevance(made: Made) -> None:
 
 def test_every_printed_number_of_the_costs(made: Made) -> None:
     table = table_of(made.part, "costs")
+    assert "Measured on: x86_64, 2 CPUs, no GPU." in table.caption
     assert {column.key for column in table.columns} == {"label", "seconds", "memory", "runs", "parameters"}
     for row in table.rows:
         info = made.info[LABELS[row.label]]
