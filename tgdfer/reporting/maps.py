@@ -108,7 +108,7 @@ def _frames(axis: Axes, held: dict[str, np.ndarray], run: RunResult) -> None:
 
 
 def _dots(axis: Axes, places: np.ndarray, c: int) -> None:
-    axis.scatter(*places.T, s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
+    axis.scatter(places[:, 0], places[:, 1], s=12, color=_colour(c), marker=_marker(c), linewidths=0, alpha=0.8)
 
 
 def _colour(c: int) -> str:

@@ -87,7 +87,8 @@ def _evaluate(
     columns: list[Any] = list(right.columns)
     if not columns:
         return
-    folds, observed, draws = [], {}, []
+    folds, draws = [], []
+    observed: dict[Any, list[float]] = {}
     for fold, part in right.groupby(level="fold"):
         label = np.array([shared.index(name) for name in part.index.get_level_values("label")])
         folds.append(statistics.FoldResults(label, part.to_numpy(), len(shared)))
