@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, hold_repair, outputs, skipped, tiny
+from graphs import BIN, NOTHING, ROOT, Project, hold_dvc_against, hold_repair, skipped, tiny
 from slurm_cluster import why_not
 
 pytestmark = pytest.mark.graph
@@ -43,13 +43,6 @@ def test_both_graphs_find_nothing_to_do_after_snakemake(made: Project) -> None:
     assert made.run("git", "status", "--porcelain").stdout.split() == ["??", "dvc.lock"]
 
 
-def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) -> None:
-    second = made.clone(tmp_path / "second")
-    second.dvc("repro")
-    assert outputs(second) == outputs(made)
-    assert NOTHING in second.snakemake("-n", *LOCAL).stdout
-
-
 @pytest.mark.parametrize(
     ("edit", "remade"),
     [
@@ -72,11 +65,6 @@ def test_snakemake_finds_nothing_to_do_after_dvc(made: Project, tmp_path: Path) 
             ("tgdfer/model/losses.py", lambda text: text + "\nCHANGED = True\n"),
             {"train demo tgdfer", "train demo no-text", "report"},
             id="the model's code",
-        ),
-        pytest.param(
-            ("tgdfer/stages/frames.py", lambda text: text + "\nCHANGED = True\n"),
-            {"frames demo", "features demo demo-clip", "train demo tgdfer", "train demo no-text", "report"},
-            id="the frames' code",
         ),
         pytest.param(
             ("params.yaml", lambda text: text.replace("datasets:\n", f"datasets:\n  more: {MORE}\n", 1)),

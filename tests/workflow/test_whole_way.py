@@ -40,16 +40,16 @@ def with_datasets(project: Project, datasets: dict, variants: tuple[str, ...]) -
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
-def dfew_tree(root: Path, lists: str, clips: str) -> None:
+def dfew_tree(root: Path) -> None:
     """DFEW as its authors ship it: unpadded ids, 1-based labels, five folds with disjoint test sets."""
     for number in range(1, 5 * TEST_CLIPS + 1):
-        folder = root / "Clip" / clips / f"{number:05d}"
+        folder = root / "Clip" / "clip_224x224" / f"{number:05d}"
         folder.mkdir(parents=True)
         for step, frame in enumerate(numbered(4 + number % 3, 64, 64)):
             Image.fromarray(frame).save(folder / f"{number:05d}_{step + 1:05d}.jpg")
     for fold in range(1, 6):
         for split in ("train", "test"):
-            file = root / "EmoLabel_DataSplit" / f"{split}({lists})" / f"set_{fold}.csv"
+            file = root / "EmoLabel_DataSplit" / f"{split}(single-labeled)" / f"set_{fold}.csv"
             file.parent.mkdir(parents=True, exist_ok=True)
             rows = [
                 f"{number},{(number - 1) % 7 + 1}"
@@ -59,14 +59,9 @@ def dfew_tree(root: Path, lists: str, clips: str) -> None:
             file.write_text("video_name,label\n" + "\n".join(rows) + "\n")
 
 
-@pytest.mark.parametrize(
-    ("lists", "clips"),
-    [("single-labeled", "clip_224x224"), ("single_labeled", "clip_224x224/clip_224x224")],
-    ids=["as shipped", "as often extracted"],
-)
-def test_dfew_from_image_folders_to_its_table(project: Project, tmp_path: Path, lists: str, clips: str) -> None:
+def test_dfew_from_image_folders_to_its_table(project: Project, tmp_path: Path) -> None:
     root = tmp_path / "DFEW"
-    dfew_tree(root, lists, clips)
+    dfew_tree(root)
     about = {"layout": "dfew", "root": str(root), "annotations": str(root / "EmoLabel_DataSplit")}
     with_datasets(project, {"dfew": about}, ("tgdfer", "linear-probe"))
     for produced in ("data/dfew", "runs", "reports/tables"):
