@@ -125,10 +125,8 @@ def recall(part: Part, variants: list[str]) -> Figure:
         mean, low, high = percent([part.shown[variant].recall[name] for name in classes])
         axis.vlines(x, low, high, colors=COLOURS[k], linewidth=1.4)
         axis.plot(x, mean, MARKERS[k], color=COLOURS[k], markersize=4.5, linestyle="none", label=part.label(variant))
-    # any run of a fold has all its clips
-    one = {run.key.fold: next(iter(run.outcomes.values())) for run in part.experiment.runs if run.problem is None}
-    clips = np.bincount(np.concatenate([outcome.label for outcome in one.values()]))
-    ticks = [f"{name}\n{clips[part.experiment.classes.index(name)]:,} clips" for name in classes]
+    clips = dict(zip(part.experiment.classes, part.experiment.clips(), strict=True))
+    ticks = [f"{name}\n{clips[name]:,} clips" for name in classes]
     axis.set_xticks(range(len(classes)), ticks)
     axis.set_ylim(0, 100)
     axis.set_ylabel("Recall (%)")

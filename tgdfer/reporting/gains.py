@@ -44,12 +44,8 @@ def curves(params: Params) -> list[dict[float, str]]:
 
 def rare_classes(experiment: Experiment) -> list[int]:
     """The numbers of the classes with fewer than two thirds of an equal share of the test clips."""
-    one = {run.key.fold: next(iter(run.outcomes.values())) for run in experiment.runs if run.outcomes}
-    if not one:
-        return []
-    label = np.concatenate([outcome.label for outcome in one.values()])
-    count = np.bincount(label, minlength=len(experiment.classes))
-    return np.flatnonzero(count < RARE * len(label) / len(count)).tolist()
+    clips = experiment.clips()
+    return np.flatnonzero(clips < RARE * clips.sum() / len(clips)).tolist()
 
 
 def gains(params: Params, experiment: Experiment, selection: str) -> dict[str, list[Gain]]:

@@ -45,9 +45,8 @@ class Part:
     @cached_property
     def tested(self) -> list[str]:
         """The classes with test clips, whose mean recall is the UAR; all classes while there are no results."""
-        labels = [set(outcome.label.tolist()) for run in self.experiment.runs for outcome in run.outcomes.values()]
-        found = set().union(*labels)
-        return [name for c, name in enumerate(self.experiment.classes) if c in found or not found]
+        clips = self.experiment.clips()
+        return [name for name, count in zip(self.experiment.classes, clips, strict=True) if count or not clips.any()]
 
     @property
     def selection(self) -> str:

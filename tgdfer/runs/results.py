@@ -104,6 +104,11 @@ class Experiment:
         """The runs of ``variant`` that have results."""
         return [run for run in self.of(variant) if run.problem is None]
 
+    def clips(self) -> np.ndarray:
+        """How many test clips each class has [C]: any run of a fold has all its clips."""
+        labels = {run.key.fold: next(iter(run.outcomes.values())).label for run in self.runs if run.outcomes}
+        return np.bincount(np.concatenate([np.zeros(0, int), *labels.values()]), minlength=len(self.classes))
+
     def stale(self) -> dict[str, list[str]]:
         """The variants with results that are no longer current, and why."""
         found: dict[str, list[str]] = {}
