@@ -250,5 +250,5 @@ def tiny(variants: Iterable[str] = ("tgdfer", "linear-probe"), **training: objec
 
 
 def covered(path: str, by: Iterable[str]) -> bool:
-    """Whether ``path`` is one of ``by`` or lies in one of them."""
+    """Whether ``path`` is one of ``by`` or in one of them."""
     return any(path == one or path.startswith(one.rstrip("/") + "/") for one in by)

@@ -1,7 +1,7 @@
 """A real SLURM on this machine, for tests: munged, slurmctld and one slurmd per node, no systemd, no cgroups, as root.
 
 Two nodes share the one host, each with GPUs that are counted but not there (device files anyone has), and with more
-processors and memory than the hardware: what is tested is the scheduling. Everything lies in one folder.
+processors and memory than the hardware: what is tested is the scheduling. Everything is in one folder.
 
     with Cluster(folder) as cluster:
         subprocess.run(["sbatch", ...], env={**os.environ, **cluster.environment()})
@@ -161,7 +161,7 @@ class Cluster:
         return result.stdout
 
     def daemon(self, name: str, *command: str) -> None:
-        """Start a daemon in the foreground; its log lies in the cluster's folder."""
+        """Start a daemon in the foreground; its log is in the cluster's folder."""
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
             self.daemons[name] = subprocess.Popen(
                 command,

@@ -279,7 +279,7 @@ def test_following_goes_on_after_a_file_was_replaced(monkeypatch: pytest.MonkeyP
     assert "metrics.json" in caplog.text and "no server" in caplog.text
 
 
-def test_a_job_of_slurm_leaves_sqlite_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_of_slurm_does_not_write_to_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     tracking.update_after(params())
     assert client().get_experiment_by_name("tgdfer/tiny") is None

@@ -81,7 +81,7 @@ def test_the_graphs_are_the_same(graphs: tuple[Project, list[dict], list[dict]])
     for job in jobs:
         stage = by_command[plain(job["command"])]
         name = stage["name"]
-        # every output that Snakemake declares is a DVC output or lies in one, and no DVC output goes undeclared
+        # every output that Snakemake declares is a DVC output or in one, and no DVC output goes undeclared
         assert all(covered(output, stage["outs"]) for output in job["output"]), name
         if stage["name"] == "report":
             assert {out.split("/")[0] for out in stage["outs"]} == {"reports"}
@@ -89,7 +89,7 @@ def test_the_graphs_are_the_same(graphs: tuple[Project, list[dict], list[dict]])
             assert all(any(covered(output, [out]) for output in job["output"]) for out in stage["outs"]), name
 
         deps = {dep for dep in stage["deps"] if not dep.startswith("tgdfer/")}
-        # a file that Snakemake names is a dependency of DVC's, or lies in a folder that is one
+        # a file that Snakemake names is a dependency of DVC, or in a folder that is one
         missing = {file for file in job["input"] if not covered(file, deps)}
         assert not missing, f"dvc.yaml: {name}: deps lack {sorted(missing)}"
         # and the other way round; a folder that DVC names must hold a file that Snakemake names

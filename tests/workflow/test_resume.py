@@ -70,7 +70,7 @@ def test_on_one_machine(root: Path) -> None:
     assert (root / "said").read_text().splitlines() == [line.replace("slurm", "local") for line in GO_ON]
 
 
-def test_the_jobs_of_this_folder_alone_are_cancelled(root: Path) -> None:
+def test_only_the_jobs_of_this_folder_are_cancelled(root: Path) -> None:
     (root / "queue").write_text("11 r2\n12 somebody's r1\n13 r1\n14 r\n")
     (root / "left").write_text("12 somebody's r1\n14 r\n")
     code, out, said = resume(root, "--profile", "slurm", "all")

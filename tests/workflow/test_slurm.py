@@ -191,7 +191,7 @@ def test_the_whole_graph(cluster: Cluster, real: Project) -> None:
     for node in ("n1", "n2"):
         spans = sorted((job["start"], job["end"]) for job in on_gpu if job["node"] == node)
         assert all(first[1] <= second[0] for first, second in itertools.pairwise(spans))
-    # what a stage said lies in its log, what SLURM said in a log per job
+    # the output of a stage is in its log, that of SLURM in a log for each job
     assert {path.stem for path in (real.root / "logs" / "slurm").rglob("*.log")} == {job["id"] for job in jobs}
     assert (real.root / "logs" / "train" / "demo" / "tgdfer" / "fold1-seed0.log").read_text().strip()
     assert NOTHING in real.snakemake("--profile", "slurm", "-n", "all", **cluster.environment()).stdout
