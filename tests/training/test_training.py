@@ -61,7 +61,7 @@ def test_the_files_of_a_run_agree_with_each_other():
     assert not list(Path("checkpoints").rglob("*.pt"))
 
 
-def test_the_same_bits_again_and_alone_and_after_other_runs():
+def test_the_same_bits_again_by_itself_and_after_other_runs():
     project.make_project()
     train()
     whole = project.results()
@@ -75,7 +75,7 @@ def test_the_same_bits_again_and_alone_and_after_other_runs():
     assert {name: again[name] for name in whole} == whole
 
 
-def test_training_leaves_the_global_random_state_and_settings_alone():
+def test_training_does_not_change_the_global_random_state_and_settings():
     project.make_project()
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -311,7 +311,7 @@ def one_fold(labels: list[int], train_clips: int) -> None:
     project.write_tables(clips, [(c, 1, "train" if i < train_clips else "test") for i, c in enumerate(clips)])
 
 
-def test_a_loss_that_is_no_number_fails_its_run_alone(caplog):
+def test_a_loss_that_is_not_a_number_fails_only_its_run(caplog):
     clips = project.make_project()
     folds = pq.read_table("data/tiny/folds.parquet").to_pydict()
     rows = zip(folds["clip_id"], folds["fold"], folds["split"], strict=True)
