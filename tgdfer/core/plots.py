@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
-import numpy as np
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's palette without yellow, which is too light for lines on white."""
@@ -23,11 +22,6 @@ SETTINGS = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "tgdfer",
 }
-
-
-def spaced(count: int, most: int) -> np.ndarray:
-    """At most ``most`` of the places 0 to ``count`` - 1, evenly spaced, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
 
 
 @contextmanager

@@ -19,6 +19,11 @@ from tgdfer.reporting.rankings import CHANCE
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
+def spaced(count: int, most: int) -> np.ndarray:
+    """At most ``most`` of the places 0 to ``count`` - 1, evenly spaced, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write ``name``.png and ``name``.pdf without dates or versions, so that the same figure has the same bytes."""
     for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tgdfer.core import storage
-from tgdfer.core.plots import COLOURS, spaced
-from tgdfer.reporting.figures import MARKERS
+from tgdfer.core.plots import COLOURS
+from tgdfer.reporting.figures import MARKERS, spaced
 from tgdfer.runs.results import Experiment, RunResult
 
 FRAMES = 6

@@ -11,7 +11,8 @@ from PIL import Image
 
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
-from tgdfer.core.plots import COLOURS, GREY, spaced
+from tgdfer.core.plots import COLOURS, GREY
+from tgdfer.reporting.figures import spaced
 from tgdfer.reporting.relevance import Truth
 from tgdfer.runs.results import Experiment
 
