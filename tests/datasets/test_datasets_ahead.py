@@ -33,7 +33,7 @@ def test_a_rendered_data_set_has_the_folds_and_clips_that_will_be_rendered() -> 
 @pytest.mark.parametrize(
     ("header", "rows", "folds"),
     [
-        ("clip_id,path,label,fold", ["a,a.mp4,sad,1", "b,b.mp4,sad,3", "c,c.mp4,sad,2"], [1, 2, 3]),
+        ("clip_id,path,label,fold", ["a,a.mp4,sad,1", "b,b.mp4,sad,3.0", "c,c.mp4,sad,2"], [1, 2, 3]),
         ("clip_id,path,label,fold", [], [1]),
         ("clip_id,path,label,split", ["a,a.mp4,sad,test"], [1]),
     ],

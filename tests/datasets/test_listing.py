@@ -8,7 +8,7 @@ import pytest
 from tgdfer.core.classes import ELEVEN, SEVEN
 from tgdfer.core.errors import UserError
 from tgdfer.datasets.folds import cross_validation, dealt_folds, listed_folds, subject_folds
-from tgdfer.datasets.listing import Clip, Complaints, below_root, class_of, clip_ids, first_folder
+from tgdfer.datasets.listing import Clip, Complaints, below_root, class_of, clip_ids, first_folder, known_spellings
 from tgdfer.datasets.lists import rows_of
 
 
@@ -26,6 +26,7 @@ def test_official_spellings_of_classes(spellings: str) -> None:
     assert [class_of(f" {spelling} ", ELEVEN, "") for spelling in spellings.split()] == list(ELEVEN)
     assert class_of("afraid", SEVEN, "") == "fear"
     assert class_of("Boredom", ["boredom"], "") == "boredom"
+    assert known_spellings(["sad", "calm"]) == {"sadness": "sad", "sad": "sad", "sa": "sad", "calm": "calm"}
     assert class_of("sadness", ["sadness", "sad"], "") == "sadness", "a class of the data set comes first"
     with pytest.raises(UserError, match="here: label 'contempt' is not a class; the classes are happy, sad"):
         class_of("contempt", SEVEN, "here")
@@ -96,6 +97,7 @@ def test_folds_of_subjects_and_folds_without_them() -> None:
     assert len(set(fold_of(subject_folds(clips("hhh", "abc"), 3, "x")).values())) == 3
     found = fold_of(dealt_folds(clips("hshsh")[::-1], 2, ""))
     assert found == {"c0": 1, "c2": 2, "c4": 1, "c1": 2, "c3": 1}
+    assert set(fold_of(dealt_folds(clips("hshsh"), 3, "")).values()) == {1, 2, 3}
     with pytest.raises(UserError, match="x: no class has 3 clips, which 3 folds need"):
         dealt_folds(clips("hshs"), 3, "x")
 

@@ -61,6 +61,29 @@ def test_the_files_of_a_run_agree_with_each_other():
     assert not list(Path("checkpoints").rglob("*.pt"))
 
 
+def test_the_losses_and_the_share_of_right_answers_of_an_epoch_are_means_over_its_clips(monkeypatch):
+    project.make_project()
+    seen, loss_of = [], engine.loss_of
+
+    def recorded(output, target, *more):
+        loss, parts = loss_of(output, target, *more)
+        means = [
+            value.item() for value in (loss, *parts.values(), (output.logits.argmax(dim=-1) == target).float().mean())
+        ]
+        seen.append([len(target) * mean for mean in (*means, 1)])
+        return loss, parts
+
+    monkeypatch.setattr(engine, "loss_of", recorded)
+    train(folds=[1], epochs=1)
+    (row,) = storage.read_lines(RUN / "history.jsonl")
+    *sums, clips = np.sum(seen, axis=0)
+    assert len(seen) == 3 and clips % 8, "the last batch is smaller"
+    names = [name for name in row if name.startswith("loss")]
+    assert len(names) > 1
+    assert [row[name] for name in (*names, "train_war")] == pytest.approx(np.array(sums) / clips, rel=1e-5)
+    assert row["learning_rate"] == pytest.approx(0.01 * 0.5), "the last of three steps is half-way down"
+
+
 def test_the_same_bits_again_by_itself_and_after_other_runs():
     project.make_project()
     train()

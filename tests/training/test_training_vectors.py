@@ -1,12 +1,16 @@
-"""The vectors that a run leaves for the report."""
+"""What a run leaves of its model: vectors for the report, and answers to a fixed input."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tgdfer.config.training import ModelParams
 from tgdfer.features.bags import BagBatch
 from tgdfer.model import build_model
+from tgdfer.training.description import answers
 from tgdfer.training.vectors import chosen, vectors
 
 CLASSES = ["happiness", "sadness", "fear"]
@@ -56,3 +60,23 @@ def test_a_baseline_has_only_vectors_of_frames() -> None:
     found = vectors(model, part)
     assert set(found) == {"label", "mask", "frames"}
     assert torch.equal(found["frames"][1], part.x[1].half())
+
+
+class Recorder(nn.Module):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, position: torch.Tensor) -> SimpleNamespace:
+        self.seen = x, mask, position, self.training
+        return SimpleNamespace(logits=x[:, 0, :2])
+
+
+def test_the_answers_are_to_the_input_of_all_saved_models() -> None:
+    found = answers(model := Recorder(), 4, 3)
+    x, mask, position, training = model.seen
+    sines = np.sin(0.7 * np.arange(24)).reshape(2, 3, 4)
+    sines /= np.linalg.norm(sines, axis=-1, keepdims=True)
+    assert x.numpy() == pytest.approx(sines, abs=1e-6)
+    assert mask.tolist() == [[True, True, True], [True, True, False]]
+    assert position.tolist() == [[0, 1, 2], [0, 1, 2]]
+    assert (training, model.training) == (False, True)
+    shares = np.exp(sines[:, 0, :2])
+    assert np.array(found) == pytest.approx(shares / shares.sum(axis=1, keepdims=True), abs=2e-6)
+    assert found == [[round(value, 6) for value in row] for row in found]
