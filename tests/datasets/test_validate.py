@@ -208,7 +208,7 @@ def test_counts_are_printed_and_faults_after_the_first_50_are_only_counted(dfew,
     shutil.rmtree(CLIPS / "00001")
     for number in range(41, 60):
         change("test(single-labeled)/set_1.csv", lambda text, number=number: text + f"{number},1\n")
-    both = dfew.model_copy(update={"datasets": {name: dfew.datasets["dfew"] for name in ("dfew", "again")}})
+    both = dfew.model_copy(update={"datasets": dict.fromkeys(("dfew", "again"), dfew.datasets["dfew"])})
     assert not validate(both, strict=True)
     lines = capsys.readouterr().out.splitlines()
     lines = lines[: lines.index("again (DFEW)")]

@@ -153,6 +153,15 @@ def test_other_seeds_give_other_runs_and_finished_ones_are_kept():
     assert weights[0] != weights[1]
 
 
+def test_no_two_random_choices_of_a_seed_a_fold_or_a_step_are_the_same(monkeypatch):
+    project.make_project()
+    derived, derive = [], engine.derive
+    monkeypatch.setattr(engine, "derive", lambda *what: derived.append(derive(*what)) or derived[-1])
+    train("mil", seeds=(0, 1), epochs=2, mixing=0.4)
+    runs, steps = 4, 2 * 3
+    assert len(set(derived)) == len(derived) == runs * (2 + 2 + steps), "dropout, frames, the order of epochs, mixing"
+
+
 def test_what_does_not_fit_any_more_is_made_again():
     project.make_project()
     train("probe")
