@@ -19,7 +19,7 @@ def test_measures_are_scikit_learns_ties_and_padding_included() -> None:
     rng = np.random.default_rng(0)
     score = rng.integers(0, 4, (50, 9)).astype(float)
     positive = rng.random((50, 9)) < 0.4
-    valid = np.arange(9) < rng.integers(4, 10, 50)[:, None]
+    valid = np.arange(9) < rng.integers(2, 10, 50)[:, None]
     found = relevance.measures(score, positive, valid)
     for n in range(50):
         truth, given = positive[n, valid[n]], score[n, valid[n]]
@@ -34,6 +34,14 @@ def test_measures_are_scikit_learns_ties_and_padding_included() -> None:
 def test_positives_are_relative_to_the_peak_of_the_clip() -> None:
     assert relevance.positives(np.array([0.1, 0.2, 0.4]), 0.4).tolist() == [False, True, True]
     assert not relevance.positives(np.zeros(3), 0.0).any()
+
+
+def test_the_intensity_of_unknown_clips_and_frames_is_nan() -> None:
+    truth = relevance.Truth(np.array(["a"]), np.array([[0.5, 1.0]]))
+    assert truth.of(np.array(["a"]), np.array([[1, 0, 2, -1]])).tolist()[0][:2] == [1.0, 0.5]
+    assert np.isnan(truth.of(np.array(["a"]), np.array([[2, -1]]))).all()
+    unknown = truth.of(np.array(["b"]), np.array([[0, 1, 2]]))
+    assert unknown.shape == (1, 3) and np.isnan(unknown).all()
 
 
 def test_the_middle_of_a_bag_counts_a_repeated_frame_once() -> None:

@@ -10,16 +10,19 @@ import pytest
 import torch
 import training_project as project
 from safetensors.torch import load_file
+from torch import nn
 
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.evaluation.metrics import evaluate
+from tgdfer.model.linear_probe import LinearProbe
 from tgdfer.runs import files as runs
 from tgdfer.runs import state
 from tgdfer.stages import train as training
 from tgdfer.training import engine
 from tgdfer.training.evaluation import Scores
 from tgdfer.training.folds import load_inputs, make_fold
+from tgdfer.training.weights import load_own_state
 
 RUN = Path("runs/tiny/tgdfer/fold1/seed0")
 
@@ -376,9 +379,10 @@ def test_a_class_without_test_clips_has_no_recall():
 
 
 @pytest.mark.parametrize("variant", ["probe", "mil", "tgdfer"])
-def test_one_training_clip_and_one_test_clip(variant):
+def test_one_training_clip_and_one_test_clip(variant, caplog):
     one_fold([0, 1], 1)
     assert train(variant) == 0
+    assert "tiny fold 1: no training clips of class sad, angry" in caplog.text
     metrics = storage.read_json(Path(f"runs/tiny/{variant}/fold1/seed0/metrics.json"))
     assert (metrics["n_train"], metrics["n_val"], metrics["n_test"]) == (1, 0, 1)
 
@@ -411,6 +415,38 @@ def test_bad_input_says_what_and_where():
     Path("data/tiny/folds.parquet").unlink()
     with pytest.raises(UserError, match=r"folds\.parquet: no such file"):
         train("probe")
+
+
+def test_a_label_that_is_not_a_class_is_named():
+    project.make_project()
+    path = paths.clips("tiny")
+    clips = storage.read_table(path, "clips")
+    labels = ["proud", *clips["label"].to_pylist()[1:]]
+    changed = clips.set_column(clips.schema.get_field_index("label"), clips.schema.field("label"), [labels])
+    storage.write_table(path, "clips", changed, {})
+    with pytest.raises(
+        UserError, match=r"clips\.parquet: clip 'clip000' has label 'proud'; expected one of happy, sad"
+    ):
+        train("probe")
+
+
+def test_the_model_gets_the_places_of_the_frames_in_training_as_in_testing(monkeypatch):
+    project.make_project()
+    forward, seen = LinearProbe.forward, set()
+
+    def noted(self, x, mask, frame_position=None):
+        seen.add((self.training, frame_position is not None and frame_position.shape == mask.shape))
+        return forward(self, x, mask, frame_position)
+
+    monkeypatch.setattr(LinearProbe, "forward", noted)
+    train("probe")
+    assert {places for training, places in seen if training} == {True}
+    assert (False, True) in seen
+
+
+def test_weights_of_another_model_are_named():
+    with pytest.raises(ValueError, match=r"weights do not fit: \['bias', 'other'\]"):
+        load_own_state(nn.Linear(2, 1), {"weight": torch.zeros(1, 2), "other": torch.zeros(1)})
 
 
 def test_a_training_without_its_encoder_says_so():
