@@ -122,13 +122,16 @@ def test_other_parameters_are_named_with_both_values() -> None:
 
 
 @pytest.mark.usefixtures("made")
-def test_a_key_that_is_newer_than_the_run_counts_as_its_default() -> None:
+def test_a_key_that_is_newer_than_the_run_counts_as_its_default_and_one_that_is_gone_as_a_change() -> None:
     path = KEY.folder / "run.json"
     record = storage.read_sealed(path)
     del record["parameters"]["training"]["fraction"]
     storage.write_sealed(path, record)
     assert state.Expected(parameters(), "tiny").state(KEY).done
     all_say(parameters(fraction=0.5), "outdated", "parameter training.fraction was 1.0, is 0.5")
+    record["parameters"]["training"]["gone"] = 3
+    storage.write_sealed(path, record)
+    all_say(parameters(), "outdated", "parameter training.gone was 3, is None")
 
 
 @pytest.mark.usefixtures("made")
