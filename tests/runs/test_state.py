@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tgdfer.config.params import Params
 from tgdfer.core import paths, storage
 from tgdfer.core.errors import UserError
 from tgdfer.runs import state
-from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key
+from tgdfer.runs.files import ATTEMPT, FILES, SYSTEM, Key, run_fingerprint
 from tgdfer.runs.results import READ, collect
 from tgdfer.stages import train
 from tgdfer.tools import explain, status
@@ -132,6 +133,15 @@ def test_a_key_that_is_newer_than_the_run_counts_as_its_default_and_one_that_is_
     record["parameters"]["training"]["gone"] = 3
     storage.write_sealed(path, record)
     all_say(parameters(), "outdated", "parameter training.gone was 3, is None")
+
+
+def test_another_fold_another_seed_and_other_words_are_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for words in ("a smile", "a frown"):
+        monkeypatch.setattr(dependencies, "words", lambda *_, words=words: [[words]])
+        expected = state.Expected(parameters(), "tiny")
+        made += [run_fingerprint(expected.made_by(replace(KEY, **other))) for other in ({}, {"fold": 2}, {"seed": 1})]
+    assert len(set(made)) == 6
 
 
 @pytest.mark.usefixtures("made")
